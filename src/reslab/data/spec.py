@@ -1,0 +1,70 @@
+"""What a recipe says about its data: plain values, importable without torch."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Normalization = Literal["per-pixel-mean", "per-channel", "imagenet", "none"]
+"""How uint8 pixels become network input, after division by 255.
+
+- ``per-pixel-mean``: subtract the mean image of the training split, no division (He 2015, section 4.2)
+- ``per-channel``: subtract the mean and divide by the standard deviation of each channel of the training split
+- ``imagenet``: the constants that torchvision's ImageNet weights expect
+- ``none``: leave pixels in [0, 1]
+"""
+
+
+class Augment(BaseModel):
+    """Random shift and flip of a training image, drawn anew for each time that it is seen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pad: int = Field(0, ge=0, description="pixels padded on each side before a random crop of the original size")
+    flip: bool = Field(False, description="mirror horizontally with probability one half")
+    border: Literal["mean", "black"] = Field(
+        "mean",
+        description="colour of the padding: 'mean' pads after normalisation (zeros), 'black' before it",
+    )
+
+
+class DataSpec(BaseModel):
+    """Which data a recipe trains on and how an image becomes input. Where it lies on disk is not part of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="name of the data set, as found: cifar10, digits, a folder's own name")
+    num_classes: int = Field(ge=2)
+    channels: int = Field(ge=1)
+    size: tuple[int, int] = Field(description="height and width of an image in pixels")
+    holdout: int = Field(0, ge=0, description="training images set aside for validation; 0 trains on all")
+    holdout_seed: int = Field(0, ge=0, description="which images are set aside; independent of the training seed")
+    normalization: Normalization = "per-pixel-mean"
+    augment: Augment = Augment()
+
+
+class DataInfo(BaseModel):
+    """What a source turned out to hold, and the augmentation that suits it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    source: str = Field(description="where it came from, for people: 'scikit-learn', a path, a hub name")
+    fingerprint: str = Field(description="hash of the decoded content: the same images give the same value")
+    classes: tuple[str, ...]
+    channels: int
+    size: tuple[int, int]
+    n_train: int
+    n_test: int
+    augment: Augment
+
+    def spec(self, *, holdout: int = 0, normalization: Normalization = "per-pixel-mean") -> DataSpec:
+        """The part of this that belongs in a recipe."""
+        return DataSpec(
+            name=self.name,
+            num_classes=len(self.classes),
+            channels=self.channels,
+            size=self.size,
+            holdout=holdout,
+            normalization=normalization,
+            augment=self.augment,
+        )

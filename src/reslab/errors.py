@@ -1,0 +1,21 @@
+"""The one error type for mistakes that a user can mend.
+
+The command line prints it as one line and exits with code 2; anything else that is raised is a
+defect of Reslab and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used. The text says what was expected, what came, what to do."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint such as ``did you mean 'resnet20'?`` for a misspelt name; the known names if none is near."""
+    names = sorted(known)
+    close = get_close_matches(word.lower(), names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return "known: " + ", ".join(names)

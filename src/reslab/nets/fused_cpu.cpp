@@ -1,0 +1,276 @@
+// Batch normalisation fused with the addition and the ReLU that follow it, for channels-last
+// activations on the CPU, forward and backward.
+//
+// Eager PyTorch runs BN, addition and ReLU as separate kernels, each of which reads and writes the
+// whole activation. At CIFAR sizes these memory-bound passes cost as much as the convolutions.
+// Here the forward is two passes (statistics; normalise + add + ReLU) and the backward two.
+//
+// Plain C interface, loaded with ctypes: no PyTorch headers, so it compiles in about two seconds
+// and does not depend on the ABI of a PyTorch release. OpenMP comes from the library that torch has
+// already loaded, so both share one team of threads.
+//
+// Layout: x[rows][channels] with rows = N*H*W (channels-last storage). BN statistics are taken over
+// `groups` equal, consecutive parts of the rows. The work is cut into fixed slices by the number of
+// threads, and sums are added in the order of the slices: results are reproducible bit for bit for a
+// given number of threads.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+#include <omp.h>
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr int kLanes = 16;
+typedef float Vec __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t Half __attribute__((vector_size(2 * kLanes)));
+
+struct bf16 { uint16_t bits; };
+
+inline Vec load(const float* p) {
+  Vec v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
+
+inline Vec widen(Half h) { return (Vec)(__builtin_convertvector(h, Bits) << 16); }
+inline Vec load(const bf16* p) {
+  Half h;
+  std::memcpy(&h, p, sizeof h);
+  return widen(h);
+}
+// Rounds to nearest even. A NaN stays a NaN (rounding its bits up could turn it into infinity).
+inline Half narrow(Vec v) {
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+  return (Half)_mm512_cvtneps_pbh((__m512)v);
+#else
+  const Bits u = (Bits)v;
+  const Bits rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  const Bits quiet = (u >> 16) | 0x40u;
+  return __builtin_convertvector(v == v ? rounded : quiet, Half);
+#endif
+}
+inline void store(bf16* p, Vec v) {
+  const Half h = narrow(v);
+  std::memcpy(p, &h, sizeof h);
+}
+inline Vec relu(Vec v) { return v < 0.f ? Vec{} : v; }  // a NaN passes, as in torch.relu
+inline Vec where_positive(Vec y, Vec v) { return y > 0.f ? v : Vec{}; }
+
+// Rows summed in float before they are added to the double total: bounds the rounding error.
+constexpr int64_t kBlock = 256;
+
+struct Range { int64_t begin, end; };
+inline Range slice(int64_t rows, int part, int parts) {
+  return {rows * part / parts, rows * (part + 1) / parts};
+}
+
+// Adds to a[] and b[] the sums over the rows of the two vectors that `term(index, channel)` yields.
+template <int kUnroll, class Term>
+inline void sum_columns(Range r, int width, int c0, double* a, double* b, Term term) {
+  for (int64_t block = r.begin; block < r.end; block += kBlock) {
+    const int64_t stop = block + kBlock < r.end ? block + kBlock : r.end;
+    Vec sa[kUnroll] = {}, sb[kUnroll] = {};
+    for (int64_t row = block; row < stop; ++row)
+#pragma GCC unroll 4
+      for (int k = 0; k < kUnroll; ++k) {
+        const int c = c0 + k * kLanes;
+        Vec u, v;
+        term(row * width + c, c, u, v);
+        sa[k] += u;
+        sb[k] += v;
+      }
+    for (int k = 0; k < kUnroll; ++k)
+      for (int l = 0; l < kLanes; ++l) {
+        a[c0 + k * kLanes + l] += sa[k][l];
+        b[c0 + k * kLanes + l] += sb[k][l];
+      }
+  }
+}
+template <class Term>
+inline void sum_rows(Range r, int width, double* sums, Term term) {
+  int c = 0;
+  for (; c + 4 * kLanes <= width; c += 4 * kLanes)
+    sum_columns<4>(r, width, c, sums, sums + width, term);
+  for (; c < width; c += kLanes) sum_columns<1>(r, width, c, sums, sums + width, term);
+}
+
+// Neighbouring rows are folded into one wide row, so that narrow layers fill the vectors too.
+// 0 if the channels cannot be brought to a multiple of the lanes.
+inline int fold_of(int64_t rows_per_group, int channels) {
+  int fold = 1;
+  while ((fold * channels % (4 * kLanes) != 0) && fold < 64 && rows_per_group % (2 * fold) == 0)
+    fold *= 2;
+  return fold * channels % kLanes == 0 ? fold : 0;
+}
+
+struct Sums {
+  int parts, groups, width;
+  std::vector<double> values;
+  Sums(int parts, int groups, int width)
+      : parts(parts), groups(groups), width(width),
+        values(size_t(parts) * groups * 2 * width, 0.0) {}
+  double* of(int part, int group) { return &values[(size_t(part) * groups + group) * 2 * width]; }
+  double total(int group, int which, int channel, int channels) {
+    double s = 0;
+    for (int p = 0; p < parts; ++p)
+      for (int c = channel; c < width; c += channels) s += of(p, group)[which * width + c];
+    return s;
+  }
+};
+
+template <class T>
+int forward(const T* x, const T* residual, const float* weight, const float* bias, float eps,
+            int64_t rows, int channels, int groups, int with_relu, T* y, float* mean, float* var,
+            float* invstd) {
+  const int64_t per_group = rows / groups;
+  const int fold = fold_of(per_group, channels);
+  if (!fold) return 1;
+  const int width = channels * fold;
+  const int64_t lines = per_group / fold;
+  Sums sums(omp_get_max_threads(), groups, width);
+  std::vector<float> scale(size_t(groups) * width), shift(size_t(groups) * width);
+#pragma omp parallel num_threads(sums.parts)
+  {
+    const int part = omp_get_thread_num();
+    const Range r = slice(lines, part, sums.parts);
+    for (int g = 0; g < groups; ++g) {
+      const T* xg = x + g * lines * width;
+      sum_rows(r, width, sums.of(part, g), [=](int64_t i, int, Vec& u, Vec& v) {
+        u = load(xg + i);
+        v = u * u;
+      });
+    }
+#pragma omp barrier
+#pragma omp single
+    for (int g = 0; g < groups; ++g)
+      for (int c = 0; c < channels; ++c) {
+        const double m = sums.total(g, 0, c, channels) / per_group;
+        double v = sums.total(g, 1, c, channels) / per_group - m * m;
+        if (v < 0) v = 0;  // rounding only; a NaN fails the comparison and is passed on
+        const int i = g * channels + c;
+        mean[i] = float(m);
+        var[i] = float(v);
+        invstd[i] = float(1.0 / std::sqrt(v + eps));
+        for (int k = c; k < width; k += channels) {
+          scale[g * width + k] = weight[c] * invstd[i];
+          shift[g * width + k] = bias[c] - mean[i] * weight[c] * invstd[i];
+        }
+      }
+    for (int g = 0; g < groups; ++g) {
+      const float *a = &scale[g * width], *b = &shift[g * width];
+      for (int64_t line = g * lines + r.begin; line < g * lines + r.end; ++line)
+        for (int c = 0; c < width; c += kLanes) {
+          const int64_t i = line * width + c;
+          Vec v = load(x + i) * load(a + c) + load(b + c);
+          if (residual) v += load(residual + i);
+          store(y + i, with_relu ? relu(v) : v);
+        }
+    }
+  }
+  return 0;
+}
+
+// grad_residual: null without an addition; with one it receives the gradient behind the ReLU,
+// which is the gradient of the shortcut, and the second pass reads it.
+template <class T>
+int backward(const T* grad, const T* x, const T* y, const float* weight, const float* mean,
+             const float* invstd, int64_t rows, int channels, int groups, int with_relu, T* grad_x,
+             T* grad_residual, float* grad_weight, float* grad_bias) {
+  const int64_t per_group = rows / groups;
+  const int fold = fold_of(per_group, channels);
+  if (!fold) return 1;
+  const int width = channels * fold;
+  const int64_t lines = per_group / fold;
+  Sums sums(omp_get_max_threads(), groups, width);
+  std::vector<float> centre(size_t(groups) * width);
+  for (int g = 0; g < groups; ++g)
+    for (int k = 0; k < width; ++k) centre[g * width + k] = mean[g * channels + k % channels];
+  std::vector<float> of_grad(centre.size()), of_x(centre.size()), constant(centre.size());
+#pragma omp parallel num_threads(sums.parts)
+  {
+    const int part = omp_get_thread_num();
+    const Range r = slice(lines, part, sums.parts);
+    for (int g = 0; g < groups; ++g) {
+      const int64_t at = g * lines * width;
+      const T *dg = grad + at, *xg = x + at, *yg = y + at;
+      T* rg = grad_residual ? grad_residual + at : nullptr;
+      const float* mu = &centre[g * width];
+      if (rg)
+        sum_rows(r, width, sums.of(part, g), [=](int64_t i, int c, Vec& u, Vec& v) {
+          u = load(dg + i);
+          if (with_relu) u = where_positive(load(yg + i), u);
+          store(rg + i, u);
+          v = u * (load(xg + i) - load(mu + c));
+        });
+      else
+        sum_rows(r, width, sums.of(part, g), [=](int64_t i, int c, Vec& u, Vec& v) {
+          u = load(dg + i);
+          if (with_relu) u = where_positive(load(yg + i), u);
+          v = u * (load(xg + i) - load(mu + c));
+        });
+    }
+#pragma omp barrier
+#pragma omp single
+    for (int c = 0; c < channels; ++c) {
+      double total_weight = 0, total_bias = 0;
+      for (int g = 0; g < groups; ++g) {
+        const double sum = sums.total(g, 0, c, channels), dot = sums.total(g, 1, c, channels);
+        const double is = invstd[g * channels + c];
+        total_bias += sum;
+        total_weight += dot * is;
+        // dx = w*invstd * (dy - mean(dy) - (x - mu) * invstd^2 * mean(dy * (x - mu)))
+        const double k1 = weight[c] * is, k2 = -k1 * dot * is * is / per_group;
+        const double k3 = -k1 * sum / per_group - k2 * mean[g * channels + c];
+        for (int k = c; k < width; k += channels) {
+          of_grad[g * width + k] = float(k1);
+          of_x[g * width + k] = float(k2);
+          constant[g * width + k] = float(k3);
+        }
+      }
+      grad_weight[c] = float(total_weight);
+      grad_bias[c] = float(total_bias);
+    }
+    const T* behind_relu = grad_residual ? grad_residual : grad;
+    const bool mask = with_relu && !grad_residual;
+    for (int g = 0; g < groups; ++g) {
+      const float *k1 = &of_grad[g * width], *k2 = &of_x[g * width], *k3 = &constant[g * width];
+      for (int64_t line = g * lines + r.begin; line < g * lines + r.end; ++line)
+        for (int c = 0; c < width; c += kLanes) {
+          const int64_t i = line * width + c;
+          Vec u = load(behind_relu + i);
+          if (mask) u = where_positive(load(y + i), u);
+          store(grad_x + i, load(k1 + c) * u + load(k2 + c) * load(x + i) + load(k3 + c));
+        }
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+#define RESLAB_EXPORT(SUFFIX, T)                                                                    \
+  extern "C" int bn_forward_##SUFFIX(                                                               \
+      const void* x, const void* residual, const float* weight, const float* bias, float eps,       \
+      int64_t rows, int channels, int groups, int with_relu, void* y, float* mean, float* var,      \
+      float* invstd) {                                                                              \
+    return forward<T>((const T*)x, (const T*)residual, weight, bias, eps, rows, channels, groups,   \
+                      with_relu, (T*)y, mean, var, invstd);                                         \
+  }                                                                                                 \
+  extern "C" int bn_backward_##SUFFIX(                                                              \
+      const void* grad, const void* x, const void* y, const float* weight, const float* mean,       \
+      const float* invstd, int64_t rows, int channels, int groups, int with_relu, void* grad_x,     \
+      void* grad_residual, float* grad_weight, float* grad_bias) {                                  \
+    return backward<T>((const T*)grad, (const T*)x, (const T*)y, weight, mean, invstd, rows,        \
+                       channels, groups, with_relu, (T*)grad_x, (T*)grad_residual, grad_weight,     \
+                       grad_bias);                                                                  \
+  }
+
+RESLAB_EXPORT(bf16, bf16)
+RESLAB_EXPORT(f32, float)
