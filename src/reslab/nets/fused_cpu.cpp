@@ -125,10 +125,12 @@ struct Sums {
   }
 };
 
+// training: mean and var are computed here; otherwise they are given (the running statistics).
+// Returns 1, having done nothing, if the shape is one that the vectors cannot cover.
 template <class T>
 int forward(const T* x, const T* residual, const float* weight, const float* bias, float eps,
-            int64_t rows, int channels, int groups, int with_relu, T* y, float* mean, float* var,
-            float* invstd) {
+            int64_t rows, int channels, int groups, int training, int with_relu, T* y, float* mean,
+            float* var, float* invstd) {
   const int64_t per_group = rows / groups;
   const int fold = fold_of(per_group, channels);
   if (!fold) return 1;
@@ -140,7 +142,7 @@ int forward(const T* x, const T* residual, const float* weight, const float* bia
   {
     const int part = omp_get_thread_num();
     const Range r = slice(lines, part, sums.parts);
-    for (int g = 0; g < groups; ++g) {
+    for (int g = 0; training && g < groups; ++g) {
       const T* xg = x + g * lines * width;
       sum_rows(r, width, sums.of(part, g), [=](int64_t i, int, Vec& u, Vec& v) {
         u = load(xg + i);
@@ -151,13 +153,15 @@ int forward(const T* x, const T* residual, const float* weight, const float* bia
 #pragma omp single
     for (int g = 0; g < groups; ++g)
       for (int c = 0; c < channels; ++c) {
-        const double m = sums.total(g, 0, c, channels) / per_group;
-        double v = sums.total(g, 1, c, channels) / per_group - m * m;
-        if (v < 0) v = 0;  // rounding only; a NaN fails the comparison and is passed on
         const int i = g * channels + c;
-        mean[i] = float(m);
-        var[i] = float(v);
-        invstd[i] = float(1.0 / std::sqrt(v + eps));
+        if (training) {
+          const double m = sums.total(g, 0, c, channels) / per_group;
+          double v = sums.total(g, 1, c, channels) / per_group - m * m;
+          if (v < 0) v = 0;  // rounding only; a NaN fails the comparison and is passed on
+          mean[i] = float(m);
+          var[i] = float(v);
+        }
+        invstd[i] = float(1.0 / std::sqrt(double(var[i]) + eps));
         for (int k = c; k < width; k += channels) {
           scale[g * width + k] = weight[c] * invstd[i];
           shift[g * width + k] = bias[c] - mean[i] * weight[c] * invstd[i];
@@ -258,10 +262,10 @@ int backward(const T* grad, const T* x, const T* y, const float* weight, const f
 #define RESLAB_EXPORT(SUFFIX, T)                                                                    \
   extern "C" int bn_forward_##SUFFIX(                                                               \
       const void* x, const void* residual, const float* weight, const float* bias, float eps,       \
-      int64_t rows, int channels, int groups, int with_relu, void* y, float* mean, float* var,      \
-      float* invstd) {                                                                              \
+      int64_t rows, int channels, int groups, int training, int with_relu, void* y, float* mean,    \
+      float* var, float* invstd) {                                                                  \
     return forward<T>((const T*)x, (const T*)residual, weight, bias, eps, rows, channels, groups,   \
-                      with_relu, (T*)y, mean, var, invstd);                                         \
+                      training, with_relu, (T*)y, mean, var, invstd);                               \
   }                                                                                                 \
   extern "C" int bn_backward_##SUFFIX(                                                              \
       const void* grad, const void* x, const void* y, const float* weight, const float* mean,       \

@@ -1,0 +1,33 @@
+# `make` lists the targets. ARGS passes options on: make demo ARGS=--open, make test ARGS="-k architecture".
+# PYTHON names the interpreter to build .venv with; without it the first suitable one is taken.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench
+
+PYTHON ?=
+ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP)  ## install Reslab and its tools into .venv (the others do it when needed)
+
+demo: $(STAMP)  ## plain and residual twins side by side on scanned digits, about 3 minutes
+	$(BIN)/reslab demo $(ARGS)
+
+test: $(STAMP)  ## the test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## speed of a training step, beside plain PyTorch in the same run
+	$(BIN)/python benchmarks/train_step.py $(ARGS)
+
+# The stamp is the last thing written, so that a set-up which broke off is taken up again.
+$(STAMP): pyproject.toml constraints.txt scripts/setup.sh
+	@PYTHON="$(PYTHON)" sh scripts/setup.sh
+	@touch $@

@@ -1,0 +1,5 @@
+"""``python -m reslab`` is the command ``reslab``."""
+
+from reslab.cli import main
+
+main()

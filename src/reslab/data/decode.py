@@ -1,0 +1,206 @@
+"""From encoded images (PNG, JPEG, ...) to one uint8 tensor, in threads, within a limit of memory."""
+
+import io
+import os
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from reslab.errors import InputError
+
+MOST_BYTES = 4_000_000_000
+"""Decoded images beyond this are refused: they belong on disk, not in memory."""
+PATIENCE = 2.0  # seconds of decoding before a progress bar appears
+CHUNK = 256  # images per task: large enough to hide the cost of handing it to a thread
+_GREY = ("1", "L")
+_DEEP = ("I", "F")  # first letters of Pillow's modes with more than 8 bits, which a conversion would clip
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An image as it lies in a file."""
+
+    name: str
+    """what an error calls it"""
+    data: bytes | Path | None
+
+
+Chunks = Callable[[], Iterator[Sequence[Encoded]]]
+"""Yields the images of a source in their order, from the start at every call."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the headers of the images say."""
+
+    sizes: dict[tuple[int, int], str]
+    """each (height, width) that occurs, with the name of the first image that has it"""
+    grey: bool
+    """whether no image has colour"""
+
+    def merge(self, other: "Survey") -> "Survey":
+        """The survey of both lots of images."""
+        return Survey({**other.sizes, **self.sizes}, self.grey and other.grey)
+
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+def in_threads(work: Callable[[_In], _Out], items: Iterator[_In]) -> Iterator[_Out]:
+    """``map`` in threads, in order, reading only a few items ahead (an executor's own map reads them all)."""
+    threads = min(8, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[_Out]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def check_memory(count: int, channels: int, size: tuple[int, int], *, where: str) -> None:
+    """Raise InputError if so many decoded images would not fit in memory."""
+    needed = count * channels * size[0] * size[1]
+    if needed > MOST_BYTES:
+        raise InputError(
+            f"{where}: expected at most {MOST_BYTES / 1e9:.0f} GB of decoded images, found "
+            f"{needed / 1e9:.1f} GB ({count} images of {size[1]}x{size[0]}); give a smaller size"
+        )
+
+
+def survey(chunks: Chunks) -> Survey:
+    """Read the header of every image; InputError names the first that is no image."""
+    total = Survey({}, True)
+    for part in in_threads(_survey_chunk, chunks()):
+        total = total.merge(part)
+    return total
+
+
+def decode(chunks: Chunks, count: int, *, channels: int, size: tuple[int, int], what: str) -> torch.Tensor:
+    """Decode ``count`` images to uint8 (count, channels, height, width); ``size`` is (height, width).
+
+    An image of another size is resized (shorter side) and cropped (centre). Raises InputError naming the
+    first image that is damaged. On a terminal, a progress bar titled ``what`` appears after two seconds.
+    """
+    out = np.empty((count, channels, *size), np.uint8)
+    bar = _late_bar(what, count)
+    done = 0
+    try:
+        for part in in_threads(lambda chunk: _decode_chunk(chunk, channels, size), chunks()):
+            out[done : done + len(part)] = part
+            done += len(part)
+            bar(done)
+    finally:
+        bar(None)
+    assert done == count, f"{done} images decoded of {count}"
+    return torch.from_numpy(out)
+
+
+def _survey_chunk(chunk: Sequence[Encoded]) -> Survey:
+    sizes: dict[tuple[int, int], str] = {}
+    grey = True
+    for item in chunk:
+        with _opened(item) as image:
+            sizes.setdefault((image.height, image.width), item.name)
+            grey = grey and image.mode in _GREY
+            if image.mode.startswith(_DEEP):
+                raise InputError(
+                    f"{item.name}: expected 8 bits per channel, found Pillow mode '{image.mode}'; "
+                    f"convert it to 8 bits"
+                )
+    return Survey(sizes, grey)
+
+
+def _decode_chunk(chunk: Sequence[Encoded], channels: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    out = np.empty((len(chunk), channels, *size), np.uint8)
+    mode = "L" if channels == 1 else "RGB"
+    for row, item in enumerate(chunk):
+        with _opened(item) as image:
+            try:
+                pixels = np.asarray(_fit(_in_mode(image, mode), size))
+            except (OSError, SyntaxError, ValueError, EOFError, struct.error) as why:
+                raise _damaged(item, why) from why
+            out[row] = pixels if channels == 1 else pixels.transpose(2, 0, 1)  # (H, W, C) -> (C, H, W)
+    return out
+
+
+def _opened(item: Encoded) -> Image.Image:
+    """The image with its header read. EXIF rotation is not applied, as in torchvision's ImageFolder."""
+    if item.data is None:
+        raise InputError(
+            f"{item.name}: expected the bytes of an image, found none; store images inside the file"
+        )
+    try:
+        return Image.open(io.BytesIO(item.data) if isinstance(item.data, bytes) else item.data)
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as why:
+        raise _damaged(item, why) from why
+
+
+def _damaged(item: Encoded, why: Exception) -> InputError:
+    # Pillow's "cannot identify" prints the address of a buffer, which helps nobody
+    reason = "no image format recognised" if "cannot identify" in str(why) else str(why) or type(why).__name__
+    return InputError(
+        f"{item.name}: expected a whole image, found a damaged one ({reason}); replace or remove it"
+    )
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == mode:
+        return image
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # what Pillow asks for in a warning
+    return image.convert(mode)
+
+
+def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize the shorter side, antialiased, then crop the centre; nothing if the size is right already."""
+    height, width = size
+    if (image.height, image.width) == size:
+        return image
+    scale = max(width / image.width, height / image.height)
+    wide, high = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    image = image.resize((wide, high), Image.Resampling.BILINEAR)
+    left, top = (wide - width) // 2, (high - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _late_bar(what: str, count: int) -> Callable[[int | None], None]:
+    """A progress bar that shows itself only once the work has taken a while; called with None it ends."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task(what, total=count)
+    began = time.monotonic()
+    shown = False
+
+    def update(done: int | None) -> None:
+        nonlocal shown
+        if done is None:
+            if shown:
+                with suppress(OSError):  # a closed terminal is no reason to lose the images
+                    bar.stop()
+            return
+        bar.update(task, completed=done)
+        if not shown and time.monotonic() - began > PATIENCE:
+            shown = True
+            bar.start()
+
+    return update

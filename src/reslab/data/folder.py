@@ -1,0 +1,156 @@
+"""A folder of images, one folder for each class: ``train/<class>/*.jpg`` and ``val/<class>/*.jpg``."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from reslab.data.cache import cached
+from reslab.data.decode import CHUNK, Encoded, check_memory, decode, survey
+from reslab.data.images import Dataset, Decoded, ImageSet, a_fifth, dataset, decoded, held_out
+from reslab.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
+DEFAULT_SIZE = 32
+_TEST_NAMES = ("test", "val", "validation")  # the first that is there becomes the test set
+_LAYOUT = "train/<class>/<image> and val/<class>/<image>, or <class>/<image>"
+
+
+@dataclass(frozen=True)
+class _Layout:
+    root: Path
+    classes: tuple[str, ...]
+    train: tuple[tuple[Path, int], ...]
+    test: tuple[tuple[Path, int], ...]
+    said: str
+    """where the test set comes from, for people"""
+
+
+def load_folder(path: Path, *, cache_dir: Path | None = None, size: int | None = None) -> Dataset:
+    """Load a folder of images as RGB.
+
+    The test set is ``test/``, ``val/`` or ``validation/``, the first of them that is there; without any, and
+    where class folders lie directly in ``path``, a fixed fifth of each class. Images are resized to ``size``
+    pixels (shorter side) and cropped (centre); without ``size`` they keep theirs if it is the same for all,
+    and become 32 pixels otherwise. Decoded images are cached by content. Raises InputError for classes
+    without images, test classes that are not in the training set, damaged images, or more than 4 GB.
+    """
+    layout = _examine(path)
+    files = {p.relative_to(path).as_posix(): p for p, _ in (*layout.train, *layout.test)}
+    found = cached(
+        path.resolve().name,
+        files,
+        lambda: _decode(layout, size),
+        options=f"folder size={size} {layout.said}",
+        cache_dir=cache_dir,
+    )
+    return dataset(found, name=path.resolve().name, source=f"{path} ({layout.said})")
+
+
+def _examine(root: Path) -> _Layout:
+    tests = [name for name in _TEST_NAMES if (root / name).is_dir()]
+    if not (root / "train").is_dir():
+        if tests:
+            raise InputError(
+                f"{root}: expected train/ beside {tests[0]}/, found none; the layout is {_LAYOUT}"
+            )
+        classes, images = _class_folders(root)
+        return _hold_out(root, classes, images)
+    classes, images = _class_folders(root / "train")
+    if not tests:
+        return _hold_out(root, classes, images)
+    test_root = root / tests[0]
+    test_classes, test_images = _class_folders(test_root)
+    if unknown := sorted(set(test_classes) - set(classes)):
+        raise InputError(
+            f"{test_root}: expected only classes that are in train/, found {', '.join(unknown[:5])}"
+            f"{' and more' if len(unknown) > 5 else ''}; add them to train/ or remove them"
+        )
+    number = {name: i for i, name in enumerate(classes)}
+    unused = f", {', '.join(f'{name}/' for name in tests[1:])} not used" if tests[1:] else ""
+    return _Layout(
+        root,
+        classes,
+        tuple(images),
+        tuple((file, number[test_classes[label]]) for file, label in test_images),
+        f"test set: its {tests[0]}/{unused}",
+    )
+
+
+def _class_folders(root: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+    """The classes, sorted, and their images, sorted, with the number of the class."""
+    try:
+        folders = sorted(d for d in root.iterdir() if d.is_dir() and not d.name.startswith((".", "__")))
+        if not folders:
+            loose = sum(f.suffix.lower() in SUFFIXES for f in root.iterdir())
+            what = (
+                f"{loose} images without class folders"
+                if loose
+                else "neither class folders nor Parquet files"
+            )
+            raise InputError(
+                f"{root}: expected {_LAYOUT}, found {what}; sort the images into a folder for each class"
+            )
+        images: list[tuple[Path, int]] = []
+        for label, folder in enumerate(folders):
+            inside = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.is_dir())
+            if not inside:
+                raise InputError(
+                    f"{folder}: expected images of a class ({', '.join(SUFFIXES)}), found none; "
+                    f"add some or remove the folder"
+                )
+            images.extend((file, label) for file in inside)
+    except OSError as why:
+        raise InputError(
+            f"{why.filename or root}: expected a readable folder, but {why.strerror or why}"
+        ) from why
+    return tuple(folder.name for folder in folders), images
+
+
+def _hold_out(root: Path, classes: tuple[str, ...], images: Sequence[tuple[Path, int]]) -> _Layout:
+    base = images[0][0].parent.parent
+    labels = [label for _, label in images]
+    chosen = held_out([f.relative_to(base).as_posix() for f, _ in images], labels, a_fifth(Counter(labels)))
+    if len(classes) > 1 and not any(chosen):
+        raise InputError(
+            f"{root}: expected two images or more in some class, to hold out a fifth as test set, "
+            f"found one each; add images, or a val/ folder"
+        )
+    return _Layout(
+        root,
+        classes,
+        tuple(item for item, out in zip(images, chosen, strict=True) if not out),
+        tuple(item for item, out in zip(images, chosen, strict=True) if out),
+        "a fixed fifth of each class held out as test set",
+    )
+
+
+def _decode(layout: _Layout, size: int | None) -> Decoded:
+    items = (*layout.train, *layout.test)
+    where = str(layout.root)
+    if len(layout.classes) < 2:
+        raise InputError(
+            f"{where}: expected at least two classes to tell apart, found one, '{layout.classes[0]}'; "
+            f"add a folder with images of another class"
+        )
+
+    def chunks() -> Iterator[list[Encoded]]:
+        for start in range(0, len(items), CHUNK):
+            yield [Encoded(str(file), file) for file, _ in items[start : start + CHUNK]]
+
+    if size is not None:
+        check_memory(len(items), 3, (size, size), where=where)
+    headers = survey(chunks)
+    if size is None and len(headers.sizes) == 1:
+        shape = next(iter(headers.sizes))
+    else:
+        shape = (size or DEFAULT_SIZE, size or DEFAULT_SIZE)
+    check_memory(len(items), 3, shape, where=where)
+    images = decode(chunks, len(items), channels=3, size=shape, what=f"decoding {layout.root.name}")
+    labels = torch.tensor([label for _, label in items])
+    n = len(layout.train)
+    return decoded(
+        ImageSet(images[:n], labels[:n]), ImageSet(images[n:], labels[n:]), layout.classes, where=where
+    )

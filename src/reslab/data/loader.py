@@ -1,0 +1,117 @@
+"""Batches of a small data set that lives on the device as uint8."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from reslab.data.draws import permutation
+from reslab.data.sources import Dataset, ImageSet
+from reslab.data.spec import DataSpec
+from reslab.data.transforms import Normalizer, augment
+from reslab.errors import InputError
+
+_ORDER, _SPLIT = 11, 12
+
+
+@lru_cache(maxsize=2)
+def _order(n: int, seed: int, epoch: int) -> Tensor:
+    return permutation(n, seed, epoch, _ORDER)
+
+
+def split(train: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet | None]:
+    """Sets ``holdout`` images aside for validation, in equal shares of the classes as far as they divide."""
+    if holdout == 0:
+        return train, None
+    if not 0 < holdout < len(train.labels):
+        raise InputError(
+            f"--holdout takes 1 to {len(train.labels) - 1} of the {len(train.labels)} training images, got {holdout}"
+        )
+    order = permutation(len(train.labels), seed, _SPLIT)
+    labels = train.labels[order]
+    # The k-th image of every class comes before the (k+1)-th of any: the first ones are spread evenly.
+    rank = torch.empty_like(labels)
+    for label in labels.unique():
+        members = labels == label
+        rank[members] = torch.arange(int(members.sum()))
+    chosen = torch.argsort(rank, stable=True)[:holdout]
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    held[order[chosen]] = True
+    return (
+        ImageSet(train.images[~held], train.labels[~held]),
+        ImageSet(train.images[held], train.labels[held]),
+    )
+
+
+class Batches:
+    """The training batches of a run: a pure function of the seed and the iteration.
+
+    Epochs follow each other without a gap, so every batch is full and a batch may span two epochs.
+    """
+
+    def __init__(self, data: ImageSet, spec: DataSpec, normalizer: Normalizer, *, batch: int, seed: int,
+                 device: torch.device) -> None:  # fmt: skip
+        self.n = len(data.labels)
+        # Pixels next to each other: a gather of images then reads and writes channels-last.
+        self.images = data.images.to(device).contiguous(memory_format=torch.channels_last)
+        self.labels = data.labels.to(device)
+        self.normalizer = normalizer.to(device)
+        self.spec, self.batch, self.seed, self.device = spec, batch, seed, device
+
+    def positions(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Which images (N,) the batch of an iteration, counted from 0, holds, and the epoch of each (N,)."""
+        start = iteration * self.batch
+        index, epochs = [], []
+        while start < (iteration + 1) * self.batch:
+            epoch, offset = divmod(start, self.n)
+            part = _order(self.n, self.seed, epoch)[offset : offset + (iteration + 1) * self.batch - start]
+            index.append(part)
+            epochs.append(torch.full_like(part, epoch))
+            start += len(part)
+        return torch.cat(index).to(self.device), torch.cat(epochs).to(self.device)
+
+    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Input (N, C, H, W), fp32 and channels-last, and labels (N,) of an iteration, counted from 0."""
+        index, epoch = self.positions(iteration)
+        images = augment(
+            self.images[index],
+            index,
+            normalizer=self.normalizer,
+            spec=self.spec.augment,
+            seed=self.seed,
+            epoch=epoch,
+        )
+        return images, self.labels[index]
+
+
+class Eval:
+    """Images in their order, unaugmented, for an evaluation."""
+
+    def __init__(self, data: ImageSet, normalizer: Normalizer, *, batch: int, device: torch.device) -> None:
+        self.images = data.images.to(device).contiguous(memory_format=torch.channels_last)
+        self.labels = data.labels.to(device)
+        self.normalizer = normalizer.to(device)
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in zip(self.images.split(self.batch), self.labels.split(self.batch), strict=True):
+            yield self.normalizer(images), labels
+
+
+def check(data: Dataset, spec: DataSpec) -> None:
+    """Raises `InputError` unless the data at hand is what the recipe was written for."""
+    info = data.info
+    if len(info.classes) > spec.num_classes:
+        raise InputError(
+            f"data '{info.name}' has {len(info.classes)} classes but the network only {spec.num_classes}; "
+            f"set num_classes={len(info.classes)}"
+        )
+    if (info.channels, tuple(info.size)) != (spec.channels, tuple(spec.size)):
+        raise InputError(
+            f"the recipe expects {spec.channels}-channel images of {spec.size[0]}x{spec.size[1]} ({spec.name}), "
+            f"but '{info.name}' has {info.channels}-channel images of {info.size[0]}x{info.size[1]}"
+        )

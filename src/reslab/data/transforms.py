@@ -1,0 +1,106 @@
+"""From uint8 images to network input, in whole batches on the device that holds them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from reslab.data.draws import bits, integers
+from reslab.data.spec import Augment, Normalization
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Which random number is which: shifts and flips must be independent.
+_DY, _DX, _FLIP = 101, 102, 103
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """input = (pixel / 255 - mean) / std, with mean (C, H, W) or (C, 1, 1) and std (C, 1, 1), both fp32."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, kind: Normalization, train: Tensor) -> "Normalizer":
+        """The constants for a training split of uint8 images (N, C, H, W)."""
+        channels = train.shape[1]
+        ones, zeros = torch.ones(channels, 1, 1), torch.zeros(channels, 1, 1)
+        if kind == "none":
+            return cls(zeros, ones)
+        if kind == "imagenet":
+            if channels != 3:
+                raise ValueError(f"the ImageNet constants are for 3 channels, got images of {channels}")
+            return cls(torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1))
+        # Integer sums are exact, so the constants do not depend on the order of the images or of threads.
+        total = sum_of(train)
+        if kind == "per-pixel-mean":
+            return cls((total[0] / len(train) / 255).float(), ones)
+        count = len(train) * train.shape[2] * train.shape[3]
+        mean = total[0].sum((1, 2)) / count
+        var = total[1].sum((1, 2)) / count - mean**2
+        return cls(
+            (mean / 255).float().view(-1, 1, 1), (var.sqrt() / 255).float().clamp_min(1e-6).view(-1, 1, 1)
+        )
+
+    def to(self, device: torch.device) -> "Normalizer":
+        """The same constants on another device."""
+        return Normalizer(self.mean.to(device), self.std.to(device))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) -> fp32 (N, C, H, W), in the memory format of the input."""
+        return (images.float().div_(255) - self.mean).div_(self.std)
+
+
+def sum_of(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum and sum of squares over the images, (C, H, W) each, fp64 and exact."""
+    total = torch.zeros(images.shape[1:], dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    for chunk in images.split(4096):
+        total += chunk.sum(0, dtype=torch.int64)
+        squares += chunk.to(torch.int32).square().sum(0, dtype=torch.int64)
+    return total, squares
+
+
+def augment(
+    images: Tensor, index: Tensor, *, normalizer: Normalizer, spec: Augment, seed: int, epoch: Tensor
+) -> Tensor:
+    """Normalises a batch, shifts and flips each image (He 2015, section 4.2: pad 4, random crop, random flip).
+
+    Args:
+        images: uint8 (N, C, H, W).
+        index: which image of the data set each is (N,), int64; with ``seed`` and ``epoch`` it decides the draw.
+        normalizer: applied before the padding, which is therefore zero, or "black" in its units.
+        spec: how far to shift, whether to flip, and the colour of the border.
+        seed: of the run.
+        epoch: of each image (N,), int64.
+
+    Returns:
+        fp32 (N, C, H, W), channels-last.
+    """
+    x = normalizer(images)
+    n, _, height, width = x.shape
+    pad = spec.pad
+    if pad == 0 and not spec.flip:
+        return x.contiguous(memory_format=torch.channels_last)
+    device = x.device
+    if pad:
+        if spec.border == "black":
+            # Of a per-pixel mean the average over the image: beyond the edge there is no pixel to subtract.
+            black = -normalizer.mean.mean((1, 2), keepdim=True) / normalizer.std
+            x = F.pad(x - black, (pad, pad, pad, pad)) + black
+        else:
+            x = F.pad(x, (pad, pad, pad, pad))
+    rows = torch.arange(height, device=device).expand(n, height)
+    columns = torch.arange(width, device=device).expand(n, width)
+    if spec.flip:
+        flip = (bits(index, seed, epoch, _FLIP) & 1).bool()
+        columns = torch.where(flip[:, None], width - 1 - columns, columns)
+    if pad:
+        rows = rows + integers(index, 2 * pad + 1, seed, epoch, _DY)[:, None]
+        columns = columns + integers(index, 2 * pad + 1, seed, epoch, _DX)[:, None]
+    image = torch.arange(n, device=device)[:, None, None]
+    # One gather of whole pixels; its result (N, H, W, C) is channels-last storage already.
+    return x.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,0 +1,106 @@
+"""A study's report as one page: it holds its data, style and script, and loads nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from reslab.report import figure, files, words
+from reslab.report import view as views
+from reslab.report.atomic import write_text
+from reslab.report.summary import Summary
+
+
+def write(summary: Summary | Mapping[str, Any], path: Path) -> None:
+    """Write the page, atomically."""
+    write_text(path, render(summary))
+
+
+def render(summary: Summary | Mapping[str, Any]) -> str:
+    """The text of the page."""
+    summary = Summary.of(summary)
+    view = views.of(summary)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.globals.update(
+        count=words.count, fact=words.fact, label=words.label, percent=words.percent,
+        plural=words.plural, spread=words.spread, to_threshold=words.to_threshold,
+    )  # fmt: skip
+    return environment.from_string(_asset("page.html")).render(
+        s=summary,
+        headline=words.HEADLINES[summary.verdict.overall],
+        seeds=words.seeds(summary),
+        many=view.n_seeds > 1,
+        panels=len(view.panels),
+        y_ranges=view.y_ranges,
+        colors={net.net: net.color for panel in view.panels for net in panel.nets},
+        show_best=any(row.best_test_error is not None for row in summary.rows),
+        show_published=any(row.published is not None for row in summary.rows),
+        times={
+            "started": words.moment(summary.started),
+            "finished": words.moment(summary.finished),
+            "wall clock": words.duration(summary.wall_seconds),
+        },
+        figure_uri=_data_uri("image/svg+xml", figure.render(summary, "svg")),
+        figure_alt=" ".join(_describe(panel) for panel in view.panels),
+        rows_uri=_data_uri("text/csv", files.rows_csv(summary).encode()),
+        runs_uri=_data_uri("text/csv", files.runs_csv(summary).encode()),
+        summary_json=_json(summary.model_dump(mode="json")),
+        view_json=_json(_view(view)),
+        css=Markup(_asset("page.css") + _palette()),
+        js=Markup(_asset("page.js")),
+        uplot_css=Markup(_asset("uPlot.min.css")),
+        uplot_js=Markup(_asset("uPlot.iife.min.js")),
+        uplot_licence=Markup(_asset("uPlot.LICENSE.txt")),
+    )
+
+
+def _view(view: views.View) -> dict[str, Any]:
+    plain: dict[str, Any] = asdict(view)
+    for panel, drawn in zip(view.panels, plain["panels"], strict=True):
+        drawn["label"] = _describe(panel)
+    return plain
+
+
+def _describe(panel: views.Panel) -> str:
+    """The chart in words, for those who cannot see it: the errors at the end of training."""
+    parts = []
+    for net in panel.nets:
+        ends = [("training", net.train), ("test", net.test)]
+        said = [
+            f"{name} error {words.percent(line.last)} %"
+            for name, line in ends
+            if line and line.last is not None
+        ]
+        parts.append(f"{net.net} ends at {' and '.join(said)}" if said else f"{net.net} has no curve")
+    return f"Error during training, {panel.title}: {'; '.join(parts)}."
+
+
+def _palette() -> str:
+    """The colours of `views` as CSS properties ``--c0`` … and classes ``c0`` …, for both schemes."""
+    light = "".join(f"--c{i}:{color};" for i, color in enumerate(views.LIGHT))
+    dark = "".join(f"--c{i}:{color};" for i, color in enumerate(views.DARK))
+    classes = "".join(f".c{i}{{--c:var(--c{i})}}" for i in range(len(views.LIGHT)))
+    screen = f"@media screen and (prefers-color-scheme: dark){{:root{{{dark}}}}}"
+    return f"\n:root{{{light}}}\n{screen}\n{classes}\n"
+
+
+def _json(value: object) -> Markup:
+    """JSON that is safe inside a script element: no text in it can end the element or open a comment."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")

@@ -1,0 +1,70 @@
+"""The short table at the end of a study in the terminal: right in 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reslab.report import words
+from reslab.report.summary import Judgement, Summary
+
+_STYLE: dict[Judgement, str] = {"held": "bold green", "not held": "bold red", "not decided": "bold yellow"}
+_MARK: dict[Judgement, str] = {"held": "✓", "not held": "✗", "not decided": "?"}
+
+
+def print_summary(summary: Summary | Mapping[str, Any], console: Console) -> None:
+    """Print a row per network and the verdict, with the numbers that each part of it rests on."""
+    summary = Summary.of(summary)
+    console.print(_table(summary))
+    lines = Table.grid(padding=(0, 1))
+    lines.add_column(no_wrap=True)
+    lines.add_column()
+    overall = summary.verdict.overall
+    sentence = Text.assemble((f"{overall}: ", _STYLE[overall]), summary.verdict.sentence)
+    lines.add_row(Text(_mark(overall, console), _STYLE[overall]), sentence)
+    for part in summary.verdict.parts:
+        style = _STYLE[part.verdict]
+        said = Text.assemble(part.question, " ", (part.verdict, style), (f"\n{part.numbers}", "dim"))
+        lines.add_row(Text(_mark(part.verdict, console), style), said)
+    console.print(lines)
+
+
+def _mark(verdict: Judgement, console: Console) -> str:
+    """A sign, in what the terminal's encoding can show."""
+    if console.encoding.lower().startswith("utf"):
+        return _MARK[verdict]
+    return {"held": "+", "not held": "-", "not decided": "?"}[verdict]
+
+
+def _table(summary: Summary) -> Table:
+    table = Table(
+        title=summary.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    published = any(row.published is not None for row in summary.rows)
+    table.add_column("network", no_wrap=True)
+    table.add_column("params", justify="right")
+    table.add_column("n", justify="right")
+    table.add_column("train error %", justify="right")
+    table.add_column("test error %", justify="right")
+    if summary.threshold is not None:
+        table.add_column(f"iterations to {summary.threshold:g} % train", justify="right")
+    if published:
+        table.add_column("paper", justify="right")
+    previous = None
+    for row in summary.rows:
+        if previous is not None and row.kind != previous:
+            table.add_section()
+        previous = row.kind
+        cells = [row.net, words.count(row.params), str(row.n)]
+        cells += [words.spread(row.train_error), words.spread(row.test_error)]
+        if summary.threshold is not None:
+            cells.append(words.to_threshold(row))
+        if published:
+            cells.append("–" if row.published is None else words.percent(row.published))
+        table.add_row(*(Text(cell) for cell in cells))
+    return table

@@ -1,0 +1,98 @@
+"""Numbers as readers like them: the same wording in the page, the figure and the terminal."""
+
+from __future__ import annotations
+
+from reslab.report.summary import Fact, Judgement, Row, Spread, Summary
+
+HEADLINES: dict[Judgement, str] = {
+    "held": "The claim held here.",
+    "not held": "The claim did not hold here.",
+    "not decided": "Not decided here.",
+}
+
+
+def percent(value: float) -> str:
+    """An error in per cent, without the sign: two decimals, as in the papers."""
+    return f"{value:.2f}"
+
+
+def spread(value: Spread | None, digits: int = 2) -> str:
+    """``38.61 ± 2.10``; the mean alone where there is one seed; a dash for nothing."""
+    if value is None:
+        return "–"
+    mean = f"{value.mean:,.{digits}f}"
+    return mean if value.std is None else f"{mean} ± {value.std:,.{digits}f}"
+
+
+def to_threshold(row: Row) -> str:
+    """Iterations to the threshold; how many seeds reached it is said where not all did."""
+    if row.iterations_to_threshold is None or row.reached == 0:
+        return "not reached"
+    text = spread(row.iterations_to_threshold, digits=0)
+    return text if row.reached == row.n else f"{text} ({row.reached} of {row.n})"
+
+
+def count(value: int) -> str:
+    """A whole number with separators: ``269,722``."""
+    return f"{value:,}"
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """``48 s``, ``2 min 5 s``, ``3 h 12 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def moment(iso: str) -> str:
+    """``2026-03-01T10:00:05+00:00`` as ``2026-03-01 10:00 +00:00``; other text as it came."""
+    day, separator, rest = iso.partition("T")
+    if not separator:
+        return iso
+    zone = ""
+    for mark in ("+", "-", "Z"):
+        if mark in rest:
+            rest, _, tail = rest.partition(mark)
+            zone = " UTC" if mark == "Z" or tail in ("00:00", "0000") else f" {mark}{tail}"
+            break
+    return f"{day} {rest[:5]}{zone}"
+
+
+def fact(value: Fact) -> str:
+    """A value of `data` or `recipe` for a reader."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        return ", ".join(fact(item) for item in value)
+    return value
+
+
+def label(key: str) -> str:
+    """A key such as ``n_train`` as words."""
+    known = {"n_train": "training images", "n_test": "test images", "lr": "learning rate", "cpu": "CPU"}
+    known |= {"gpu": "GPU", "drops": "learning rate drops at", "torch": "PyTorch"}
+    return known.get(key, key.replace("_", " "))
+
+
+def seeds(summary: Summary) -> str:
+    """``3 seeds each``, or ``2 to 3 seeds each`` where the networks differ in it."""
+    counts = sorted({row.n for row in summary.rows})
+    if len(counts) == 1:
+        return plural(counts[0], "seed") + (" each" if len(summary.rows) > 1 else "")
+    return f"{counts[0]} to {counts[-1]} seeds each"

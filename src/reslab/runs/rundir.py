@@ -1,0 +1,77 @@
+"""A run's folder: its recipe, where it ran, its metrics, its checkpoints and its result."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from reslab.errors import InputError
+from reslab.runs import files
+
+
+class RunDir:
+    """``recipe.json env.json metrics.jsonl checkpoints/ eval/ result.json`` in one folder.
+
+    ``metrics.jsonl`` holds what the recipe determines, so that two runs of it can be compared byte by
+    byte; how fast it went is in ``speed.jsonl``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.json"
+        self.env = self.path / "env.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.speed = self.path / "speed.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.result = self.path / "result.json"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was started here."""
+        return self.recipe.exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run here has come to its end."""
+        return self.result.exists()
+
+    def create(self, recipe: dict[str, Any], env: dict[str, Any]) -> None:
+        """Starts a run here. A folder that holds another run, or anything else, is refused."""
+        if self.exists:
+            if files.read_json(self.recipe) != recipe:
+                raise InputError(
+                    f"--out {self.path} already holds a run of another recipe; choose another folder, "
+                    f"or go on with that run by --resume {self.path}"
+                )
+            return
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise InputError(f"--out {self.path} exists and is not a run; choose a new or an empty folder")
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            files.write_json(self.env, env)
+            files.write_json(self.recipe, recipe)  # last: its presence makes the folder a run
+        except OSError as error:
+            raise InputError(f"--out {self.path} cannot be written: {error.strerror or error}") from None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps a second process from writing the same run."""
+        with (self.path / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(f"another process is writing the run {self.path}; wait for it or stop it") from None
+            yield
+
+    def truncate_metrics(self, iteration: int) -> None:
+        """Drops what was recorded after an iteration: a resumed run records it again."""
+        for path in (self.metrics, self.speed):
+            if path.exists():
+                kept = [line for line in files.read_lines(path) if line["iteration"] <= iteration]
+                text = "".join(files.as_line(line) for line in kept)
+                files.write_text(path, text)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The recorded metrics, oldest first."""
+        return files.read_lines(self.metrics)

@@ -1,0 +1,64 @@
+"""Where a training runs: device, precision and threads, resolved before the first step."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from reslab.errors import InputError
+from reslab.train.recipe import Precision
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a recipe is carried out. Nothing here changes what is trained, beyond rounding."""
+
+    device: torch.device
+    fused: bool = True
+    deterministic: bool = False
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device of that name; by default CUDA where there is one, else the CPU."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        have = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise InputError(f"--device {name} is not there; this machine has: {', '.join(have)}") from None
+    return device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 in hardware (elsewhere bf16 is slower than fp32)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Precision:
+    """"auto" becomes bf16 where the hardware has it, and fp32 elsewhere."""
+    if precision == "auto":
+        return "bf16" if has_bf16(device) else "fp32"
+    return precision
+
+
+def use_deterministic_kernels(device: torch.device) -> None:
+    """Makes a resumed CUDA run equal an uninterrupted one bit for bit, at some cost in speed."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def describe(device: torch.device, precision: str, fused: bool) -> str:
+    """One line for the start of a run."""
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    how = ["channels-last"]
+    if fused and device.type == "cpu":
+        how.append("fused BN+ReLU")
+    return f"{where}; {precision}, {', '.join(how)} (--precision fp32 turns bf16 off)"

@@ -1,0 +1,371 @@
+"""The training loop: from a recipe and its data to a run directory."""
+
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from reslab import runs
+from reslab.data.loader import Batches, Eval, check, split
+from reslab.data.sources import Dataset
+from reslab.data.transforms import Normalizer
+from reslab.errors import InputError
+from reslab.evaluate.metrics import Result, autocast, evaluate
+from reslab.nets.build import build
+from reslab.runs import RunDir
+from reslab.train import state as checkpoints
+from reslab.train.device import Execution, resolve_precision, use_deterministic_kernels
+from reslab.train.optim import Optimizer
+from reslab.train.progress import TrainingProgress
+from reslab.train.recipe import Recipe
+from reslab.train.schedule import WarmUpState, scheduled
+from reslab.train.tensorboard import Events
+
+EVAL_BATCH = 500
+CHECKPOINT_SECONDS = 120
+
+
+class NonFiniteLoss(InputError):
+    """The loss became infinite or not a number."""
+
+
+@dataclass
+class Window:
+    """Sums over the iterations since the last look, on the device so that a step never waits for the host."""
+
+    loss: Tensor
+    wrong: Tensor
+    seen: int = 0
+
+    @classmethod
+    def empty(cls, device: torch.device) -> "Window":
+        return cls(torch.zeros((), dtype=torch.float64, device=device), torch.zeros((), dtype=torch.int64, device=device))
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Adds a batch: its mean loss, and how many images were classified wrongly."""
+        self.loss += loss.detach().double() * len(labels)
+        self.wrong += (logits.detach().argmax(1) != labels).sum()
+        self.seen += len(labels)
+
+    def mean_loss(self) -> float:
+        """Mean loss of the window."""
+        return float(self.loss) / max(self.seen, 1)
+
+    def error(self) -> float:
+        """Training error of the window in per cent, on the augmented images as they were trained on."""
+        return 100 * int(self.wrong) / max(self.seen, 1)
+
+
+@dataclass
+class Clock:
+    """Time spent in training steps and, of that, on making batches."""
+
+    steps: float = 0.0
+    data: float = 0.0
+    images: int = 0
+
+    @property
+    def images_per_second(self) -> float:
+        """Throughput of the training steps, evaluations not counted."""
+        return self.images / self.steps if self.steps else 0.0
+
+    @property
+    def waiting(self) -> float:
+        """Share of the time that went into data, 0 to 1."""
+        return self.data / self.steps if self.steps else 0.0
+
+
+class Trainer:
+    """One run. `train` is the function to call; this holds its parts."""
+
+    def __init__(self, recipe: Recipe, data: Dataset, execution: Execution) -> None:
+        check(data, recipe.data)
+        self.device = execution.device
+        if execution.deterministic:
+            use_deterministic_kernels(self.device)
+        self.recipe = recipe.model_copy(update={"precision": resolve_precision(recipe.precision, self.device)})
+        fitting, held = split(data.train, recipe.data.holdout, recipe.data.holdout_seed)
+        normalizer = Normalizer.of(recipe.data.normalization, fitting.images)
+        self.batches = Batches(
+            fitting, recipe.data, normalizer, batch=recipe.global_batch, seed=recipe.seed, device=self.device
+        )
+        # With validation images the test set is read once, at the end; without, its curve is recorded
+        # for the figure and chooses nothing.
+        self.validation = None if held is None else Eval(held, normalizer, batch=EVAL_BATCH, device=self.device)
+        self.test = Eval(data.test, normalizer, batch=EVAL_BATCH, device=self.device)
+        self.net = build(recipe.net, seed=recipe.seed).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net.group_norm_statistics(recipe.bn_group).fuse(execution.fused and self.device.type == "cpu")
+        self.optimizer = Optimizer(self.net, recipe.optimizer)
+        self.iteration = 0  # iterations done
+        self.window = Window.empty(self.device)
+        self.warm_up_window = Window.empty(self.device)
+        self.warm_up = WarmUpState(active=recipe.warm_up is not None)
+        self.best: dict[str, float] | None = None
+        self.first_bad = torch.full((), recipe.iterations, dtype=torch.int64, device=self.device)
+        self.total, self.recent = Clock(), Clock()
+
+    def lr(self) -> float:
+        """The learning rate of the coming iteration."""
+        rate = scheduled(self.recipe.optimizer.lr, self.recipe.schedule, self.iteration)
+        if self.warm_up.active and self.recipe.warm_up is not None:
+            rate = min(rate, self.recipe.warm_up.lr)
+        return rate
+
+    def step(self) -> None:
+        """One iteration: batch, forward, backward, update."""
+        start = time.perf_counter()
+        images, labels = self.batches(self.iteration)
+        got_data = time.perf_counter()
+        self.optimizer.set_lr(self.lr())
+        with autocast(self.device, self.recipe.precision):
+            logits = self.net(images)
+        logits = logits.float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        loss.backward()
+        self.optimizer.step()
+        bad = torch.where(loss.detach().isfinite(), self.recipe.iterations, self.iteration)
+        self.first_bad = torch.minimum(self.first_bad, bad)
+        self.window.add(loss, logits, labels)
+        if self.warm_up.active:
+            self.warm_up_window.add(loss, logits, labels)
+        self.iteration += 1
+        for clock in (self.total, self.recent):
+            clock.steps += time.perf_counter() - start
+            clock.data += got_data - start
+            clock.images += len(labels)
+
+    def look(self) -> None:
+        """What is decided by looking at the error: a loss that is not finite, and the end of the warm-up."""
+        if int(self.first_bad) < self.recipe.iterations:
+            raise NonFiniteLoss(
+                f"the loss is not finite at iteration {int(self.first_bad) + 1} with learning rate "
+                f"{self.optimizer.lr:g}; try a lower rate (--set optimizer.lr=...), a warm-up or --precision fp32"
+            )
+        rule = self.recipe.warm_up
+        if rule is not None and self.warm_up.active and self.iteration % rule.window == 0:
+            self.warm_up.look(rule, self.iteration, int(self.warm_up_window.wrong), self.warm_up_window.seen)
+            self.warm_up_window = Window.empty(self.device)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a resumed run needs to equal an uninterrupted one."""
+        tensors = {f"model.{k}": v for k, v in self.net.state_dict().items()}
+        tensors |= {f"momentum.{k}": v for k, v in self.optimizer.momentum().items()}
+        windows = {"window": self.window, "warm_up_window": self.warm_up_window}
+        for name, window in windows.items():
+            tensors |= {f"{name}.loss": window.loss, f"{name}.wrong": window.wrong}
+        meta = {
+            "net": self.recipe.net.model_dump(mode="json"),
+            "lr": self.optimizer.lr,
+            "seen": {name: window.seen for name, window in windows.items()},
+            "warm_up": {"active": self.warm_up.active, "ended_at": self.warm_up.ended_at},
+            "best": self.best,
+        }
+        return tensors, meta
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Continues from a checkpoint."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.net.load_state_dict(part("model."))
+        self.optimizer.restore(meta["lr"], part("momentum."))
+        for name, window in (("window", self.window), ("warm_up_window", self.warm_up_window)):
+            window.loss.copy_(tensors[f"{name}.loss"])
+            window.wrong.copy_(tensors[f"{name}.wrong"])
+            window.seen = meta["seen"][name]
+        self.warm_up = WarmUpState(**meta["warm_up"])
+        self.best = meta["best"]
+        self.iteration = meta["iteration"]
+
+
+def train(
+    recipe: Recipe,
+    data: Dataset,
+    out: Path,
+    *,
+    execution: Execution,
+    title: str | None = None,
+    checkpoint_every: int | None = None,
+    weights: Path | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Trains a recipe to its end in ``out``, going on from its last checkpoint if there is one.
+
+    Args:
+        recipe: what to train.
+        data: what to train it on; must be what the recipe describes.
+        out: the run directory, new, empty, or holding a run of the same recipe.
+        execution: device and mode.
+        title: of the progress bar.
+        checkpoint_every: iterations between checkpoints; default at evaluations and every two minutes.
+        weights: start from these instead of drawn ones.
+        quiet: no progress.
+
+    Returns:
+        The content of ``result.json``: errors in per cent, iterations, parameters, times.
+
+    Raises:
+        InputError: the data does not fit, ``out`` holds another run, the loss is not finite, the disk is full.
+    """
+    trainer = Trainer(recipe, data, execution)
+    run = RunDir(out)
+    recipe = trainer.recipe
+    run.create(recipe.model_dump(mode="json"), _environment(data, execution))
+    with run.lock():
+        if run.finished:
+            return dict(runs.read_json(run.result))
+        _check_disk(trainer, run)
+        saved = checkpoints.newest_checkpoint(run.checkpoints)
+        if saved is not None:
+            trainer.restore(*saved)
+        elif weights is not None:
+            checkpoints.load_weights(trainer.net, weights, recipe.net)
+        run.truncate_metrics(trainer.iteration)
+        started = time.time()
+        try:
+            _fit(trainer, run, title or recipe.net.name, checkpoint_every, quiet)
+            return _finish(trainer, run, time.time() - started)
+        except OSError as error:
+            last = sorted(run.checkpoints.glob("iteration-*.safetensors"))
+            kept = f"the last good checkpoint, {last[-1].name}, is intact" if last else "no checkpoint was written yet"
+            raise InputError(
+                f"stopped at iteration {trainer.iteration}: {run.path} cannot be written ({error.strerror or error}); "
+                f"{kept}: make room, then go on with --resume {run.path}"
+            ) from None
+
+
+def _environment(data: Dataset, execution: Execution) -> dict[str, Any]:
+    gpu = torch.cuda.get_device_name(execution.device) if execution.device.type == "cuda" else "none"
+    return {
+        **runs.describe(),
+        "device": str(execution.device),
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+        "fused": execution.fused,
+        "deterministic": execution.deterministic,
+        "data": data.info.model_dump(mode="json"),
+    }
+
+
+def _check_disk(trainer: Trainer, run: RunDir) -> None:
+    """A night's run must not end at its first checkpoint."""
+    size = sum(p.numel() * p.element_size() for p in trainer.net.state_dict().values())
+    need = size * (2 * (checkpoints.KEEP + 1) + 2)  # weights and velocities per checkpoint; best and final
+    free = shutil.disk_usage(run.path).free
+    if free < need:
+        raise InputError(
+            f"--out {run.path} needs about {need / 1e6:.1f} MB for checkpoints, but only {free / 1e6:.1f} MB are free"
+        )
+
+
+def _fit(trainer: Trainer, run: RunDir, title: str, checkpoint_every: int | None, quiet: bool) -> None:
+    recipe = trainer.recipe
+    saved_at = time.monotonic()
+    # CUDA runs ahead of the host: looking too often would make it wait.
+    glance = 10 if trainer.device.type == "cpu" else 50
+    with (
+        TrainingProgress(title, recipe.iterations, trainer.iteration, quiet=quiet) as progress,
+        Events(run.path, trainer.iteration) as events,
+    ):
+        trainer.net.train()
+        while trainer.iteration < recipe.iterations:
+            trainer.step()
+            i = trainer.iteration
+            last = i == recipe.iterations
+            evaluate_now = i % recipe.evaluate_every == 0 or last
+            log_now = i % recipe.log_every == 0 or evaluate_now
+            if i % glance == 0 or log_now:
+                trainer.look()
+                window = trainer.window
+                progress.update(i, window.mean_loss(), window.error(), trainer.recent.images_per_second, trainer.recent.waiting)
+            elif recipe.warm_up is not None and i % recipe.warm_up.window == 0:
+                trainer.look()
+            if log_now:
+                _record(trainer, run, events, evaluate_now)
+            due = i % checkpoint_every == 0 if checkpoint_every else evaluate_now
+            if due or last or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                checkpoints.save_checkpoint(run.checkpoints, i, *trainer.state())
+                saved_at = time.monotonic()
+
+
+def _record(trainer: Trainer, run: RunDir, events: Events, evaluate_now: bool) -> None:
+    recipe, i = trainer.recipe, trainer.iteration
+    line: dict[str, Any] = {
+        "iteration": i,
+        "epoch": round(i * recipe.global_batch / trainer.batches.n, 4),
+        "lr": trainer.optimizer.lr,
+        "train_loss": trainer.window.mean_loss(),
+        "train_error": trainer.window.error(),
+    }
+    if evaluate_now:
+        name, images = ("test", trainer.test) if trainer.validation is None else ("validation", trainer.validation)
+        result = evaluate(trainer.net, images, precision=recipe.precision)
+        line |= {f"{name}_error": result.top1_error, f"{name}_loss": result.loss}
+        _keep_best(trainer, run, name, result)
+    # A loss can be finite in training and overflow in evaluation; JSON has no word for infinity.
+    line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+    runs.append_line(run.metrics, line)
+    speed = {"images_per_second": trainer.recent.images_per_second, "waiting_for_data": trainer.recent.waiting}
+    runs.append_line(run.speed, {"iteration": i, **speed})
+    events.add(i, line | speed)
+    trainer.window, trainer.recent = Window.empty(trainer.device), Clock()
+
+
+def _keep_best(trainer: Trainer, run: RunDir, split_name: str, result: Result) -> None:
+    if trainer.best is None or result.top1_error < trainer.best["error"]:
+        trainer.best = {"iteration": trainer.iteration, "error": result.top1_error}
+        if trainer.recipe.select == "best-validation":
+            checkpoints.save_weights(
+                run.checkpoints / "best.safetensors",
+                trainer.net,
+                trainer.recipe.net,
+                {"iteration": trainer.iteration, f"{split_name}_error": result.top1_error},
+            )
+
+
+def _finish(trainer: Trainer, run: RunDir, seconds: float) -> dict[str, Any]:
+    recipe = trainer.recipe
+    chosen = trainer.iteration
+    if recipe.select == "best-validation":
+        checkpoints.load_weights(trainer.net, run.checkpoints / "best.safetensors", recipe.net)
+        assert trainer.best is not None
+        chosen = int(trainer.best["iteration"])
+    test = evaluate(trainer.net, trainer.test, precision=recipe.precision)
+    history = run.read_metrics()
+    result: dict[str, Any] = {
+        "net": recipe.net.name,
+        "seed": recipe.seed,
+        "iterations": recipe.iterations,
+        "params": sum(p.numel() for p in trainer.net.parameters()),
+        "selected": recipe.select,
+        "selected_iteration": chosen,
+        "train_error": history[-1]["train_error"],
+        "train_loss": history[-1]["train_loss"],
+        "test_error": test.top1_error,
+        "test_loss": test.loss if math.isfinite(test.loss) else None,
+        "n_test_images": test.n_images,
+        "warm_up_ended_at": trainer.warm_up.ended_at,
+        "seconds_of_this_process": round(seconds, 1),
+        "images_per_second": round(trainer.total.images_per_second, 1),
+        "waiting_for_data": round(trainer.total.waiting, 4),
+    }
+    if trainer.validation is None:
+        # Recorded so that nobody has to guess: the lowest point of the test curve, which chose nothing.
+        result["best_test_error"] = min(line["test_error"] for line in history if "test_error" in line)
+    elif trainer.best is not None:
+        result["validation_error"] = trainer.best["error"]
+    checkpoints.save_weights(
+        run.checkpoints / "final.safetensors",
+        trainer.net,
+        recipe.net,
+        {"recipe": recipe.name, "iteration": chosen, "test_error": test.top1_error},
+    )
+    runs.write_json(run.result, result)
+    return result

@@ -1,0 +1,143 @@
+"""A training as plain data. The same recipe means the same training anywhere; importable without torch."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from reslab.data.spec import DataSpec
+from reslab.errors import InputError, nearest
+from reslab.nets.spec import NetSpec, Spec
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+class Sgd(Spec):
+    """Stochastic gradient descent with momentum."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum_form: Literal["lr-inside", "lr-outside"] = Field(
+        "lr-inside",
+        description="'lr-inside': v = m v + lr g, w -= v (Caffe, in which the paper was done); "
+        "'lr-outside': v = m v + g, w -= lr v (PyTorch). They differ only where the lr changes",
+    )
+    nesterov: bool = False
+    weight_decay: float = Field(1e-4, ge=0)
+    decay: Literal["weights", "all"] = Field(
+        "weights",
+        description="'weights': convolutions and the last layer only; 'all': BN scales and shifts and biases too",
+    )
+
+
+class Steps(Spec):
+    """The learning rate is multiplied by ``factor`` once each of ``drops`` iterations is reached."""
+
+    kind: Literal["steps"] = "steps"
+    drops: tuple[int, ...] = Field(description="iterations, ascending")
+    factor: float = Field(0.1, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if list(self.drops) != sorted(set(self.drops)) or any(drop < 1 for drop in self.drops):
+            raise ValueError(f"drops must ascend from 1, got {list(self.drops)}")
+        return self
+
+
+class WarmUp(Spec):
+    """A low rate until the training error falls below a bound (He 2015, section 4.2, ResNet-110)."""
+
+    lr: float = Field(0.01, gt=0)
+    until_error: float = Field(80.0, gt=0, lt=100, description="training error in per cent that ends the warm-up")
+    window: int = Field(
+        100, ge=1, description="iterations that the error is averaged over, and after which it is looked at"
+    )
+
+
+class Recipe(Spec):
+    """Everything that decides the result of a training. Lengths are in iterations (mini-batches)."""
+
+    name: str
+    net: NetSpec
+    data: DataSpec
+    global_batch: int = Field(128, ge=2, description="images of one step, over all devices")
+    bn_group: int | None = Field(
+        None, ge=2, description="images that BN takes its statistics over while training; null: the whole batch"
+    )
+    optimizer: Sgd = Sgd()
+    schedule: Steps
+    warm_up: WarmUp | None = None
+    iterations: int = Field(ge=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    precision: Precision = "auto"
+    seed: int = Field(0, ge=0, lt=2**31)
+    log_every: int = Field(100, ge=1, description="iterations that a point of the training curve is averaged over")
+    evaluate_every: int = Field(1000, ge=1, description="iterations between evaluations")
+    select: Literal["last", "best-validation"] = Field(
+        "last", description="which weights are the result; 'best-validation' needs data.holdout"
+    )
+    cite: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.bn_group is not None and self.global_batch > self.bn_group and self.global_batch % self.bn_group:
+            raise ValueError(
+                f"global_batch {self.global_batch} cannot be cut into BN groups of {self.bn_group}; "
+                "set bn_group to a divisor of it, or to null"
+            )
+        if self.select == "best-validation" and not self.data.holdout:
+            raise ValueError("select 'best-validation' needs validation images: set data.holdout (--holdout)")
+        if self.data.num_classes > self.net.num_classes:
+            raise ValueError(
+                f"the data has {self.data.num_classes} classes but the network only {self.net.num_classes}; "
+                f"set net.num_classes={self.data.num_classes}"
+            )
+        if self.net.in_channels != self.data.channels:
+            raise ValueError(
+                f"the network takes images of {self.net.in_channels} channels, the data has {self.data.channels}"
+            )
+        return self
+
+
+def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """A recipe with fields changed by ``path=value`` texts, such as ``optimizer.lr=0.05``.
+
+    Values are read as JSON (``null``, ``true``, ``[16000, 24000]``), anything else as a word. Raises
+    `InputError` for a field that does not exist (with the nearest) and a value of the wrong type.
+    """
+    values = recipe.model_dump()
+    for text in assignments:
+        path, sign, given = text.partition("=")
+        if not sign:
+            raise InputError(f"--set takes FIELD=VALUE such as optimizer.lr=0.05, got '{text}'")
+        try:
+            value: Any = json.loads(given)
+        except json.JSONDecodeError:
+            value = given
+        *parents, last = path.strip().split(".")
+        target: Any = values
+        for depth, step in enumerate([*parents, last]):
+            if not isinstance(target, dict) or step not in target:
+                known = ", ".join(target) if isinstance(target, dict) else "no fields"
+                hint = nearest(step, target) if isinstance(target, dict) else ""
+                where = ".".join([*parents, last][:depth]) or "the recipe"
+                raise InputError(f"--set {text}: {where} has no field '{step}'; {hint or known}")
+            if depth < len(parents):
+                target = target[step]
+        target[last] = value
+    return validated(values, "--set " + " ".join(assignments) if assignments else "the recipe")
+
+
+def validated(values: dict[str, Any], source: str) -> Recipe:
+    """A recipe from plain values; what does not fit is an `InputError` that names field, value and source."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        if not where:
+            raise InputError(f"{source}: {reason}") from None
+        raise InputError(f"{source}: {where}: {reason}, got {first['input']!r}") from None

@@ -1,0 +1,26 @@
+"""Learning rates: pure functions of the iteration, and the one rule that looks at the error."""
+
+from dataclasses import dataclass
+
+from reslab.train.recipe import Steps, WarmUp
+
+
+def scheduled(base: float, schedule: Steps, iteration: int) -> float:
+    """The rate for an iteration, counted from 0: the base, times the factor for each drop that was reached.
+
+    The paper's 64k iterations (He 2015, section 4.2): 0.1 up to 32k, 0.01 up to 48k, then 0.001.
+    """
+    return base * schedule.factor ** sum(iteration >= drop for drop in schedule.drops)
+
+
+@dataclass
+class WarmUpState:
+    """Whether the warm-up is still on. Part of a checkpoint."""
+
+    active: bool
+    ended_at: int | None = None
+
+    def look(self, rule: WarmUp, iteration: int, wrong: int, seen: int) -> None:
+        """Ends the warm-up if the training error of the window that ends before ``iteration`` is low enough."""
+        if self.active and seen and 100 * wrong / seen < rule.until_error:
+            self.active, self.ended_at = False, iteration

@@ -1,0 +1,146 @@
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from reslab.report import html
+from reslab.report.summary import Judgement, Summary
+
+from .sample import sample
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that elements close in order, and gathers addresses, scripts and visible text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.scripts: dict[str, str] = {}
+        self.text = ""
+        self._script: str | None = None
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "data")]
+        if tag not in VOID:
+            self.open.append(tag)
+        self._script = (given.get("id") or "code") if tag == "script" else None
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in {"circle", "path"}
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+        self._script = None
+
+    def handle_data(self, data: str) -> None:
+        if self._script is not None:
+            self.scripts[self._script] = self.scripts.get(self._script, "") + data
+        elif "style" not in self.open:
+            self.text += data
+
+
+def page(summary: Summary) -> Page:
+    return Page(html.render(summary))
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_nothing_is_loaded_from_outside() -> None:
+    text = html.render(sample(published={"resnet20": 8.75}))
+    for address in Page(text).addresses:
+        assert address.startswith(("data:", "#")), address
+    without_comments = re.sub(r"<!--.*?-->|/\*.*?\*/", "", text, flags=re.DOTALL)
+    assert not re.findall(r"(?:url\(|@import|src=|href=)[\s\"']*(?:https?:)?//", without_comments)
+    assert "default-src 'none'" in text
+    assert "Leon Sorokin" in text, "the licence of the chart library travels with it"
+
+
+def test_verdict_rule_and_numbers_are_said() -> None:
+    summary = sample()
+    text = words(page(summary).text)
+    for part in (
+        summary.title,
+        summary.question,
+        summary.verdict.sentence,
+        summary.verdict.rule,
+        summary.command,
+    ):
+        assert words(part) in text
+    for row in ("28.89 ± 1.39", "269,722", "not reached"):
+        assert row in text
+    for line in (*summary.how_measured, *summary.differs_from_paper, *summary.caveats):
+        assert words(line) in text
+    assert text.index(summary.verdict.sentence) < text.index(summary.verdict.rule)
+
+
+@pytest.mark.parametrize(
+    ("overall", "headline"),
+    [
+        ("held", "The claim held here."),
+        ("not held", "The claim did not hold here."),
+        ("not decided", "Not decided here."),
+    ],
+)
+def test_headline(overall: Judgement, headline: str) -> None:
+    text = page(sample(overall=overall)).text
+    assert headline in text
+    assert ("It is not a finding against the claim." in text) == (overall == "not decided")
+
+
+def test_published_only_where_there_is_any() -> None:
+    assert "Published" not in page(sample()).text
+    text = page(sample(published={"resnet20": 8.75})).text
+    assert "Published" in text
+    assert "8.75" in text
+
+
+def test_one_run_and_one_seed_have_no_spread() -> None:
+    text = page(sample(depths=(20,), kinds=("residual",), seeds=1, threshold=None)).text
+    assert "±" not in text
+    assert "one seed, so no spread" in text
+    assert "Iterations to" not in text
+
+
+def test_papers_own_protocol_is_said() -> None:
+    summary = sample().model_copy(update={"differs_from_paper": (), "caveats": ()})
+    text = page(summary).text
+    assert "data, networks, recipe and length are the paper’s" in text
+    assert "Caveats" not in text
+
+
+def test_hostile_names_stay_text() -> None:
+    name = "</script><script>alert(1)</script><!-- & \" ' <b>"
+    summary = sample(data_name=name)
+    runs = tuple(run.model_copy(update={"name": name}) for run in summary.runs)
+    found = page(summary.model_copy(update={"runs": runs, "question": name}))
+    assert name in found.text
+    assert set(found.scripts) == {"summary", "view", "code"}
+    assert json.loads(found.scripts["summary"])["data"]["name"] == name
+    assert "alert(1)" not in found.scripts["code"]
+
+
+def test_embedded_data_are_the_summary_and_the_csvs() -> None:
+    summary = sample()
+    found = page(summary)
+    assert Summary.of(json.loads(found.scripts["summary"])) == summary
+    csvs = [a.partition(",")[2] for a in found.addresses if a.startswith("data:text/csv")]
+    heads = [base64.b64decode(text).decode().splitlines()[0] for text in csvs]
+    assert [head.split(",")[0] for head in heads] == ["net", "name"]
+
+
+def test_written_from_a_plain_dict(tmp_path: Path) -> None:
+    html.write(json.loads(sample().to_json()), tmp_path / "new" / "report.html")
+    assert (tmp_path / "new" / "report.html").read_text().startswith("<!doctype html>")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["report.html"]
