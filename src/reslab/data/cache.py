@@ -1,7 +1,7 @@
 """Decoded images kept on disk, so that the second start does not decode again.
 
 An entry is one safetensors file named after a hash of the content it was made from, so it is never stale:
-other content has another name. It is written under a temporary name and renamed, so that any number of
+other content has another name. It is written in a temporary folder and moved, so that any number of
 processes may build the same entry at once and none ever reads half of one. The cache is a convenience:
 whatever goes wrong with it costs time, never the run.
 """
@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +29,7 @@ from reslab.errors import InputError
 
 FORMAT = 1
 """Part of every key: raise it when decoding or the layout of the file changes."""
-_ABANDONED = 24 * 3600.0  # seconds after which a temporary file must belong to a process that was killed
+_ABANDONED = 24 * 3600.0  # seconds after which a temporary folder must belong to a process that was killed
 _log = logging.getLogger("reslab")
 
 
@@ -111,8 +112,6 @@ def _stamps(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
 def _read(entry: Path) -> Decoded | None:
     """The entry as views of the mapped file, or None if there is none that can be used."""
     try:
-        if not entry.exists():
-            return None
         with safe_open(str(entry), framework="pt") as file:
             about = json.loads((file.metadata() or {})["reslab"])
             train, test = (
@@ -128,6 +127,8 @@ def _read(entry: Path) -> Decoded | None:
                 and images.labels.shape == images.images.shape[:1]
             ):
                 raise ValueError("unexpected shapes")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as why:
         _log.warning("cache entry %s is damaged (%s) and will be built anew", entry, why)
         return None
@@ -136,7 +137,8 @@ def _read(entry: Path) -> Decoded | None:
 
 def _write(entry: Path, made: Decoded) -> None:
     """Put the entry in place in one step, or say in one line why not."""
-    temporary = entry.with_name(f".{entry.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    # A folder, not a file: safetensors makes temporary files of its own beside the one that it is to write.
+    work = entry.with_name(f".{entry.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     tensors = {
         f"{split}.{part}": tensor.contiguous()
         for split, images in (("train", made.train), ("test", made.test))
@@ -146,10 +148,13 @@ def _write(entry: Path, made: Decoded) -> None:
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         _sweep(entry.parent)
-        save_file(tensors, temporary, metadata={"reslab": about})
-        with temporary.open("rb+") as file:
+        work.mkdir()
+        save_file(tensors, work / "entry", metadata={"reslab": about})
+        with (work / "entry").open("rb+") as file:
             os.fsync(file.fileno())  # else a power cut could leave the final name with missing content
-        os.replace(temporary, entry)
+        # safetensors gives the file to its owner alone; give it the rights that the user's umask gives
+        (work / "entry").chmod(work.stat().st_mode & 0o666)
+        os.replace(work / "entry", entry)
     except (OSError, SafetensorError) as why:
         _log.warning(
             "working without a cache: cannot write in %s (%s); set RESLAB_CACHE to another folder",
@@ -157,8 +162,7 @@ def _write(entry: Path, made: Decoded) -> None:
             why,
         )
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _sweep(folder: Path) -> None:
@@ -166,4 +170,4 @@ def _sweep(folder: Path) -> None:
     for leftover in folder.glob(".*.safetensors.*.tmp"):
         with suppress(OSError):
             if time.time() - leftover.stat().st_mtime > _ABANDONED:
-                leftover.unlink()
+                shutil.rmtree(leftover)

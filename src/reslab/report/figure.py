@@ -68,8 +68,11 @@ def render(summary: Summary | Mapping[str, Any], format: str) -> bytes:
                 ax.set_ylabel("error (%)")
             else:
                 ax.tick_params(labelleft=False)
-        right = 0.915 if len(view.panels) > 1 else 0.93
-        figure.subplots_adjust(left=0.055, right=right, top=0.86, bottom=0.2, wspace=0.2)
+        # Room for the names at the lines' ends, in shares of the figure's width.
+        names = 0.02 + 0.0066 * max(len(row.net) for row in summary.rows)
+        gap, space = names + 0.018, 1 - 0.055 - names
+        width = (space - gap * (len(axes) - 1)) / len(axes)
+        figure.subplots_adjust(left=0.055, right=1 - names, top=0.86, bottom=0.2, wspace=gap / width)
         figure.text(0.055, 0.035, _caption(summary, view), fontsize=9, color="#555555", ha="left")
         buffer = io.BytesIO()
         # No dates, so that a figure that did not change is not a change to commit.

@@ -109,6 +109,13 @@ class Trainer:
         self.best: dict[str, float] | None = None
         self.first_bad = torch.full((), recipe.iterations, dtype=torch.int64, device=self.device)
         self.total, self.recent = Clock(), Clock()
+        self.seconds_before = 0.0  # of earlier processes of this run
+        self.started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, over all its processes."""
+        return self.seconds_before + time.monotonic() - self.started
 
     def lr(self) -> float:
         """The learning rate of the coming iteration."""
@@ -165,6 +172,7 @@ class Trainer:
             "seen": {name: window.seen for name, window in windows.items()},
             "warm_up": {"active": self.warm_up.active, "ended_at": self.warm_up.ended_at},
             "best": self.best,
+            "seconds": self.seconds,
         }
         return tensors, meta
 
@@ -182,6 +190,7 @@ class Trainer:
             window.seen = meta["seen"][name]
         self.warm_up = WarmUpState(**meta["warm_up"])
         self.best = meta["best"]
+        self.seconds_before = meta.get("seconds", 0.0)
         self.iteration = meta["iteration"]
 
 
@@ -191,6 +200,7 @@ def train(
     out: Path,
     *,
     execution: Execution,
+    source: str | None = None,
     title: str | None = None,
     checkpoint_every: int | None = None,
     weights: Path | None = None,
@@ -203,6 +213,7 @@ def train(
         data: what to train it on; must be what the recipe describes.
         out: the run directory, new, empty, or holding a run of the same recipe.
         execution: device and mode.
+        source: the name or path that the data was loaded by, so that a resumed run finds it again.
         title: of the progress bar.
         checkpoint_every: iterations between checkpoints; default at evaluations and every two minutes.
         weights: start from these instead of drawn ones.
@@ -217,7 +228,7 @@ def train(
     trainer = Trainer(recipe, data, execution)
     run = RunDir(out)
     recipe = trainer.recipe
-    run.create(recipe.model_dump(mode="json"), _environment(data, execution))
+    run.create(recipe.model_dump(mode="json"), _environment(data, source, execution))
     with run.lock():
         if run.finished:
             return dict(runs.read_json(run.result))
@@ -228,10 +239,9 @@ def train(
         elif weights is not None:
             checkpoints.load_weights(trainer.net, weights, recipe.net)
         run.truncate_metrics(trainer.iteration)
-        started = time.time()
         try:
             _fit(trainer, run, title or recipe.net.name, checkpoint_every, quiet)
-            return _finish(trainer, run, time.time() - started)
+            return _finish(trainer, run)
         except OSError as error:
             last = sorted(run.checkpoints.glob("iteration-*.safetensors"))
             kept = f"the last good checkpoint, {last[-1].name}, is intact" if last else "no checkpoint was written yet"
@@ -241,16 +251,20 @@ def train(
             ) from None
 
 
-def _environment(data: Dataset, execution: Execution) -> dict[str, Any]:
+def _environment(data: Dataset, source: str | None, execution: Execution) -> dict[str, Any]:
     gpu = torch.cuda.get_device_name(execution.device) if execution.device.type == "cuda" else "none"
     return {
+        "started": runs.now(),
         **runs.describe(),
         "device": str(execution.device),
         "gpu": gpu,
         "threads": torch.get_num_threads(),
         "fused": execution.fused,
         "deterministic": execution.deterministic,
-        "data": data.info.model_dump(mode="json"),
+        "data": {
+            "path": str(Path(source).resolve()) if source is not None and Path(source).exists() else source,
+            **data.info.model_dump(mode="json"),
+        },
     }
 
 
@@ -330,7 +344,7 @@ def _keep_best(trainer: Trainer, run: RunDir, split_name: str, result: Result) -
             )
 
 
-def _finish(trainer: Trainer, run: RunDir, seconds: float) -> dict[str, Any]:
+def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
     recipe = trainer.recipe
     chosen = trainer.iteration
     if recipe.select == "best-validation":
@@ -352,7 +366,8 @@ def _finish(trainer: Trainer, run: RunDir, seconds: float) -> dict[str, Any]:
         "test_loss": test.loss if math.isfinite(test.loss) else None,
         "n_test_images": test.n_images,
         "warm_up_ended_at": trainer.warm_up.ended_at,
-        "seconds_of_this_process": round(seconds, 1),
+        "seconds": round(trainer.seconds, 1),
+        "finished": runs.now(),
         "images_per_second": round(trainer.total.images_per_second, 1),
         "waiting_for_data": round(trainer.total.waiting, 4),
     }

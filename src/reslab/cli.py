@@ -1,0 +1,199 @@
+"""The command ``reslab``: names of commands to functions. Heavy imports happen inside the command."""
+
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from reslab import __version__
+from reslab.errors import InputError
+
+app = App(
+    name="reslab",
+    help="Residual networks of the papers: train them, prove their claims, take them apart, ship them.",
+    version=__version__,
+    default_parameter=Parameter(negative=(), show_env_var=False),
+)
+
+Words = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)]
+Net = Annotated[str, Parameter(name=["--net", "--model"])]
+Batch = Annotated[int | None, Parameter(name=["--batch-size", "-b"])]
+
+
+@app.command
+def demo(*, out: Path = Path("runs/demo"), open: bool = False) -> None:
+    """See the degradation problem and its cure on scanned digits, in about two minutes.
+
+    Trains plain and residual networks of 20 and 56 layers side by side, and says what came of it.
+
+    Args:
+        out: Folder of the runs and the report.
+        open: Open the report in the browser.
+    """
+    from reslab.commands.study import demo as run
+
+    _show(run(out), open)
+
+
+@app.command
+def train(
+    recipe: str | None = None,
+    /,
+    *,
+    net: Net = "resnet20",
+    data: str | None = None,
+    out: Path | None = None,
+    iterations: int | None = None,
+    epochs: float | None = None,
+    batch_size: Batch = None,
+    seed: int = 0,
+    holdout: int = 0,
+    lr: float | None = None,
+    wd: float | None = None,
+    settings: Words = (),
+    precision: Literal["auto", "bf16", "fp32"] | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    weights: Path | None = None,
+    resume: Path | None = None,
+    checkpoint_every: int | None = None,
+    deterministic: bool = False,
+    fused: Annotated[bool, Parameter(negative="--no-fused")] = True,
+    json: bool = False,
+) -> None:
+    """Train a network by a paper's recipe.
+
+    The paper's ResNet-20 on CIFAR-10: `reslab train he2015_cifar --net resnet20 --data cifar10 --out runs/resnet20`
+
+    Stopped, or killed? `reslab train --resume runs/resnet20` ends where it would have ended.
+
+    Args:
+        recipe: The recipe: he2015_cifar.
+        net: The network: resnet20, plain56, "cifar_resnet(depth=38, shortcut='B')"; `reslab nets` lists them.
+        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
+        out: The run's folder; by default runs/RECIPE-NET-DATA-seedS.
+        iterations: Mini-batches to train for; by default the recipe's. The drops of the rate move in proportion.
+        epochs: The same, in passes over the training set.
+        batch_size: Images of one step, over all devices.
+        seed: Of the initial weights, the order and the augmentation.
+        holdout: Training images set aside to select on; the test set is then read once, at the end.
+        lr: Short for --set optimizer.lr=...
+        wd: Short for --set optimizer.weight_decay=...
+        settings: Change fields of the recipe: --set optimizer.nesterov=true data.augment.flip=false
+        precision: bf16 needs hardware for it; by default it is used where there is some.
+        device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
+        threads: CPU threads; by default all cores.
+        weights: Start from these weights (safetensors, as Reslab writes them).
+        resume: Go on with the run in this folder, by its own recipe.
+        checkpoint_every: Iterations between checkpoints; by default at evaluations and every two minutes.
+        deterministic: On CUDA, kernels that repeat bit for bit.
+        fused: On the CPU, BN, addition and ReLU as one kernel.
+        json: Print the result as JSON.
+    """
+    from reslab.commands.train import Options, run
+
+    settings = (
+        *settings,
+        *([f"optimizer.lr={lr!r}"] if lr is not None else []),
+        *([f"optimizer.weight_decay={wd!r}"] if wd is not None else []),
+        *([f"precision={precision}"] if precision is not None else []),
+    )
+    run(
+        Options(
+            recipe=recipe, net=net, data=data, out=out, iterations=iterations, epochs=epochs, batch=batch_size,
+            seed=seed, holdout=holdout, settings=settings, device=device, threads=threads, weights=weights,
+            resume=resume, checkpoint_every=checkpoint_every, deterministic=deterministic, fused=fused, json=json,
+        )
+    )  # fmt: skip
+
+
+@app.command
+def study(
+    name: str | None = None,
+    /,
+    *,
+    data: str = "digits",
+    depths: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (20, 56),
+    seeds: int = 3,
+    iterations: int | None = None,
+    batch_size: Batch = None,
+    settings: Words = (),
+    out: Path | None = None,
+    jobs: Annotated[int, Parameter(name=["--jobs", "-j"])] = 1,
+    device: str | None = None,
+    open: bool = False,
+    json: bool = False,
+) -> None:
+    """Test a claim of the papers: run, judge by a rule fixed beforehand, report.
+
+    Stopped, or killed? The same command goes on where it was; finished runs are not run again.
+
+    Args:
+        name: The study; without it, all are listed.
+        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
+        depths: Depths to compare; the least and the greatest are judged.
+        seeds: How many paired seeds.
+        iterations: Mini-batches per run; by default the paper's 64,000, and 500 on digits.
+        batch_size: Images of one step; by default the paper's 128, and 64 on digits.
+        settings: Change fields of the recipe: --set optimizer.lr=0.05
+        out: Folder of the runs and the report; by default runs/STUDY-DATA.
+        jobs: Runs at a time; they share the CPU's threads.
+        device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
+        open: Open the report in the browser.
+        json: Print the summary as JSON.
+    """
+    from reslab.commands.study import degradation, listing
+
+    if name is None:
+        listing(as_json=json)
+        return
+    report = degradation(
+        name, data=data, depths=depths, seeds=seeds, iterations=iterations, batch=batch_size, settings=settings,
+        out=out, jobs=jobs, device=device, as_json=json,
+    )  # fmt: skip
+    _show(report, open)
+
+
+@app.command
+def nets(name: str | None = None, /, *, size: int | None = None, json: bool = False) -> None:
+    """List the networks of the papers, or show one with its stages and cost.
+
+    Args:
+        name: Show this network: resnet56, "cifar_resnet(depth=38)".
+        size: Count for images of this many pixels a side.
+        json: Print JSON.
+    """
+    from reslab.commands.nets import listing, show
+
+    if name is None:
+        listing(as_json=json)
+    else:
+        show(name, size=size, as_json=json)
+
+
+def _show(report: Path, open_it: bool) -> None:
+    if open_it:
+        webbrowser.open(report.resolve().as_uri())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command. Exit codes: 0 done, 2 something to mend in what was asked, 130 interrupted."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except (InputError, CycloptsError) as error:
+        # One line, whatever the width of the terminal: it can be searched for and cut out.
+        Console(stderr=True).print(
+            f"reslab: error: {' '.join(str(error).split())}", markup=False, highlight=False, soft_wrap=True
+        )
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("reslab: interrupted; nothing is lost: a study goes on by the same command, a run by --resume", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""``reslab study`` and ``reslab demo``."""
+
+import json
+import logging
+import shlex
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from reslab import runs, studies
+from reslab.commands.train import start
+from reslab.data.sources import load
+from reslab.errors import InputError
+from reslab.recipes.he2015_cifar import ITERATIONS
+from reslab.report import files as report_files
+from reslab.report.table import print_summary
+from reslab.studies import he2015_degradation as degradation_study
+from reslab.studies.runner import run_all
+from reslab.train.device import describe, resolve_precision
+
+DIGITS_ITERATIONS, DIGITS_BATCH = 500, 64
+"""A budget in which the effect is there on 1,437 images of 8x8 pixels: see docs/demo.md."""
+
+
+def listing(*, as_json: bool) -> None:
+    """All studies, with the question that each asks."""
+    if as_json:
+        print(json.dumps([vars(entry) for entry in studies.STUDIES.values()], indent=2))
+        return
+    table = Table(box=None, header_style="bold", show_header=False, padding=(0, 2, 1, 0))
+    for entry in studies.STUDIES.values():
+        table.add_row(f"[bold]{entry.name}[/]", f"{entry.question}\n{entry.paper}\n[dim]Cost: {entry.cost}[/]")
+    Console().print(table)
+
+
+def degradation(
+    name: str,
+    *,
+    data: str,
+    depths: tuple[int, ...],
+    seeds: int,
+    iterations: int | None,
+    batch: int | None,
+    settings: tuple[str, ...],
+    out: Path | None,
+    jobs: int,
+    device: str | None,
+    as_json: bool,
+) -> Path:
+    """Carries the study out and returns the path of its report."""
+    studies.find(name)
+    if jobs < 1:
+        raise InputError(f"--jobs takes 1 or more, got {jobs}")
+    logging.basicConfig(format="reslab: %(message)s", level=logging.WARNING)
+    execution = start(device)
+    source = load(data)
+    small = source.info.name == "digits"
+    plan = degradation_study.Plan(
+        info=source.info,
+        depths=depths,
+        seeds=seeds,
+        iterations=iterations or (DIGITS_ITERATIONS if small else ITERATIONS),
+        batch=batch or (DIGITS_BATCH if small else 128),
+        settings=settings,
+    )
+    out = out or Path("runs") / f"{name}-{source.info.name}"
+    console = Console(stderr=True)
+    recipes = plan.recipes()
+    precision = resolve_precision(next(iter(recipes.values())).precision, execution.device)
+    console.print(
+        f"{studies.find(name).question}\n{len(recipes)} runs of {plan.iterations:,} iterations on {source.info.name}, into {out}\n"
+        + describe(execution.device, precision, execution.fused),
+        highlight=False,
+    )
+    _claim(out, plan)
+    folder = out / "runs"
+    run_all(recipes, source, data, folder, execution=execution, jobs=jobs, console=console)
+    summary = degradation_study.summarise(plan, folder, command=_command(name, plan, data, jobs))
+    written = report_files.write(summary, out)
+    if as_json:
+        print(summary.to_json(), end="")
+    else:
+        print_summary(summary, Console())
+    report = next(path for path in written if path.suffix == ".html")
+    console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+    return report
+
+
+def _claim(out: Path, plan: degradation_study.Plan) -> None:
+    """Marks the folder as this study's; one that holds another study, or anything else, is refused."""
+    mark = out / "study.json"
+    mine: dict[str, Any] = {
+        "study": "degradation",
+        "data": plan.info.fingerprint,
+        "iterations": plan.iterations,
+        "batch": plan.batch,
+        "settings": list(plan.settings),
+    }
+    if mark.exists():
+        other = runs.read_json(mark)
+        if other != mine:
+            changed = [f"{key} {other.get(key)} there, {value} now" for key, value in mine.items() if other.get(key) != value]
+            raise InputError(f"--out {out} holds this study with other settings ({'; '.join(changed)}); choose another folder")
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out} exists and is not a study; choose a new or an empty folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        runs.write_json(mark, mine)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
+
+
+def _command(name: str, plan: degradation_study.Plan, data: str, jobs: int) -> str:
+    words = ["reslab", "study", name, "--data", data, "--depths", *map(str, plan.depths), "--seeds", str(plan.seeds)]
+    words += ["--iterations", str(plan.iterations)]
+    if plan.batch != 128:
+        words += ["--batch-size", str(plan.batch)]
+    if plan.settings:
+        words += ["--set", *plan.settings]
+    if jobs > 1:
+        words += ["--jobs", str(jobs)]
+    return shlex.join(words)
+
+
+def demo(out: Path) -> Path:
+    """The study on the embedded digits, and what to do next."""
+    console = Console()
+    console.print(
+        "[bold]Reslab demo[/]: plain and residual networks of 20 and 56 layers, side by side, on 1,437 scanned digits.\n"
+        "Twelve short trainings, about two minutes on two cores. Nothing is downloaded.\n"
+    )
+    report = degradation(
+        "degradation", data="digits", depths=(20, 56), seeds=3, iterations=None, batch=None, settings=(), out=out,
+        jobs=1, device="cpu", as_json=False,
+    )  # fmt: skip
+    console.print(
+        "\n[bold]What this shows[/]: in this short budget the plain network of 56 layers cannot be optimised, while its\n"
+        "shallow twin, and the same 56 layers with shortcuts, can. [bold]What it does not[/]: that the deeper plain\n"
+        "network stays worse once training has saturated; that takes the full study on CIFAR-10.\n\n"
+        "[bold]Next[/]\n"
+        "  reslab nets resnet56                                    the network, stage by stage\n"
+        "  reslab train he2015_cifar --net resnet20 --data cifar10 the paper's training\n"
+        "  reslab study degradation --data cifar10 --iterations 4000   the study on real photographs\n",
+        highlight=False,
+    )
+    return report
