@@ -141,9 +141,7 @@ class _Reader(ast.NodeVisitor):
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self._visit_all([node.body], "call")
 
-    def _visit_all(
-        self, nodes: list[ast.stmt] | list[ast.expr], when: Literal["import", "call", "typing"]
-    ) -> None:
+    def _visit_all(self, nodes: list[ast.stmt] | list[ast.expr], when: Literal["import", "call", "typing"]) -> None:
         outer, self.when = self.when, when if self.when == "import" else self.when
         for node in nodes:
             self.visit(node)
@@ -313,9 +311,7 @@ def plant(where: Path, files: dict[str, str]) -> Tree:
         (libraries_stay_at_home, "cli.py", "from ray import tune", 1, "no module yet"),
     ],
 )
-def test_a_violation_is_caught(
-    tmp_path: Path, rule: Rule, file: str, text: str, line: int, complaint: str
-) -> None:
+def test_a_violation_is_caught(tmp_path: Path, rule: Rule, file: str, text: str, line: int, complaint: str) -> None:
     [found] = rule(plant(tmp_path, {file: text}))
     assert found.startswith(f"src/reslab/{file}:{line}: ")
     assert complaint in found
@@ -344,9 +340,7 @@ def test_a_violation_is_caught(
         ),
     ],
 )
-def test_torch_is_found_at_the_end_of_a_chain(
-    tmp_path: Path, files: dict[str, str], culprit: str, chain: str
-) -> None:
+def test_torch_is_found_at_the_end_of_a_chain(tmp_path: Path, files: dict[str, str], culprit: str, chain: str) -> None:
     [found] = plain_data_is_without_torch(plant(tmp_path, files))
     assert found.startswith(culprit)
     assert chain in found

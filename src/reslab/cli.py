@@ -191,7 +191,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("reslab: interrupted; nothing is lost: a study goes on by the same command, a run by --resume", file=sys.stderr)
+        print(
+            "reslab: interrupted; nothing is lost: a study goes on by the same command, a run by --resume",
+            file=sys.stderr,
+        )
         raise SystemExit(130) from None
 
 

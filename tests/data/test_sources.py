@@ -187,9 +187,7 @@ def test_a_damaged_download_is_fetched_again(published: tuple[Remote, Path, Serv
     assert sorted(p.name for p in (cache / "downloads").iterdir()) == ["tiny-py"]
 
 
-def test_an_archive_put_there_by_hand_needs_no_network(
-    published: tuple[Remote, Path, Server], cache: Path
-) -> None:
+def test_an_archive_put_there_by_hand_needs_no_network(published: tuple[Remote, Path, Server], cache: Path) -> None:
     remote, archive, server = published
     (cache / "downloads").mkdir(parents=True)
     shutil.copy(archive, cache / "downloads")
@@ -199,9 +197,7 @@ def test_an_archive_put_there_by_hand_needs_no_network(
     assert server.hits == 0
 
 
-def test_a_damaged_archive_is_named_and_not_touched(
-    published: tuple[Remote, Path, Server], cache: Path
-) -> None:
+def test_a_damaged_archive_is_named_and_not_touched(published: tuple[Remote, Path, Server], cache: Path) -> None:
     remote, archive, server = published
     (cache / "downloads").mkdir(parents=True)
     mine = cache / "downloads" / archive.name

@@ -44,9 +44,7 @@ def test_one_seed_leaves_the_std_empty() -> None:
     assert line["train_error_mean"] != ""
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "summary.json"
     atomic.write_text(target, "old")
 

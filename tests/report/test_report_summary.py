@@ -88,9 +88,7 @@ def test_runs_without_a_curve_still_make_a_view() -> None:
 
 
 def test_twins_share_a_colour_and_depths_do_not() -> None:
-    colors = {
-        net.net: net.color for panel in view.of(sample(depths=(20, 32, 44, 56))).panels for net in panel.nets
-    }
+    colors = {net.net: net.color for panel in view.of(sample(depths=(20, 32, 44, 56))).panels for net in panel.nets}
     assert colors["plain56"] == colors["resnet56"]
     assert len({colors[f"plain{depth}"] for depth in (20, 32, 44, 56)}) == 4
 

@@ -19,7 +19,13 @@ def listing(*, as_json: bool) -> None:
         print(json.dumps([_record(spec, cost(spec)) for spec in specs], indent=2))
         return
     table = Table(title="Networks", title_justify="left", box=None, header_style="bold")
-    for heading, justify in (("name", "left"), ("layers", "right"), ("parameters", "right"), ("MMACs", "right"), ("what", "left")):
+    for heading, justify in (
+        ("name", "left"),
+        ("layers", "right"),
+        ("parameters", "right"),
+        ("MMACs", "right"),
+        ("what", "left"),
+    ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for spec, entry in zip(specs, CATALOG.values(), strict=True):
         counted = cost(spec)

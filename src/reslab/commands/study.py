@@ -20,8 +20,8 @@ from reslab.studies import he2015_degradation as degradation_study
 from reslab.studies.runner import run_all
 from reslab.train.device import describe, resolve_precision
 
-DIGITS_ITERATIONS, DIGITS_BATCH = 500, 64
-"""A budget in which the effect is there on 1,437 images of 8x8 pixels: see docs/demo.md."""
+DIGITS_ITERATIONS, DIGITS_BATCH, DIGITS_SETTINGS = 500, 64, ("optimizer.lr=0.02",)
+"""A budget in which the effect is there on 1,437 images of 8x8 pixels: docs/demo.md has the figures."""
 
 
 def listing(*, as_json: bool) -> None:
@@ -63,14 +63,14 @@ def degradation(
         seeds=seeds,
         iterations=iterations or (DIGITS_ITERATIONS if small else ITERATIONS),
         batch=batch or (DIGITS_BATCH if small else 128),
-        settings=settings,
+        settings=settings or (DIGITS_SETTINGS if small else ()),
     )
     out = out or Path("runs") / f"{name}-{source.info.name}"
     console = Console(stderr=True)
     recipes = plan.recipes()
     precision = resolve_precision(next(iter(recipes.values())).precision, execution.device)
     console.print(
-        f"{studies.find(name).question}\n{len(recipes)} runs of {plan.iterations:,} iterations on {source.info.name}, into {out}\n"
+        f"{len(recipes)} runs of {plan.iterations:,} iterations on {source.info.name}, into {out}\n"
         + describe(execution.device, precision, execution.fused),
         highlight=False,
     )
@@ -101,8 +101,12 @@ def _claim(out: Path, plan: degradation_study.Plan) -> None:
     if mark.exists():
         other = runs.read_json(mark)
         if other != mine:
-            changed = [f"{key} {other.get(key)} there, {value} now" for key, value in mine.items() if other.get(key) != value]
-            raise InputError(f"--out {out} holds this study with other settings ({'; '.join(changed)}); choose another folder")
+            changed = [
+                f"{key} {other.get(key)} there, {value} now" for key, value in mine.items() if other.get(key) != value
+            ]
+            raise InputError(
+                f"--out {out} holds this study with other settings ({'; '.join(changed)}); choose another folder"
+            )
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out} exists and is not a study; choose a new or an empty folder")
@@ -114,7 +118,17 @@ def _claim(out: Path, plan: degradation_study.Plan) -> None:
 
 
 def _command(name: str, plan: degradation_study.Plan, data: str, jobs: int) -> str:
-    words = ["reslab", "study", name, "--data", data, "--depths", *map(str, plan.depths), "--seeds", str(plan.seeds)]
+    words = [
+        "reslab",
+        "study",
+        name,
+        "--data",
+        data,
+        "--depths",
+        *map(str, plan.depths),
+        "--seeds",
+        str(plan.seeds),
+    ]
     words += ["--iterations", str(plan.iterations)]
     if plan.batch != 128:
         words += ["--batch-size", str(plan.batch)]
@@ -129,21 +143,25 @@ def demo(out: Path) -> Path:
     """The study on the embedded digits, and what to do next."""
     console = Console()
     console.print(
-        "[bold]Reslab demo[/]: plain and residual networks of 20 and 56 layers, side by side, on 1,437 scanned digits.\n"
-        "Twelve short trainings, about two minutes on two cores. Nothing is downloaded.\n"
+        "[bold]Reslab demo[/]: plain and residual networks of 20 and 56 layers, side by side,\n"
+        "on 1,437 scanned digits. Twelve short trainings, about two minutes on two cores;\n"
+        "nothing is downloaded.\n",
+        highlight=False,
     )
     report = degradation(
         "degradation", data="digits", depths=(20, 56), seeds=3, iterations=None, batch=None, settings=(), out=out,
         jobs=1, device="cpu", as_json=False,
     )  # fmt: skip
     console.print(
-        "\n[bold]What this shows[/]: in this short budget the plain network of 56 layers cannot be optimised, while its\n"
-        "shallow twin, and the same 56 layers with shortcuts, can. [bold]What it does not[/]: that the deeper plain\n"
-        "network stays worse once training has saturated; that takes the full study on CIFAR-10.\n\n"
+        "\n[bold]What this shows[/]: in this short budget the plain network of 56 layers cannot be\n"
+        "optimised; its shallow twin can, and so can the same 56 layers with shortcuts.\n"
+        "[bold]What it does not[/]: that the deeper plain network stays worse once training has\n"
+        "saturated. That takes the full study on CIFAR-10.\n\n"
         "[bold]Next[/]\n"
-        "  reslab nets resnet56                                    the network, stage by stage\n"
-        "  reslab train he2015_cifar --net resnet20 --data cifar10 the paper's training\n"
-        "  reslab study degradation --data cifar10 --iterations 4000   the study on real photographs\n",
+        "  reslab nets resnet56                     the network, stage by stage\n"
+        "  reslab train he2015_cifar --data cifar10 the paper's training of ResNet-20\n"
+        "  reslab study degradation --data cifar10 --iterations 4000\n"
+        "                                           the study on photographs, 2.5 hours",
         highlight=False,
     )
     return report

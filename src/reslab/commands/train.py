@@ -60,7 +60,10 @@ def run(options: Options) -> None:
         f"({epochs:.1f} epochs), into {out}",
         highlight=False,
     )
-    console.print(describe(execution.device, precision, execution.fused and fused.library() is not None), highlight=False)
+    console.print(
+        describe(execution.device, precision, execution.fused and fused.library() is not None),
+        highlight=False,
+    )
     result = train(
         recipe,
         data,
@@ -73,7 +76,9 @@ def run(options: Options) -> None:
     _print(result, out, options.json)
 
 
-def start(device: str | None, threads: int | None = None, *, fused_kernels: bool = True, deterministic: bool = False) -> Execution:
+def start(
+    device: str | None, threads: int | None = None, *, fused_kernels: bool = True, deterministic: bool = False
+) -> Execution:
     """Resolves where to run, and sets the number of threads."""
     if threads is not None:
         if threads < 1:
@@ -90,7 +95,11 @@ def _new(options: Options) -> tuple[Recipe, Dataset, Path]:
         raise InputError("name the data: --data digits, cifar10, cifar100, synthetic, or a path")
     if options.iterations is not None and options.epochs is not None:
         raise InputError("--iterations and --epochs are two ways to say the same; give one")
-    for name, value in (("iterations", options.iterations), ("epochs", options.epochs), ("batch-size", options.batch)):
+    for name, value in (
+        ("iterations", options.iterations),
+        ("epochs", options.epochs),
+        ("batch-size", options.batch),
+    ):
         if value is not None and value <= 0:
             raise InputError(f"--{name} takes a number above 0, got {value}")
     # Names are checked before the data is read: a typo should not cost a minute of decoding.
@@ -118,7 +127,12 @@ def _plain(name: str) -> str:
 
 def _resumed(options: Options) -> tuple[Recipe, Dataset, Path]:
     assert options.resume is not None
-    given = {"RECIPE": options.recipe, "--out": options.out, "--set": options.settings, "--weights": options.weights}
+    given = {
+        "RECIPE": options.recipe,
+        "--out": options.out,
+        "--set": options.settings,
+        "--weights": options.weights,
+    }
     if clash := [name for name, value in given.items() if value]:
         raise InputError(f"--resume takes the recipe from the run's folder; leave out {', '.join(clash)}")
     run_dir = RunDir(options.resume)

@@ -55,9 +55,7 @@ def content_key(files: Mapping[str, Path], options: str = "") -> str:
     """
     key = hashlib.blake2b(f"{FORMAT};{options};".encode(), digest_size=12)
     ordered = sorted(files.items())
-    for (name, path), digest in zip(
-        ordered, in_threads(_hash_file, iter(p for _, p in ordered)), strict=True
-    ):
+    for (name, path), digest in zip(ordered, in_threads(_hash_file, iter(p for _, p in ordered)), strict=True):
         key.update(json.dumps([name, path.stat().st_size, digest]).encode())
     return key.hexdigest()
 
@@ -92,9 +90,7 @@ def _hash_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
     except OSError as why:
-        raise InputError(
-            f"{path}: expected a readable file, but {why.strerror or why}; mend or remove it"
-        ) from why
+        raise InputError(f"{path}: expected a readable file, but {why.strerror or why}; mend or remove it") from why
 
 
 def _stamps(paths: Iterable[Path]) -> list[tuple[int, int] | None]:

@@ -123,8 +123,7 @@ def _survey_chunk(chunk: Sequence[Encoded]) -> Survey:
             grey = grey and image.mode in _GREY
             if image.mode.startswith(_DEEP):
                 raise InputError(
-                    f"{item.name}: expected 8 bits per channel, found Pillow mode '{image.mode}'; "
-                    f"convert it to 8 bits"
+                    f"{item.name}: expected 8 bits per channel, found Pillow mode '{image.mode}'; convert it to 8 bits"
                 )
     return Survey(sizes, grey)
 
@@ -145,9 +144,7 @@ def _decode_chunk(chunk: Sequence[Encoded], channels: int, size: tuple[int, int]
 def _opened(item: Encoded) -> Image.Image:
     """The image with its header read. EXIF rotation is not applied, as in torchvision's ImageFolder."""
     if item.data is None:
-        raise InputError(
-            f"{item.name}: expected the bytes of an image, found none; store images inside the file"
-        )
+        raise InputError(f"{item.name}: expected the bytes of an image, found none; store images inside the file")
     try:
         return Image.open(io.BytesIO(item.data) if isinstance(item.data, bytes) else item.data)
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as why:
@@ -157,9 +154,7 @@ def _opened(item: Encoded) -> Image.Image:
 def _damaged(item: Encoded, why: Exception) -> InputError:
     # Pillow's "cannot identify" prints the address of a buffer, which helps nobody
     reason = "no image format recognised" if "cannot identify" in str(why) else str(why) or type(why).__name__
-    return InputError(
-        f"{item.name}: expected a whole image, found a damaged one ({reason}); replace or remove it"
-    )
+    return InputError(f"{item.name}: expected a whole image, found a damaged one ({reason}); replace or remove it")
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:

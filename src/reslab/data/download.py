@@ -89,13 +89,9 @@ def _read(remote: Remote, kind: Any, place: Path, cache_dir: Path | None) -> Dat
         classes: tuple[str, ...] = ()
         for train in (True, False):
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # numpy deprecates something in the way these files were pickled
+                warnings.simplefilter("ignore")  # numpy deprecates something in the way these files were pickled
                 part = kind(root=str(place), train=train, download=False)
-            images = (
-                torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
-            )  # (N, H, W, C) -> (N, C, H, W)
+            images = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()  # (N, H, W, C) -> (N, C, H, W)
             splits.append(ImageSet(images, torch.tensor(part.targets)))
             classes = tuple(part.classes)
         return decoded(splits[0], splits[1], classes, where=remote.name)
@@ -159,9 +155,7 @@ def _from_torchvision(
         socket.setdefaulttimeout(STALL)  # torchvision sets none, and would wait on a dead line for ever
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # Python 3.12+: tarfile wants a filter, torchvision gives none
+                warnings.simplefilter("ignore")  # Python 3.12+: tarfile wants a filter, torchvision gives none
                 kind(root=name, download=True)
         except (OSError, RuntimeError) as error:
             raise _nowhere(remote, kind, place, {**failures, "torchvision": _short(error)}) from error

@@ -4,8 +4,8 @@ A small integer hash rather than a generator with state: it gives the same numbe
 of workers or ranks, the device, the version of a library, or how often the run was interrupted.
 """
 
-from torch import Tensor
 import torch
+from torch import Tensor
 
 _MASK = 0xFFFFFFFF
 

@@ -53,9 +53,7 @@ def _examine(root: Path) -> _Layout:
     tests = [name for name in _TEST_NAMES if (root / name).is_dir()]
     if not (root / "train").is_dir():
         if tests:
-            raise InputError(
-                f"{root}: expected train/ beside {tests[0]}/, found none; the layout is {_LAYOUT}"
-            )
+            raise InputError(f"{root}: expected train/ beside {tests[0]}/, found none; the layout is {_LAYOUT}")
         classes, images = _class_folders(root)
         return _hold_out(root, classes, images)
     classes, images = _class_folders(root / "train")
@@ -85,14 +83,8 @@ def _class_folders(root: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]
         folders = sorted(d for d in root.iterdir() if d.is_dir() and not d.name.startswith((".", "__")))
         if not folders:
             loose = sum(f.suffix.lower() in SUFFIXES for f in root.iterdir())
-            what = (
-                f"{loose} images without class folders"
-                if loose
-                else "neither class folders nor Parquet files"
-            )
-            raise InputError(
-                f"{root}: expected {_LAYOUT}, found {what}; sort the images into a folder for each class"
-            )
+            what = f"{loose} images without class folders" if loose else "neither class folders nor Parquet files"
+            raise InputError(f"{root}: expected {_LAYOUT}, found {what}; sort the images into a folder for each class")
         images: list[tuple[Path, int]] = []
         for label, folder in enumerate(folders):
             inside = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.is_dir())
@@ -103,9 +95,7 @@ def _class_folders(root: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]
                 )
             images.extend((file, label) for file in inside)
     except OSError as why:
-        raise InputError(
-            f"{why.filename or root}: expected a readable folder, but {why.strerror or why}"
-        ) from why
+        raise InputError(f"{why.filename or root}: expected a readable folder, but {why.strerror or why}") from why
     return tuple(folder.name for folder in folders), images
 
 
@@ -151,6 +141,4 @@ def _decode(layout: _Layout, size: int | None) -> Decoded:
     images = decode(chunks, len(items), channels=3, size=shape, what=f"decoding {layout.root.name}")
     labels = torch.tensor([label for _, label in items])
     n = len(layout.train)
-    return decoded(
-        ImageSet(images[:n], labels[:n]), ImageSet(images[n:], labels[n:]), layout.classes, where=where
-    )
+    return decoded(ImageSet(images[:n], labels[:n]), ImageSet(images[n:], labels[n:]), layout.classes, where=where)

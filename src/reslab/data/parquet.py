@@ -71,9 +71,7 @@ def load_parquet(
         remarks.insert(0, f"test set: its {layout.test_name} files")
     said = (source if source is not None else str(path)) + (f" ({', '.join(remarks)})" if remarks else "")
     name = _known_name(layout, found)
-    return dataset(
-        found, name=name or path.resolve().name, source=said, augment=CIFAR_AUGMENT if name else None
-    )
+    return dataset(found, name=name or path.resolve().name, source=said, augment=CIFAR_AUGMENT if name else None)
 
 
 def _examine(root: Path) -> _Layout:
@@ -84,16 +82,14 @@ def _examine(root: Path) -> _Layout:
     if not train:
         others = sorted({f.name for files in splits.values() for f in files})
         raise InputError(
-            f"{root}: expected Parquet files named train-*.parquet, found {', '.join(others[:4])}; "
-            f"rename them by split"
+            f"{root}: expected Parquet files named train-*.parquet, found {', '.join(others[:4])}; rename them by split"
         )
     test_name = next((name for name in _TEST_NAMES if name in splits), "")
     test = splits.pop(test_name, [])
     folders = sorted({str(f.parent.relative_to(root)) for f in train})
     if len(folders) > 1:
         raise InputError(
-            f"{root}: expected one data set, found training files in {', '.join(folders)}; "
-            f"give the path of one"
+            f"{root}: expected one data set, found training files in {', '.join(folders)}; give the path of one"
         )
     for files in (train, test):
         _check_shards(files)
@@ -140,9 +136,7 @@ def _schema(file: Path) -> Any:
 
 def _damaged(file: Path, why: Exception) -> InputError:
     reason = str(why).splitlines()[0][:120] if str(why) else type(why).__name__
-    return InputError(
-        f"{file}: expected a whole Parquet file, found a damaged one ({reason}); fetch it again"
-    )
+    return InputError(f"{file}: expected a whole Parquet file, found a damaged one ({reason}); fetch it again")
 
 
 def _columns(file: Path, schema: Any) -> tuple[str, str]:
@@ -165,9 +159,7 @@ def _columns(file: Path, schema: Any) -> tuple[str, str]:
         )
     if not pa.types.is_integer(schema.field(label).type):
         found = schema.field(label).type
-        raise InputError(
-            f"{file}: expected integers in the column {label}, found {found}; number the classes from 0"
-        )
+        raise InputError(f"{file}: expected integers in the column {label}, found {found}; number the classes from 0")
     return image, label
 
 
@@ -206,9 +198,7 @@ def _labels(files: Sequence[Path], column: str) -> torch.Tensor:
         except (pa.ArrowException, OSError) as why:
             raise _damaged(file, why) from why
         if values.null_count:
-            raise InputError(
-                f"{file}: expected a label in every row, found {values.null_count} without; fill them in"
-            )
+            raise InputError(f"{file}: expected a label in every row, found {values.null_count} without; fill them in")
         parts.append(torch.tensor(values.cast(pa.int64()).to_numpy()))
     return torch.cat(parts)
 
@@ -260,9 +250,7 @@ def _decode(layout: _Layout, size: int | None) -> Decoded:
         train, test = ImageSet(images[:n], targets[:n]), ImageSet(images[n:], targets[n:])
     else:
         listed = targets.tolist()
-        out = torch.tensor(
-            held_out([str(i) for i in range(count)], listed, a_fifth(Counter(listed))), dtype=torch.bool
-        )
+        out = torch.tensor(held_out([str(i) for i in range(count)], listed, a_fifth(Counter(listed))), dtype=torch.bool)
         train, test = ImageSet(images[~out], targets[~out]), ImageSet(images[out], targets[out])
     return decoded(train, test, classes, where=str(layout.root))
 

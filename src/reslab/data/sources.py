@@ -40,22 +40,16 @@ def load(source: str, *, cache_dir: Path | None = None, size: int | None = None)
         raise InputError(f"expected a size of at least 1 pixel, found {size}; give a larger one, or none")
     if source in KNOWN:
         if size is not None:
-            raise InputError(
-                f"'{source}' has images of one fixed size; leave out the size, which is for folders"
-            )
+            raise InputError(f"'{source}' has images of one fixed size; leave out the size, which is for folders")
         return _load_known(source, cache_dir)
     path = _existing(source)
     try:
         parquet = any(path.rglob("*.parquet"))
         empty = not any(path.iterdir())
     except OSError as why:
-        raise InputError(
-            f"{path}: expected a readable folder, but {why.strerror or why}; mend its rights"
-        ) from why
+        raise InputError(f"{path}: expected a readable folder, but {why.strerror or why}; mend its rights") from why
     if empty:
-        raise InputError(
-            f"{path}: expected Parquet files or a folder of images for each class, found an empty folder"
-        )
+        raise InputError(f"{path}: expected Parquet files or a folder of images for each class, found an empty folder")
     if parquet:
         from reslab.data.parquet import load_parquet  # pyarrow takes a while to import
 
@@ -104,9 +98,7 @@ def _digits() -> Dataset:
     labels = torch.from_numpy(np.asarray(bunch.target).astype(np.int64))
     listed = [int(label) for label in labels]
     keys = [f"digits {i}" for i in range(len(listed))]
-    test = torch.tensor(
-        held_out(keys, listed, _in_proportion(Counter(listed), DIGITS_TEST)), dtype=torch.bool
-    )
+    test = torch.tensor(held_out(keys, listed, _in_proportion(Counter(listed), DIGITS_TEST)), dtype=torch.bool)
     found = decoded(
         ImageSet(images[~test], labels[~test]),
         ImageSet(images[test], labels[test]),
@@ -139,6 +131,4 @@ def _synthetic() -> Dataset:
         images = (128 + 24 * pictures[labels] + 48 * noise).round().clamp(0, 255).to(torch.uint8)
         splits.append(ImageSet(images, labels))
     found = decoded(splits[0], splits[1], tuple(f"class {i}" for i in range(10)), where="synthetic")
-    return dataset(
-        found, name="synthetic", source="random numbers, always the same", augment=Augment(pad=4, flip=True)
-    )
+    return dataset(found, name="synthetic", source="random numbers, always the same", augment=Augment(pad=4, flip=True))

@@ -41,9 +41,7 @@ class Normalizer:
         count = len(train) * train.shape[2] * train.shape[3]
         mean = total[0].sum((1, 2)) / count
         var = total[1].sum((1, 2)) / count - mean**2
-        return cls(
-            (mean / 255).float().view(-1, 1, 1), (var.sqrt() / 255).float().clamp_min(1e-6).view(-1, 1, 1)
-        )
+        return cls((mean / 255).float().view(-1, 1, 1), (var.sqrt() / 255).float().clamp_min(1e-6).view(-1, 1, 1))
 
     def to(self, device: torch.device) -> "Normalizer":
         """The same constants on another device."""

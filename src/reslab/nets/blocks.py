@@ -79,11 +79,16 @@ class BatchNorm2d(nn.BatchNorm2d):
             if torch.is_grad_enabled():
                 return None
             return fused.norm_inference(
-                x, residual, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps, relu=relu
+                x,
+                residual,
+                self.weight,
+                self.bias,
+                self.running_mean,
+                self.running_var,
+                eps=self.eps,
+                relu=relu,
             )
-        y, mean, var = fused.norm_training(
-            x, residual, self.weight, self.bias, eps=self.eps, groups=groups, relu=relu
-        )
+        y, mean, var = fused.norm_training(x, residual, self.weight, self.bias, eps=self.eps, groups=groups, relu=relu)
         count = x.numel() // (x.shape[1] * groups)
         self._track(mean.mean(0), var.mean(0) * (count / (count - 1)))
         return y
@@ -112,15 +117,13 @@ class Pad(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], self.padding)
 
 
-def norm_add_act(
-    norm: BatchNorm2d, x: Tensor, *, add: Add | None, shortcut: Tensor | None, act: nn.Module
-) -> Tensor:
+def norm_add_act(norm: BatchNorm2d, x: Tensor, *, add: Add | None, shortcut: Tensor | None, act: nn.Module) -> Tensor:
     """act(norm(x) + shortcut): module by module, or fused where the mode is on and the tensor allows it."""
     if norm.fused:
         relu = isinstance(act, nn.ReLU)
         y = norm.forward_fused(x, shortcut, relu)
         if y is not None:
-            return y if relu else act(y)  # type: ignore[no-any-return]
+            return y if relu else act(y)
     y = norm(x)
     if add is not None:
         y = add(y, shortcut)
@@ -152,9 +155,7 @@ class Block(nn.Module):
                 self.downsample = Pad(before, spec.width, spec.stride, spec.shortcut)
             case Projection():
                 norm = BatchNorm2d(spec.width, eps=net.norm.eps, momentum=net.norm.momentum)
-                self.downsample = nn.Sequential(
-                    nn.Conv2d(before, spec.width, 1, spec.stride, bias=False), norm
-                )
+                self.downsample = nn.Sequential(nn.Conv2d(before, spec.width, 1, spec.stride, bias=False), norm)
             case Identity() | NoShortcut():
                 pass
 

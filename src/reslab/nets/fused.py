@@ -106,7 +106,14 @@ class _TrainingNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float, groups: int, relu: bool
+        ctx: Any,
+        x: Tensor,
+        residual: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+        groups: int,
+        relu: bool,
     ) -> tuple[Tensor, Tensor]:
         channels = x.shape[1]
         y = torch.empty_like(x)
@@ -168,12 +175,13 @@ def norm_training(
     Returns:
         y (N, C, H, W); the groups' means (G, C); their biased variances (G, C).
     """
-    y, stats = _TrainingNorm.apply(x, _like(residual, x), weight, bias, eps, groups, relu)  # type: ignore[no-untyped-call]
+    y, stats = _TrainingNorm.apply(x, _like(residual, x), weight, bias, eps, groups, relu)
     return y, stats[0], stats[1]
 
 
 def norm_inference(
-    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, *, eps: float, relu: bool
+    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor,
+    *, eps: float, relu: bool,
 ) -> Tensor:  # fmt: skip
     """act(BN(x) + residual) with given statistics (C,); no gradient. Shapes as in `norm_training`."""
     y = torch.empty_like(x)

@@ -93,9 +93,7 @@ def _draw(ax: Axes, panel: views.Panel, view: views.View) -> None:
             if line is None:
                 continue
             if len(net.seeds) > 1:
-                ax.fill_between(
-                    x, _nan(line.low), _nan(line.high), color=color, alpha=0.16, linewidth=0, zorder=2
-                )
+                ax.fill_between(x, _nan(line.low), _nan(line.high), color=color, alpha=0.16, linewidth=0, zorder=2)
             ax.plot(x, _nan(line.mean), color=color, linewidth=width, linestyle=style, zorder=3)
         shown = net.test or net.train
         last = shown.last if shown else None

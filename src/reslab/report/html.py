@@ -74,11 +74,7 @@ def _describe(panel: views.Panel) -> str:
     parts = []
     for net in panel.nets:
         ends = [("training", net.train), ("test", net.test)]
-        said = [
-            f"{name} error {words.percent(line.last)} %"
-            for name, line in ends
-            if line and line.last is not None
-        ]
+        said = [f"{name} error {words.percent(line.last)} %" for name, line in ends if line and line.last is not None]
         parts.append(f"{net.net} ends at {' and '.join(said)}" if said else f"{net.net} has no curve")
     return f"Error during training, {panel.title}: {'; '.join(parts)}."
 

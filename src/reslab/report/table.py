@@ -42,9 +42,7 @@ def _mark(verdict: Judgement, console: Console) -> str:
 
 
 def _table(summary: Summary) -> Table:
-    table = Table(
-        title=summary.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
-    )
+    table = Table(title=summary.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     published = any(row.published is not None for row in summary.rows)
     table.add_column("network", no_wrap=True)
     table.add_column("params", justify="right")

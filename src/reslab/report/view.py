@@ -89,14 +89,11 @@ def of(summary: Summary) -> View:
     colors = _colors(summary)
     panels: list[Panel] = []
     for kind, title in PANEL_TITLES.items():
-        runs = sorted(
-            (run for run in summary.runs if run.kind == kind), key=lambda r: (r.depth, r.net, r.seed)
-        )
+        runs = sorted((run for run in summary.runs if run.kind == kind), key=lambda r: (r.depth, r.net, r.seed))
         if runs:
             grid = sorted({step for run in runs for step in run.curve.iteration})
             nets = tuple(
-                _net(list(group), grid, colors[name])
-                for name, group in groupby(runs, key=lambda run: run.net)
+                _net(list(group), grid, colors[name]) for name, group in groupby(runs, key=lambda run: run.net)
             )
             panels.append(Panel(kind, title, tuple(grid), nets))
     x_max = max((panel.x[-1] for panel in panels if panel.x), default=0) or 1
@@ -161,9 +158,7 @@ def _y_ranges(panels: list[Panel], x_max: int) -> tuple[float, ...]:
                 if line is None:
                     continue
                 every += [v for v in line.high if v is not None]
-                late += [
-                    v for x, v in zip(panel.x, line.mean, strict=True) if v is not None and x >= x_max / 4
-                ]
+                late += [v for x, v in zip(panel.x, line.mean, strict=True) if v is not None and x >= x_max / 4]
                 lasts.append(line.last or 0.0)
     steps = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 100.0)
     focus = next((step for step in steps if step >= 1.05 * max(late)), 100.0)

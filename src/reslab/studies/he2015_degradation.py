@@ -70,9 +70,7 @@ class Plan:
             for depth in sorted(set(self.depths)):
                 for kind in ("plain", "residual"):
                     net = net_name(kind, depth)
-                    recipe = he2015_cifar(
-                        net, self.info, iterations=self.iterations, seed=seed, batch=self.batch
-                    )
+                    recipe = he2015_cifar(net, self.info, iterations=self.iterations, seed=seed, batch=self.batch)
                     found[f"{kind}{depth}-seed{seed}"] = override(recipe, self.settings)
         return found
 
@@ -133,7 +131,9 @@ def judge(found: Sequence[Run]) -> Verdict:
             numbers=str(worse),
         ),
         VerdictPart(
-            question=f"Cure: does ResNet-{deep} stay within {MARGIN:g} points of ResNet-{shallow}, and below plain-{deep}?",
+            question=(
+                f"Cure: does ResNet-{deep} stay within {MARGIN:g} points of ResNet-{shallow}, and below plain-{deep}?"
+            ),
             verdict=cure,
             numbers=f"against ResNet-{shallow} {gap}; against plain-{deep} {against_plain}",
         ),
@@ -144,7 +144,12 @@ def judge(found: Sequence[Run]) -> Verdict:
         ),
         _convergence(found, deep),
     )
-    return Verdict(rule=RULE, parts=parts, overall=overall, sentence=_sentence(overall, degradation, cure, shallow, deep, worse, gap))
+    return Verdict(
+        rule=RULE,
+        parts=parts,
+        overall=overall,
+        sentence=_sentence(overall, degradation, cure, shallow, deep, worse, gap),
+    )
 
 
 def _sentence(overall: Judgement, degradation: Judgement, cure: Judgement, shallow: int, deep: int,
@@ -156,7 +161,10 @@ def _sentence(overall: Judgement, degradation: Judgement, cure: Judgement, shall
         )
     first = {
         "held": f"the degradation was shown here ({worse.mean:+.1f} points)",
-        "not held": f"the degradation was not shown here: plain-{deep} trained no worse than plain-{shallow} ({worse.mean:+.1f} points)",
+        "not held": (
+            f"the degradation was not shown here: plain-{deep} trained no worse than plain-{shallow} "
+            f"({worse.mean:+.1f} points)"
+        ),
         "not decided": f"the degradation was not shown here: the seeds do not decide it ({worse.mean:+.1f} points)",
     }[degradation]
     second = {
@@ -164,7 +172,8 @@ def _sentence(overall: Judgement, degradation: Judgement, cure: Judgement, shall
         "not held": "the cure was not",
         "not decided": "the cure was not decided",
     }[cure]
-    return f"Not shown here as a whole: {first}; {second} (ResNet-{deep} against ResNet-{shallow}: {gap.mean:+.1f} points)."
+    numbers = f"ResNet-{deep} against ResNet-{shallow}: {gap.mean:+.1f} points"
+    return f"Not shown here as a whole: {first}; {second} ({numbers})."
 
 
 def _convergence(found: Sequence[Run], depth: int) -> VerdictPart:
@@ -181,7 +190,10 @@ def _convergence(found: Sequence[Run], depth: int) -> VerdictPart:
     later = [p is not None and (r is None or p <= r) for r, p in zip(residual, plain, strict=True)]
     verdict: Judgement = "held" if all(sooner) else "not held" if all(later) else "not decided"
     return VerdictPart(
-        question=f"Convergence: does ResNet-{depth} come under {THRESHOLD:g} % training error before plain-{depth}, for each seed?",
+        question=(
+            f"Convergence: does ResNet-{depth} come under {THRESHOLD:g} % training error before plain-{depth}, "
+            "for each seed?"
+        ),
         verdict=verdict if len(seeds) > 1 else "not decided",
         numbers=f"iterations: ResNet-{depth} {show(residual)}; plain-{depth} {show(plain)}",
     )
@@ -190,13 +202,17 @@ def _convergence(found: Sequence[Run], depth: int) -> VerdictPart:
 def differences(plan: Plan) -> tuple[str, ...]:
     """How a plan departs from the paper's experiment; empty if it does not."""
     found = []
-    if plan.info.name != "cifar10":
-        found.append(f"Data: {plan.info.name} ({plan.info.n_train:,} training images of {plan.info.size[0]}x{plan.info.size[1]}), not CIFAR-10.")
+    info = plan.info
+    if (info.name, info.n_train, info.n_test) != ("cifar10", 50_000, 10_000):
+        found.append(
+            f"Data: {info.name} ({info.n_train:,} training images of {info.size[0]}x{info.size[1]} pixels), "
+            "not the whole of CIFAR-10."
+        )
     if plan.iterations != ITERATIONS:
         found.append(
-            f"Length: {plan.iterations:,} iterations instead of {ITERATIONS:,}, the drops of the rate in proportion. So short a "
-            "run shows a network that cannot be optimised in the budget in which its shallow twin can; degradation after "
-            "saturation takes the full length."
+            f"Length: {plan.iterations:,} iterations instead of {ITERATIONS:,}, the drops of the rate in proportion. "
+            "So short a run shows a network that cannot be optimised in the budget in which its shallow twin can; "
+            "degradation after saturation takes the full length."
         )
     if plan.batch != 128:
         found.append(f"Batch: {plan.batch} instead of 128.")
@@ -215,7 +231,9 @@ def summarise(plan: Plan, folder: Path, *, command: str) -> Summary:
     times = [runs.read_json(RunDir(folder / name).result) for name in recipes]
     differs = differences(plan)
     table6 = published.load("he2015")["table6"]["rows"]
-    paper = {} if differs else {f"resnet{d}": row["test_error"] for d in plan.depths if (row := table6.get(f"resnet{d}"))}
+    paper = (
+        {} if differs else {f"resnet{d}": row["test_error"] for d in plan.depths if (row := table6.get(f"resnet{d}"))}
+    )
     seconds = sum(t["seconds"] for t in times)
     return Summary(
         study="degradation",
@@ -249,9 +267,12 @@ def summarise(plan: Plan, folder: Path, *, command: str) -> Summary:
             "precision": saved["precision"],
         },
         how_measured=(
-            "Each network is trained on the whole training set; its last iterate is the result, and the test curve chooses nothing.",
-            "Plain and residual twins (option A) have equal parameters and, for each seed, the same initial weights and batches.",
-            f"Threshold of convergence: {THRESHOLD:g} % training error, at the resolution of {first.log_every} iterations.",
+            "Each network is trained on the whole training set; its last iterate is the result, "
+            "and the test curve chooses nothing.",
+            "Plain and residual twins (option A) have equal parameters and, for each seed, "
+            "the same initial weights and batches.",
+            f"Threshold of convergence: {THRESHOLD:g} % training error, at a resolution of "
+            f"{first.log_every} iterations.",
             f"Time is the sum over the {len(found)} runs, evaluations included.",
         ),
         differs_from_paper=differs,
@@ -277,4 +298,3 @@ def _caveats(precision: str) -> tuple[str, ...]:
     if precision != "fp32":
         found.append(f"Convolutions in {precision}, everything that accumulates in fp32; the paper trained in fp32.")
     return tuple(found)
-

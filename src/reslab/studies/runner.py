@@ -70,12 +70,22 @@ def _done(folder: Path, names: Mapping[str, Recipe]) -> int:
 
 
 def _in_parallel(
-    recipes: Mapping[str, Recipe], source: str, folder: Path, execution: Execution, jobs: int, console: Console
+    recipes: Mapping[str, Recipe],
+    source: str,
+    folder: Path,
+    execution: Execution,
+    jobs: int,
+    console: Console,
 ) -> None:
     threads = max(1, torch.get_num_threads() // jobs)
     total = sum(recipe.iterations for recipe in recipes.values())
     context = multiprocessing.get_context("spawn")
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:.0f} %"),
+        TimeRemainingColumn(),
+    )
     with ProcessPoolExecutor(jobs, mp_context=context) as pool, Progress(*columns, console=console) as bar:
         task = bar.add_task(f"{len(recipes)} runs, {jobs} at a time", total=total, completed=_done(folder, recipes))
         started: dict[Future[dict[str, Any]], str] = {

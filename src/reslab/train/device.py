@@ -34,14 +34,14 @@ def pick_device(name: str | None) -> torch.device:
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 in hardware (elsewhere bf16 is slower than fp32)."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """"auto" becomes bf16 where the hardware has it, and fp32 elsewhere."""
+    """ "auto" becomes bf16 where the hardware has it, and fp32 elsewhere."""
     if precision == "auto":
         return "bf16" if has_bf16(device) else "fp32"
     return precision
@@ -61,4 +61,5 @@ def describe(device: torch.device, precision: str, fused: bool) -> str:
     how = ["channels-last"]
     if fused and device.type == "cpu":
         how.append("fused BN+ReLU")
-    return f"{where}; {precision}, {', '.join(how)} (--precision fp32 turns bf16 off)"
+    off = " (--precision fp32 turns bf16 off)" if precision == "bf16" else ""
+    return f"{where}; {precision}, {', '.join(how)}{off}"

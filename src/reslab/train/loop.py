@@ -45,7 +45,11 @@ class Window:
 
     @classmethod
     def empty(cls, device: torch.device) -> "Window":
-        return cls(torch.zeros((), dtype=torch.float64, device=device), torch.zeros((), dtype=torch.int64, device=device))
+        """Nothing seen yet."""
+        return cls(
+            torch.zeros((), dtype=torch.float64, device=device),
+            torch.zeros((), dtype=torch.int64, device=device),
+        )
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Adds a batch: its mean loss, and how many images were classified wrongly."""
@@ -298,7 +302,13 @@ def _fit(trainer: Trainer, run: RunDir, title: str, checkpoint_every: int | None
             if i % glance == 0 or log_now:
                 trainer.look()
                 window = trainer.window
-                progress.update(i, window.mean_loss(), window.error(), trainer.recent.images_per_second, trainer.recent.waiting)
+                progress.update(
+                    i,
+                    window.mean_loss(),
+                    window.error(),
+                    trainer.recent.images_per_second,
+                    trainer.recent.waiting,
+                )
             elif recipe.warm_up is not None and i % recipe.warm_up.window == 0:
                 trainer.look()
             if log_now:
@@ -326,7 +336,10 @@ def _record(trainer: Trainer, run: RunDir, events: Events, evaluate_now: bool) -
     # A loss can be finite in training and overflow in evaluation; JSON has no word for infinity.
     line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
     runs.append_line(run.metrics, line)
-    speed = {"images_per_second": trainer.recent.images_per_second, "waiting_for_data": trainer.recent.waiting}
+    speed = {
+        "images_per_second": trainer.recent.images_per_second,
+        "waiting_for_data": trainer.recent.waiting,
+    }
     runs.append_line(run.speed, {"iteration": i, **speed})
     events.add(i, line | speed)
     trainer.window, trainer.recent = Window.empty(trainer.device), Clock()

@@ -12,7 +12,8 @@ class Optimizer:
     def __init__(self, net: nn.Module, spec: Sgd) -> None:
         self.spec = spec
         self.lr = spec.lr
-        weights, others = [], []
+        weights: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for module in net.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 decays = spec.decay == "all" or (name == "weight" and not isinstance(module, nn.BatchNorm2d))
@@ -39,7 +40,7 @@ class Optimizer:
         if lr == self.lr:
             return
         if self.spec.momentum_form == "lr-inside":
-            velocities = [v for v in self.momentum().values()]
+            velocities = list(self.momentum().values())
             if velocities:
                 torch._foreach_mul_(velocities, self.lr / lr)
         for group in self.sgd.param_groups:

@@ -18,7 +18,9 @@ class _Speed(ProgressColumn):
 class TrainingProgress:
     """A bar with loss, error, images/s, waiting share and time left; plain lines where there is no terminal."""
 
-    def __init__(self, title: str, total: int, start: int, *, console: Console | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self, title: str, total: int, start: int, *, console: Console | None = None, quiet: bool = False
+    ) -> None:
         self.console = console or Console(stderr=True)
         self.title, self.total, self.start = title, total, start
         self.quiet = quiet
@@ -42,7 +44,9 @@ class TrainingProgress:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def update(self, iteration: int, loss: float, error: float, images_per_second: float, waiting: float) -> None:

@@ -64,7 +64,9 @@ class Recipe(Spec):
     data: DataSpec
     global_batch: int = Field(128, ge=2, description="images of one step, over all devices")
     bn_group: int | None = Field(
-        None, ge=2, description="images that BN takes its statistics over while training; null: the whole batch"
+        None,
+        ge=2,
+        description="images that BN takes its statistics over while training; null: the whole batch",
     )
     optimizer: Sgd = Sgd()
     schedule: Steps

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -33,7 +32,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError:
         raise InputError(f"expected a checkpoint at {path}, but there is no such file") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({error}); it was refused, and nothing in it run") from None
+        raise InputError(
+            f"{path} is not a whole safetensors file ({error}); it was refused, and nothing in it run"
+        ) from None
     return tensors, json.loads(meta) if meta else {}
 
 
@@ -53,7 +54,9 @@ def load_weights(net: nn.Module, path: Path, spec: NetSpec) -> None:
         net.load_state_dict(tensors)
     except RuntimeError as error:
         lines = str(error).splitlines()
-        raise InputError(f"{path} does not fit '{spec.name}': {' '.join(line.strip() for line in lines[1:3])}") from None
+        raise InputError(
+            f"{path} does not fit '{spec.name}': {' '.join(line.strip() for line in lines[1:3])}"
+        ) from None
 
 
 def checkpoint_path(folder: Path, iteration: int) -> Path:
@@ -83,5 +86,3 @@ def newest_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] 
     if first is not None:
         raise first
     return None
-
-
