@@ -20,7 +20,7 @@ app = App(
 )
 
 Words = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)]
-Net = Annotated[str, Parameter(name=["--net", "--model"])]
+Net = Annotated[str | None, Parameter(name=["--net", "--model"])]
 Batch = Annotated[int | None, Parameter(name=["--batch-size", "-b"])]
 
 
@@ -44,14 +44,14 @@ def train(
     recipe: str | None = None,
     /,
     *,
-    net: Net = "resnet20",
+    net: Net = None,
     data: str | None = None,
     out: Path | None = None,
     iterations: int | None = None,
     epochs: float | None = None,
     batch_size: Batch = None,
-    seed: int = 0,
-    holdout: int = 0,
+    seed: int | None = None,
+    holdout: int | None = None,
     lr: float | None = None,
     wd: float | None = None,
     settings: Words = (),
@@ -61,8 +61,8 @@ def train(
     weights: Path | None = None,
     resume: Path | None = None,
     checkpoint_every: int | None = None,
-    deterministic: bool = False,
-    fused: Annotated[bool, Parameter(negative="--no-fused")] = True,
+    deterministic: bool | None = None,
+    fused: Annotated[bool | None, Parameter(negative="--no-fused")] = None,
     json: bool = False,
 ) -> None:
     """Train a network by a paper's recipe.
@@ -73,13 +73,13 @@ def train(
 
     Args:
         recipe: The recipe: he2015_cifar.
-        net: The network: resnet20, plain56, "cifar_resnet(depth=38, shortcut='B')"; `reslab nets` lists them.
+        net: The network, by default resnet20: plain56, "cifar_resnet(depth=38, shortcut='B')"; `reslab nets` lists them.
         data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
         out: The run's folder; by default runs/RECIPE-NET-DATA-seedS.
         iterations: Mini-batches to train for; by default the recipe's. The drops of the rate move in proportion.
         epochs: The same, in passes over the training set.
         batch_size: Images of one step, over all devices.
-        seed: Of the initial weights, the order and the augmentation.
+        seed: Of the initial weights, the order and the augmentation; by default 0.
         holdout: Training images set aside to select on; the test set is then read once, at the end.
         lr: Short for --set optimizer.lr=...
         wd: Short for --set optimizer.weight_decay=...
@@ -88,10 +88,10 @@ def train(
         device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
         threads: CPU threads; by default all cores.
         weights: Start from these weights (safetensors, as Reslab writes them).
-        resume: Go on with the run in this folder, by its own recipe.
+        resume: Go on with the run in this folder, by its own recipe, and on its device and threads.
         checkpoint_every: Iterations between checkpoints; by default at evaluations and every two minutes.
         deterministic: On CUDA, kernels that repeat bit for bit.
-        fused: On the CPU, BN, addition and ReLU as one kernel.
+        fused: On the CPU, BN, addition and ReLU as one kernel; by default where a compiler is there.
         json: Print the result as JSON.
     """
     from reslab.commands.train import Options, run
@@ -190,11 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"reslab: error: {' '.join(str(error).split())}", markup=False, highlight=False, soft_wrap=True
         )
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print(
-            "reslab: interrupted; nothing is lost: a study goes on by the same command, a run by --resume",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as stop:
+        # Commands that leave something to go on with say so in the exception.
+        print(f"reslab: interrupted; {stop}" if str(stop) else "reslab: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
 
 

@@ -53,6 +53,9 @@ def degradation(
     studies.find(name)
     if jobs < 1:
         raise InputError(f"--jobs takes 1 or more, got {jobs}")
+    for option, value, least in (("iterations", iterations, 1), ("batch-size", batch, 2)):
+        if value is not None and value < least:
+            raise InputError(f"--{option} takes {least} or more, got {value}")
     logging.basicConfig(format="reslab: %(message)s", level=logging.WARNING)
     execution = start(device)
     source = load(data)
@@ -63,7 +66,7 @@ def degradation(
         seeds=seeds,
         iterations=iterations or (DIGITS_ITERATIONS if small else ITERATIONS),
         batch=batch or (DIGITS_BATCH if small else 128),
-        settings=settings or (DIGITS_SETTINGS if small else ()),
+        settings=_with_defaults(settings, DIGITS_SETTINGS if small else ()),
     )
     out = out or Path("runs") / f"{name}-{source.info.name}"
     console = Console(stderr=True)
@@ -71,12 +74,17 @@ def degradation(
     precision = resolve_precision(next(iter(recipes.values())).precision, execution.device)
     console.print(
         f"{len(recipes)} runs of {plan.iterations:,} iterations on {source.info.name}, into {out}\n"
-        + describe(execution.device, precision, execution.fused),
+        + describe(execution, precision),
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
     _claim(out, plan)
     folder = out / "runs"
-    run_all(recipes, source, data, folder, execution=execution, jobs=jobs, console=console)
+    try:
+        run_all(recipes, source, data, folder, execution=execution, jobs=jobs, console=console)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on where it was; finished runs are not run again") from None
     summary = degradation_study.summarise(plan, folder, command=_command(name, plan, data, jobs))
     written = report_files.write(summary, out)
     if as_json:
@@ -84,8 +92,14 @@ def degradation(
     else:
         print_summary(summary, Console())
     report = next(path for path in written if path.suffix == ".html")
-    console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
     return report
+
+
+def _with_defaults(settings: tuple[str, ...], defaults: tuple[str, ...]) -> tuple[str, ...]:
+    """The settings given, after those of the defaults whose field they leave alone."""
+    given = {text.partition("=")[0].strip() for text in settings}
+    return (*(text for text in defaults if text.partition("=")[0] not in given), *settings)
 
 
 def _claim(out: Path, plan: degradation_study.Plan) -> None:
@@ -108,7 +122,7 @@ def _claim(out: Path, plan: degradation_study.Plan) -> None:
                 f"--out {out} holds this study with other settings ({'; '.join(changed)}); choose another folder"
             )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and all(map(runs.is_temporary, out.iterdir()))):
         raise InputError(f"--out {out} exists and is not a study; choose a new or an empty folder")
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -2,18 +2,20 @@
 
 import json
 import logging
+import math
+import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from reslab import recipes, runs
 from reslab.data.sources import Dataset, load
 from reslab.errors import InputError
-from reslab.nets import fused
 from reslab.runs import RunDir
 from reslab.train.device import Execution, describe, pick_device, resolve_precision
 from reslab.train.loop import train
@@ -25,22 +27,22 @@ class Options:
     """The options of the command, as they were given."""
 
     recipe: str | None
-    net: str
+    net: str | None
     data: str | None
     out: Path | None
     iterations: int | None
     epochs: float | None
     batch: int | None
-    seed: int
-    holdout: int
+    seed: int | None
+    holdout: int | None
     settings: tuple[str, ...]
     device: str | None
     threads: int | None
     weights: Path | None
     resume: Path | None
     checkpoint_every: int | None
-    deterministic: bool
-    fused: bool
+    deterministic: bool | None
+    fused: bool | None
     json: bool
 
 
@@ -48,31 +50,46 @@ def run(options: Options) -> None:
     """Trains, or goes on with a run, and prints its result."""
     console = Console(stderr=True)
     logging.basicConfig(format="reslab: %(message)s", level=logging.WARNING)
-    execution = start(options.device, options.threads, fused_kernels=options.fused, deterministic=options.deterministic)
+    if options.checkpoint_every is not None and options.checkpoint_every < 1:
+        raise InputError(f"--checkpoint-every takes 1 or more iterations, got {options.checkpoint_every}")
     if options.resume is not None:
-        recipe, data, out = _resumed(options)
-    else:
-        recipe, data, out = _new(options)
+        options = _as_before(options)
+    execution = start(
+        options.device,
+        options.threads,
+        fused_kernels=options.fused is not False,
+        deterministic=bool(options.deterministic),
+    )
+    recipe, data, out = _new(options) if options.resume is None else _resumed(options, options.resume)
+    if not recipe.data.holdout < data.info.n_train:
+        raise InputError(
+            f"--holdout takes 1 to {data.info.n_train - 1} of the {data.info.n_train} training images, "
+            f"got {recipe.data.holdout}"
+        )
     precision = resolve_precision(recipe.precision, execution.device)
     epochs = recipe.iterations * recipe.global_batch / (data.info.n_train - recipe.data.holdout)
     console.print(
-        f"[bold]{recipe.net.name}[/] on {data.info.name}: {recipe.iterations:,} iterations of {recipe.global_batch} "
-        f"({epochs:.1f} epochs), into {out}",
+        f"[bold]{escape(recipe.net.name)}[/] on {escape(data.info.name)}: {recipe.iterations:,} iterations of "
+        f"{recipe.global_batch} ({epochs:.1f} epochs), into {escape(str(out))}",
         highlight=False,
+        soft_wrap=True,
     )
-    console.print(
-        describe(execution.device, precision, execution.fused and fused.library() is not None),
-        highlight=False,
-    )
-    result = train(
-        recipe,
-        data,
-        out,
-        execution=execution,
-        source=options.data,
-        checkpoint_every=options.checkpoint_every,
-        weights=options.weights,
-    )
+    console.print(describe(execution, precision), highlight=False, soft_wrap=True, markup=False)
+    try:
+        result = train(
+            recipe,
+            data,
+            out,
+            execution=execution,
+            source=options.data,
+            checkpoint_every=options.checkpoint_every,
+            weights=options.weights,
+        )
+    except KeyboardInterrupt:
+        how = (
+            f"go on by: reslab train --resume {shlex.quote(str(out))}" if RunDir(out).exists else "nothing was written"
+        )
+        raise KeyboardInterrupt(how) from None
     _print(result, out, options.json)
 
 
@@ -88,6 +105,7 @@ def start(
 
 
 def _new(options: Options) -> tuple[Recipe, Dataset, Path]:
+    net = options.net or "resnet20"
     if options.recipe is None:
         raise InputError(f"name a recipe ({', '.join(recipes.RECIPES)}), or go on with a run by --resume DIR")
     make = recipes.find(options.recipe)
@@ -100,22 +118,23 @@ def _new(options: Options) -> tuple[Recipe, Dataset, Path]:
         ("epochs", options.epochs),
         ("batch-size", options.batch),
     ):
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise InputError(f"--{name} takes a number above 0, got {value}")
     # Names are checked before the data is read: a typo should not cost a minute of decoding.
     from reslab.nets import resolve
 
-    resolve(options.net)
+    resolve(net)
     data = load(options.data)
-    arguments: dict[str, Any] = {"holdout": options.holdout, "seed": options.seed}
+    holdout = options.holdout or 0
+    arguments: dict[str, Any] = {"holdout": holdout, "seed": options.seed or 0}
     if options.batch is not None:
         arguments["batch"] = options.batch
     if options.epochs is not None:
-        batch = options.batch or make(options.net, data.info).global_batch
-        arguments["iterations"] = max(1, round(options.epochs * (data.info.n_train - options.holdout) / batch))
+        batch = options.batch or make(net, data.info).global_batch
+        arguments["iterations"] = max(1, round(options.epochs * (data.info.n_train - holdout) / batch))
     if options.iterations is not None:
         arguments["iterations"] = options.iterations
-    recipe = override(make(options.net, data.info, **arguments), options.settings)
+    recipe = override(make(net, data.info, **arguments), options.settings)
     default = Path("runs") / f"{recipe.name}-{_plain(recipe.net.name)}-{data.info.name}-seed{recipe.seed}"
     return recipe, data, options.out or default
 
@@ -125,29 +144,43 @@ def _plain(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-")
 
 
-def _resumed(options: Options) -> tuple[Recipe, Dataset, Path]:
+def _as_before(options: Options) -> Options:
+    """The options to go on with a run: what was not given is as when it was started, so that rounding is too."""
     assert options.resume is not None
     given = {
         "RECIPE": options.recipe,
         "--out": options.out,
-        "--set": options.settings,
+        "--net": options.net,
+        "--iterations": options.iterations,
+        "--epochs": options.epochs,
+        "--batch-size": options.batch,
+        "--seed": options.seed,
+        "--holdout": options.holdout,
+        "--set (or --lr, --wd, --precision)": options.settings or None,
         "--weights": options.weights,
     }
-    if clash := [name for name, value in given.items() if value]:
+    if clash := [name for name, value in given.items() if value is not None]:
         raise InputError(f"--resume takes the recipe from the run's folder; leave out {', '.join(clash)}")
     run_dir = RunDir(options.resume)
     if not run_dir.exists:
         raise InputError(f"--resume {options.resume}: expected a run (recipe.json in it), but there is none")
-    recipe = validated(runs.read_json(run_dir.recipe), str(run_dir.recipe))
-    source = runs.read_json(run_dir.env)["data"]
-    where = source["path"] or source["name"]
-    data = load(options.data or where)
-    if data.info.fingerprint != source["fingerprint"]:
-        raise InputError(
-            f"the run was started on other images: expected {source['name']} with fingerprint "
-            f"{source['fingerprint']}, but {options.data or where} has {data.info.fingerprint}"
-        )
-    return recipe, data, options.resume
+    env = runs.read_json(run_dir.env)
+    weights = env.get("weights")
+    return replace(
+        options,
+        data=options.data or env["data"]["path"] or env["data"]["name"],
+        device=options.device or env["device"],
+        threads=options.threads or env["threads"],
+        deterministic=env["deterministic"] if options.deterministic is None else options.deterministic,
+        fused=env["fused"] if options.fused is None else options.fused,
+        weights=None if weights is None else Path(weights),
+    )
+
+
+def _resumed(options: Options, folder: Path) -> tuple[Recipe, Dataset, Path]:
+    recipe = validated(runs.read_json(RunDir(folder).recipe), str(RunDir(folder).recipe))
+    assert options.data is not None
+    return recipe, load(options.data), folder
 
 
 def _print(result: dict[str, Any], out: Path, as_json: bool) -> None:

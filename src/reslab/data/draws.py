@@ -23,7 +23,7 @@ def bits(index: Tensor, *key: int | Tensor) -> Tensor:
     x = _mix(index)
     for k in key:
         x = _mix(x ^ (k & _MASK))
-        x = (x + 0x9E3779B9 * ((k & _MASK) + 1)) & _MASK
+        x = (x + (0x9E3779B9 * ((k & _MASK) + 1) & _MASK)) & _MASK
     return _mix(x)
 
 

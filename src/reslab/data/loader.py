@@ -21,7 +21,7 @@ def _order(n: int, seed: int, epoch: int) -> Tensor:
 
 
 def split(train: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet | None]:
-    """Sets ``holdout`` images aside for validation, in equal shares of the classes as far as they divide."""
+    """Sets ``holdout`` images aside for validation, the same share of each class as far as it divides."""
     if holdout == 0:
         return train, None
     if not 0 < holdout < len(train.labels):
@@ -30,11 +30,12 @@ def split(train: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet 
         )
     order = permutation(len(train.labels), seed, _SPLIT)
     labels = train.labels[order]
-    # The k-th image of every class comes before the (k+1)-th of any: the first ones are spread evenly.
-    rank = torch.empty_like(labels)
+    # Each class is spread evenly over 0 ... 1, so that the first ones hold the same share of every class.
+    rank = torch.empty(len(labels), dtype=torch.float64)
     for label in labels.unique():
         members = labels == label
-        rank[members] = torch.arange(int(members.sum()))
+        count = int(members.sum())
+        rank[members] = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     chosen = torch.argsort(rank, stable=True)[:holdout]
     held = torch.zeros(len(labels), dtype=torch.bool)
     held[order[chosen]] = True

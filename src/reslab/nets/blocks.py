@@ -48,10 +48,11 @@ class BatchNorm2d(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        assert self.momentum is not None
         self.num_batches_tracked.add_(1)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(unbiased_var.to(self.running_var.dtype), self.momentum)
+        # As in PyTorch, no momentum means the plain average over all batches.
+        newest = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), newest)
+        self.running_var.lerp_(unbiased_var.to(self.running_var.dtype), newest)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W), by PyTorch's own kernels."""
@@ -71,8 +72,8 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward_fused(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor | None:
         """act(BN(x) + residual) by the fused kernel, or None where it does not apply."""
         groups = self.groups_of(x.shape[0]) if self.training else 1
-        if not fused.supports(x, groups):
-            return None
+        if self.weight.dtype != torch.float32 or not fused.supports(x, groups):
+            return None  # the kernel reads fp32 parameters and statistics, whatever the activation
         assert self.running_mean is not None
         assert self.running_var is not None
         if not self.training:
@@ -117,9 +118,16 @@ class Pad(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], self.padding)
 
 
+def _is_hooked(module: nn.Module | None) -> bool:
+    return module is not None and bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
 def norm_add_act(norm: BatchNorm2d, x: Tensor, *, add: Add | None, shortcut: Tensor | None, act: nn.Module) -> Tensor:
     """act(norm(x) + shortcut): module by module, or fused where the mode is on and the tensor allows it."""
-    if norm.fused:
+    # Whoever hooks one of the modules wants to see it called.
+    if norm.fused and not any(_is_hooked(module) for module in (norm, add, act)):
         relu = isinstance(act, nn.ReLU)
         y = norm.forward_fused(x, shortcut, relu)
         if y is not None:

@@ -1,6 +1,7 @@
 """The papers' networks as specifications. `resolve` turns what a user types into one."""
 
 import ast
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,7 +26,9 @@ HE2015_CIFAR = "He, Zhang, Ren, Sun 2015, arXiv 1512.03385, section 4.2"
 ShortcutOption = Literal["A", "B", "C"]
 
 
-def _blocks_per_stage(depth: int) -> int:
+def _blocks_per_stage(depth: Any) -> int:
+    if type(depth) is not int:
+        raise InputError(f"a depth is a whole number of layers, got {depth!r}")
     if depth < 8 or (depth - 2) % 6:
         low = max(8, 6 * ((depth - 2) // 6) + 2)
         raise InputError(
@@ -46,7 +49,9 @@ def _cifar(
     num_classes: int,
 ) -> NetSpec:
     n = _blocks_per_stage(depth)
-    widths = (width, 2 * width, 4 * width) if isinstance(width, int) else tuple(width)
+    widths = (width, 2 * width, 4 * width) if isinstance(width, int) else width
+    if not isinstance(widths, tuple | list) or len(widths) != 3:
+        raise InputError(f"width is one number, or three for the three stages, got {width!r}")
     stages = []
     before = widths[0]
     for stage, after in enumerate(widths):
@@ -163,14 +168,28 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
         node = ast.parse(text.strip(), mode="eval").body
     except SyntaxError:
         node = ast.Name(id=text)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and not node.args
+        and all(k.arg for k in node.keywords)
+    ):
         try:
-            return node.func.id, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
-        except ValueError:
+            return node.func.id, {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
+        except (ValueError, TypeError):  # no literal; a literal that cannot be, such as {[]: 1}
             pass
     if isinstance(node, ast.Name):
         return text.strip(), {}
     raise InputError(f"expected a network such as resnet20 or \"cifar_resnet(depth=38, shortcut='B')\", got {text!r}")
+
+
+def _unfit(net: str, error: ValidationError) -> InputError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    return InputError(
+        f"network '{net}': {where}: {reason}, got {first['input']!r}" if where else f"network '{net}': {reason}"
+    )
 
 
 def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
@@ -180,18 +199,31 @@ def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
     name says. Raises `InputError` for an unknown name or argument, or shapes that cannot be built.
     """
     if isinstance(net, NetSpec):
-        return NetSpec.model_validate({**net.model_dump(), **overrides}) if overrides else net
+        if not overrides:
+            return net
+        try:
+            return NetSpec.model_validate({**net.model_dump(), **overrides})
+        except ValidationError as error:
+            raise _unfit(net.name, error) from None
     base, arguments = _parse(net)
+    fixed: dict[str, Any] = {}
     if base in CATALOG:
-        entry = CATALOG[base]
-        make, arguments = entry.make, {**entry.fixed, **arguments}
+        make, fixed = CATALOG[base].make, CATALOG[base].fixed
     elif base in FAMILIES:
         make = FAMILIES[base]
     else:
         raise InputError(f"unknown network '{net}'; {nearest(base, [*CATALOG, *FAMILIES])} ('reslab nets' lists all)")
+    given = {**arguments, **overrides}
+    known = inspect.signature(make).parameters
+    for key, value in given.items():
+        if key not in known:
+            raise InputError(f"network '{net}': there is no argument '{key}'; {nearest(key, known)}")
+        if value != fixed.get(key, value):
+            raise InputError(f"network '{base}' has {key}={fixed[key]}, got {key}={value}; name another network")
+    given |= fixed
+    if "depth" not in given:
+        raise InputError(f"network '{net}' needs a depth, such as {base}(depth=38)")
     try:
-        return make(**{"name": net.strip(), **arguments, **overrides})
+        return make(**{"name": net.strip(), **given})
     except ValidationError as error:
-        raise InputError(f"network '{net}': {error.errors()[0]['msg']}") from None
-    except TypeError as error:
-        raise InputError(f"network '{net}': {str(error).replace('()', '', 1)}") from None
+        raise _unfit(net, error) from None

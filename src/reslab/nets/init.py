@@ -9,17 +9,29 @@ import zlib
 import torch
 from torch import nn
 
+from reslab.errors import InputError
 from reslab.nets.blocks import Block
 from reslab.nets.spec import NetSpec
 
 
+def _scrambled(seed: int) -> int:
+    """A bijection of 32-bit integers with good avalanche ("lowbias32", Wellons 2018); 0 stays 0."""
+    x = seed
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
 def _stream(seed: int, name: str) -> torch.Generator:
-    return torch.Generator().manual_seed((seed << 32) ^ zlib.crc32(name.encode()))
+    # PyTorch's generator for the CPU reads the low 32 bits of its seed and ignores the others.
+    return torch.Generator().manual_seed(_scrambled(seed) ^ zlib.crc32(name.encode()))
 
 
 @torch.no_grad()
 def initialise(net: nn.Module, spec: NetSpec, seed: int) -> None:
     """Draws all weights: He normal for convolutions and the last layer, BN at scale 1 and shift 0, biases at 0."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"the seed of the initial weights is a whole number from 0 to 2**32 - 1, got {seed}")
     gain = 2.0  # of the ReLU: half of the signal passes
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

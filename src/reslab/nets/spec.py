@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Activation = Literal["relu", "tanh", "elu", "gelu", "silu", "leaky-relu", "identity"]
 
 
+Pixels = Annotated[int, Field(ge=1)]
+
+
 class Spec(BaseModel):
     """Frozen, and strict about unknown fields."""
 
@@ -93,7 +96,7 @@ class NetSpec(Spec):
 
     name: str
     in_channels: int = Field(3, ge=1)
-    size: tuple[int, int] = Field((32, 32), description="nominal input height and width, in pixels")
+    size: tuple[Pixels, Pixels] = Field((32, 32), description="nominal input height and width, in pixels")
     num_classes: int = Field(10, ge=1)
     stem: ConvStem
     stages: tuple[tuple[Block, ...], ...]

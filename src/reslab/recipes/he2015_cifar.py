@@ -8,10 +8,13 @@ crop of it or its flip; He initialisation; ResNet-110 starts at 0.01 until the t
 80 %. Its numbers are of the last iterate (no selection).
 """
 
+from pydantic import ValidationError
+
 from reslab.data.spec import DataInfo
+from reslab.errors import InputError
 from reslab.nets.catalog import resolve
 from reslab.nets.spec import NetSpec
-from reslab.train.recipe import Recipe, Sgd, Steps, WarmUp
+from reslab.train.recipe import Recipe, Sgd, Steps, WarmUp, what_is_wrong
 
 ITERATIONS = 64_000
 WARM_UP_DEPTH = 110
@@ -27,8 +30,22 @@ def he2015_cifar(
     seed: int = 0,
     batch: int = 128,
 ) -> Recipe:
-    """The paper's recipe for a network and a data set. Fewer iterations scale the drops in proportion."""
-    spec = resolve(net, num_classes=len(data.classes), in_channels=data.channels, size=data.size)
+    """The paper's recipe for a network and a data set. Fewer iterations scale the drops in proportion.
+
+    Raises:
+        InputError: an unknown network, or a number out of its range.
+    """
+    # As many outputs as the data has classes, unless the network was asked for with another number.
+    asked = resolve(net).num_classes
+    classes = len(data.classes) if asked == NetSpec.model_fields["num_classes"].default else asked
+    spec = resolve(net, num_classes=classes, in_channels=data.channels, size=data.size)
+    try:
+        return _recipe(spec, data, iterations=iterations, holdout=holdout, seed=seed, batch=batch)
+    except ValidationError as error:
+        raise InputError(f"he2015_cifar: {what_is_wrong(error)}") from None
+
+
+def _recipe(spec: NetSpec, data: DataInfo, *, iterations: int, holdout: int, seed: int, batch: int) -> Recipe:
     return Recipe(
         name="he2015_cifar",
         net=spec,

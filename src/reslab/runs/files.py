@@ -25,6 +25,11 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         raise
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether this is what `write_atomic` writes to before the rename; a kill leaves it behind."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically, in UTF-8."""
 

@@ -36,17 +36,34 @@ class RunDir:
         """Whether the run here has come to its end."""
         return self.result.exists()
 
+    def check(self, recipe: dict[str, Any]) -> None:
+        """Raises `InputError` unless a run of this recipe can start, or go on, here. Writes nothing."""
+        try:
+            if self.exists:
+                if files.read_json(self.recipe) != recipe:
+                    raise InputError(
+                        f"--out {self.path} already holds a run of another recipe; choose another folder, "
+                        f"or go on with that run by --resume {self.path}"
+                    )
+            elif self.path.exists() and not (self.path.is_dir() and self._empty()):
+                raise InputError(f"--out {self.path} exists and is not a run; choose a new or an empty folder")
+        except OSError as error:
+            raise InputError(f"--out {self.path} cannot be read: {error.strerror or error}") from None
+
+    def _empty(self) -> bool:
+        """Whether nothing lies here, or only what a start that was killed half-way leaves behind."""
+        names = {entry.name for entry in self.path.iterdir() if not files.is_temporary(entry)} - {".lock"}
+        if "checkpoints" not in names:
+            return not names
+        return (
+            names <= {"checkpoints", "env.json"} and self.checkpoints.is_dir() and not any(self.checkpoints.iterdir())
+        )
+
     def create(self, recipe: dict[str, Any], env: dict[str, Any]) -> None:
         """Starts a run here. A folder that holds another run, or anything else, is refused."""
+        self.check(recipe)
         if self.exists:
-            if files.read_json(self.recipe) != recipe:
-                raise InputError(
-                    f"--out {self.path} already holds a run of another recipe; choose another folder, "
-                    f"or go on with that run by --resume {self.path}"
-                )
             return
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise InputError(f"--out {self.path} exists and is not a run; choose a new or an empty folder")
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             files.write_json(self.env, env)
@@ -56,13 +73,26 @@ class RunDir:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps a second process from writing the same run."""
-        with (self.path / ".lock").open("w") as handle:
+        """Keeps a second process from writing the same run. Makes the folder if need be."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error.strerror or error}") from None
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise InputError(f"another process is writing the run {self.path}; wait for it or stop it") from None
+            except OSError:
+                pass  # a file system without locks: better unguarded than unusable
             yield
+
+    def clean(self) -> None:
+        """Removes the temporary files of writes that were killed. Only for who holds the lock."""
+        for folder in (self.path, self.checkpoints):
+            for left in filter(files.is_temporary, folder.iterdir()):
+                left.unlink(missing_ok=True)
 
     def truncate_metrics(self, iteration: int) -> None:
         """Drops what was recorded after an iteration: a resumed run records it again."""

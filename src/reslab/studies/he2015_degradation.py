@@ -7,7 +7,7 @@ same initial weights and the same order and augmentation of the images for each 
 is paired.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,19 @@ class Plan:
             raise InputError(f"the study compares at least two depths such as --depths 20 56, got {list(self.depths)}")
         if self.seeds < 1:
             raise InputError(f"--seeds takes 1 or more, got {self.seeds}")
-        self.recipes()
+        for name, recipe in self.recipes().items():
+            # What the report says of every run must be so: paired seeds, all images, the last iterate.
+            net = resolve(net_name("residual" if name.startswith("residual") else "plain", recipe.net.depth))
+            for field, fixed, got in (
+                ("seed", int(name.rpartition("seed")[2]), recipe.seed),
+                ("iterations", self.iterations, recipe.iterations),
+                ("global_batch", self.batch, recipe.global_batch),
+                ("data.holdout", 0, recipe.data.holdout),
+                ("select", "last", recipe.select),
+                ("net.name", net.name, recipe.net.name),
+            ):
+                if got != fixed:
+                    raise InputError(f"--set {field}={got}: the study fixes it ({fixed} for {name}); leave it out")
 
     def recipes(self) -> dict[str, Recipe]:
         """The recipe of each run by its name; seed by seed, so that an early stop leaves whole pairs."""
@@ -85,8 +97,6 @@ def read_run(name: str, folder: Path, recipe: Recipe) -> Run:
     """A finished run, as the report needs it."""
     run = RunDir(folder)
     result, history = runs.read_json(run.result), run.read_metrics()
-    start = recipe.iterations * (1 - TAIL)
-    tail = [line["train_error"] for line in history if line["iteration"] > start]
     reached = [line["iteration"] for line in history if line["train_error"] <= THRESHOLD]
     return Run(
         name=name,
@@ -96,7 +106,7 @@ def read_run(name: str, folder: Path, recipe: Recipe) -> Run:
         seed=recipe.seed,
         iterations=recipe.iterations,
         params=result["params"],
-        final_train_error=sum(tail) / len(tail),
+        final_train_error=tail_error(history, recipe.iterations),
         final_test_error=result["test_error"],
         best_test_error=result["best_test_error"],
         iterations_to_threshold=reached[0] if reached else None,
@@ -106,6 +116,21 @@ def read_run(name: str, folder: Path, recipe: Recipe) -> Run:
             test_error=tuple(line.get("test_error") for line in history),
         ),
     )
+
+
+def tail_error(history: Sequence[Mapping[str, Any]], iterations: int) -> float:
+    """Training error over the last `TAIL` of the iterations: the mean of the windows, by the iterations of each there.
+
+    Windows differ in length where an evaluation cuts one short.
+    """
+    start, before = iterations * (1 - TAIL), 0
+    total = weight = 0.0
+    for line in history:
+        inside = line["iteration"] - max(before, start)
+        before = line["iteration"]
+        if inside > 0:
+            total, weight = total + inside * line["train_error"], weight + inside
+    return total / weight
 
 
 def judge(found: Sequence[Run]) -> Verdict:

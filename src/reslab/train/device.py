@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from reslab.errors import InputError
+from reslab.nets import fused
 from reslab.train.recipe import Precision
 
 
@@ -17,6 +18,11 @@ class Execution:
     fused: bool = True
     deterministic: bool = False
 
+    @property
+    def fuses(self) -> bool:
+        """Whether the fused kernels are wanted, made for the device, and there."""
+        return self.fused and self.device.type == "cpu" and fused.library() is not None
+
 
 def pick_device(name: str | None) -> torch.device:
     """The device of that name; by default CUDA where there is one, else the CPU."""
@@ -25,6 +31,8 @@ def pick_device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("another kind of device")
     except (RuntimeError, AssertionError):
         have = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise InputError(f"--device {name} is not there; this machine has: {', '.join(have)}") from None
@@ -55,11 +63,12 @@ def use_deterministic_kernels(device: torch.device) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def describe(device: torch.device, precision: str, fused: bool) -> str:
+def describe(execution: Execution, precision: str) -> str:
     """One line for the start of a run."""
+    device = execution.device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     how = ["channels-last"]
-    if fused and device.type == "cpu":
+    if execution.fuses:
         how.append("fused BN+ReLU")
     off = " (--precision fp32 turns bf16 off)" if precision == "bf16" else ""
     return f"{where}; {precision}, {', '.join(how)}{off}"

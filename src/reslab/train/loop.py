@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from reslab import runs
 from reslab.data.loader import Batches, Eval, check, split
-from reslab.data.sources import Dataset
+from reslab.data.sources import KNOWN, Dataset
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, autocast, evaluate
@@ -152,7 +152,10 @@ class Trainer:
             clock.images += len(labels)
 
     def look(self) -> None:
-        """What is decided by looking at the error: a loss that is not finite, and the end of the warm-up."""
+        """What is decided by looking at the error: a loss that is not finite, and the end of the warm-up.
+
+        Comes before each checkpoint, so that a good one is never replaced by one that is not.
+        """
         if int(self.first_bad) < self.recipe.iterations:
             raise NonFiniteLoss(
                 f"the loss is not finite at iteration {int(self.first_bad) + 1} with learning rate "
@@ -232,18 +235,26 @@ def train(
     trainer = Trainer(recipe, data, execution)
     run = RunDir(out)
     recipe = trainer.recipe
-    run.create(recipe.model_dump(mode="json"), _environment(data, source, execution))
+    plain = recipe.model_dump(mode="json")
+    env = _environment(data, source, execution, weights)
+    # What can be refused is refused before anything is written.
+    run.check(plain)
+    if run.exists:
+        _check_same_start(run, env)
+    else:
+        _check_disk(trainer, run)
+    if weights is not None and not checkpoints.any_checkpoint(run.checkpoints):
+        checkpoints.load_weights(trainer.net, weights, recipe.net)
     with run.lock():
+        run.create(plain, env)
         if run.finished:
             return dict(runs.read_json(run.result))
-        _check_disk(trainer, run)
         saved = checkpoints.newest_checkpoint(run.checkpoints)
         if saved is not None:
             trainer.restore(*saved)
-        elif weights is not None:
-            checkpoints.load_weights(trainer.net, weights, recipe.net)
-        run.truncate_metrics(trainer.iteration)
         try:
+            run.clean()
+            run.truncate_metrics(trainer.iteration)
             _fit(trainer, run, title or recipe.net.name, checkpoint_every, quiet)
             return _finish(trainer, run)
         except OSError as error:
@@ -255,7 +266,9 @@ def train(
             ) from None
 
 
-def _environment(data: Dataset, source: str | None, execution: Execution) -> dict[str, Any]:
+def _environment(data: Dataset, source: str | None, execution: Execution, weights: Path | None) -> dict[str, Any]:
+    # A name means the known data set even where a folder of that name lies about.
+    by_path = source is not None and source not in KNOWN and Path(source).exists()
     gpu = torch.cuda.get_device_name(execution.device) if execution.device.type == "cuda" else "none"
     return {
         "started": runs.now(),
@@ -263,20 +276,35 @@ def _environment(data: Dataset, source: str | None, execution: Execution) -> dic
         "device": str(execution.device),
         "gpu": gpu,
         "threads": torch.get_num_threads(),
-        "fused": execution.fused,
+        "fused": execution.fuses,
         "deterministic": execution.deterministic,
         "data": {
-            "path": str(Path(source).resolve()) if source is not None and Path(source).exists() else source,
+            "path": str(Path(source).resolve()) if by_path and source is not None else source,
             **data.info.model_dump(mode="json"),
         },
+        "weights": None if weights is None else str(weights.resolve()),
     }
+
+
+def _check_same_start(run: RunDir, env: dict[str, Any]) -> None:
+    """The recipe names neither the images nor the weights that a run starts from; its ``env.json`` does."""
+    before = runs.read_json(run.env)
+    for what, was, now in (
+        ("on other images", before["data"]["fingerprint"], env["data"]["fingerprint"]),
+        ("from other weights", before.get("weights"), env["weights"]),
+    ):
+        if was != now:
+            raise InputError(
+                f"the run in {run.path} was started {what}: expected {was}, got {now}; choose another --out folder"
+            )
 
 
 def _check_disk(trainer: Trainer, run: RunDir) -> None:
     """A night's run must not end at its first checkpoint."""
     size = sum(p.numel() * p.element_size() for p in trainer.net.state_dict().values())
     need = size * (2 * (checkpoints.KEEP + 1) + 2)  # weights and velocities per checkpoint; best and final
-    free = shutil.disk_usage(run.path).free
+    there = next(p for p in (run.path, *run.path.absolute().parents) if p.exists())
+    free = shutil.disk_usage(there).free
     if free < need:
         raise InputError(
             f"--out {run.path} needs about {need / 1e6:.1f} MB for checkpoints, but only {free / 1e6:.1f} MB are free"
@@ -299,7 +327,10 @@ def _fit(trainer: Trainer, run: RunDir, title: str, checkpoint_every: int | None
             last = i == recipe.iterations
             evaluate_now = i % recipe.evaluate_every == 0 or last
             log_now = i % recipe.log_every == 0 or evaluate_now
-            if i % glance == 0 or log_now:
+            due = i % checkpoint_every == 0 if checkpoint_every else evaluate_now
+            save_now = due or last or time.monotonic() - saved_at > CHECKPOINT_SECONDS
+            ends_window = recipe.warm_up is not None and i % recipe.warm_up.window == 0
+            if i % glance == 0 or log_now or save_now or ends_window:
                 trainer.look()
                 window = trainer.window
                 progress.update(
@@ -309,12 +340,9 @@ def _fit(trainer: Trainer, run: RunDir, title: str, checkpoint_every: int | None
                     trainer.recent.images_per_second,
                     trainer.recent.waiting,
                 )
-            elif recipe.warm_up is not None and i % recipe.warm_up.window == 0:
-                trainer.look()
             if log_now:
                 _record(trainer, run, events, evaluate_now)
-            due = i % checkpoint_every == 0 if checkpoint_every else evaluate_now
-            if due or last or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            if save_now:
                 checkpoints.save_checkpoint(run.checkpoints, i, *trainer.state())
                 saved_at = time.monotonic()
 
@@ -361,11 +389,12 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
     recipe = trainer.recipe
     chosen = trainer.iteration
     if recipe.select == "best-validation":
-        checkpoints.load_weights(trainer.net, run.checkpoints / "best.safetensors", recipe.net)
-        assert trainer.best is not None
-        chosen = int(trainer.best["iteration"])
+        best = run.checkpoints / "best.safetensors"
+        checkpoints.load_weights(trainer.net, best, recipe.net)
+        chosen = int(checkpoints.load(best)[1]["iteration"])
     test = evaluate(trainer.net, trainer.test, precision=recipe.precision)
     history = run.read_metrics()
+    at = next(line for line in history if line["iteration"] == chosen)
     result: dict[str, Any] = {
         "net": recipe.net.name,
         "seed": recipe.seed,
@@ -373,8 +402,8 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         "params": sum(p.numel() for p in trainer.net.parameters()),
         "selected": recipe.select,
         "selected_iteration": chosen,
-        "train_error": history[-1]["train_error"],
-        "train_loss": history[-1]["train_loss"],
+        "train_error": at["train_error"],
+        "train_loss": at["train_loss"],
         "test_error": test.top1_error,
         "test_loss": test.loss if math.isfinite(test.loss) else None,
         "n_test_images": test.n_images,
@@ -387,8 +416,8 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
     if trainer.validation is None:
         # Recorded so that nobody has to guess: the lowest point of the test curve, which chose nothing.
         result["best_test_error"] = min(line["test_error"] for line in history if "test_error" in line)
-    elif trainer.best is not None:
-        result["validation_error"] = trainer.best["error"]
+    else:
+        result["validation_error"] = at["validation_error"]
     checkpoints.save_weights(
         run.checkpoints / "final.safetensors",
         trainer.net,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from reslab.data.spec import DataSpec
 from reslab.errors import InputError, nearest
@@ -13,7 +13,13 @@ from reslab.nets.spec import NetSpec, Spec
 Precision = Literal["auto", "bf16", "fp32"]
 
 
-class Sgd(Spec):
+class Finite(Spec):
+    """Plain data in which infinity and NaN, for which JSON has no word, are no numbers."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Sgd(Finite):
     """Stochastic gradient descent with momentum."""
 
     kind: Literal["sgd"] = "sgd"
@@ -32,7 +38,7 @@ class Sgd(Spec):
     )
 
 
-class Steps(Spec):
+class Steps(Finite):
     """The learning rate is multiplied by ``factor`` once each of ``drops`` iterations is reached."""
 
     kind: Literal["steps"] = "steps"
@@ -46,7 +52,7 @@ class Steps(Spec):
         return self
 
 
-class WarmUp(Spec):
+class WarmUp(Finite):
     """A low rate until the training error falls below a bound (He 2015, section 4.2, ResNet-110)."""
 
     lr: float = Field(0.01, gt=0)
@@ -56,7 +62,7 @@ class WarmUp(Spec):
     )
 
 
-class Recipe(Spec):
+class Recipe(Finite):
     """Everything that decides the result of a training. Lengths are in iterations (mini-batches)."""
 
     name: str
@@ -128,6 +134,9 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
                 raise InputError(f"--set {text}: {where} has no field '{step}'; {hint or known}")
             if depth < len(parents):
                 target = target[step]
+        if isinstance(value, bool) and isinstance(target[last], int | float) and not isinstance(target[last], bool):
+            # pydantic reads true as 1; nobody means a learning rate of 1 by it.
+            raise InputError(f"--set {text}: {path.strip()} takes a number such as {target[last]}, got {given}")
         target[last] = value
     return validated(values, "--set " + " ".join(assignments) if assignments else "the recipe")
 
@@ -137,9 +146,12 @@ def validated(values: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        if not where:
-            raise InputError(f"{source}: {reason}") from None
-        raise InputError(f"{source}: {where}: {reason}, got {first['input']!r}") from None
+        raise InputError(f"{source}: {what_is_wrong(error)}") from None
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """The first thing that does not fit, in one line: field, reason, and the value that came."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {reason}, got {first['input']!r}" if where else reason

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -20,7 +21,14 @@ def save(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Writes tensors and a JSON header atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"format": "pt", "reslab": json.dumps(meta, allow_nan=False)}
-    write_atomic(path, lambda temporary: save_file(plain, temporary, metadata=header))
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(plain, temporary, metadata=header)
+        except SafetensorError as error:  # what safetensors makes of a full disk
+            raise OSError(str(error)) from None
+
+    write_atomic(path, write)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -29,13 +37,13 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as handle:
             meta = (handle.metadata() or {}).get("reslab")
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        return tensors, dict(json.loads(meta)) if meta else {}
     except FileNotFoundError:
         raise InputError(f"expected a checkpoint at {path}, but there is no such file") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{path} is not a whole safetensors file ({error}); it was refused, and nothing in it run"
         ) from None
-    return tensors, json.loads(meta) if meta else {}
 
 
 def save_weights(path: Path, net: nn.Module, spec: NetSpec, extra: dict[str, Any]) -> None:
@@ -47,7 +55,13 @@ def load_weights(net: nn.Module, path: Path, spec: NetSpec) -> None:
     """Loads weights written by `save_weights`, if they are of this network."""
     tensors, meta = load(path)
     if meta.get("net") is not None:
-        saved = NetSpec.model_validate(meta["net"])
+        try:
+            saved = NetSpec.model_validate(meta["net"])
+        except ValidationError as error:
+            raise InputError(
+                f"{path} describes its network in a way that this version of reslab does not know "
+                f"({error.errors()[0]['msg']})"
+            ) from None
         if saved.model_copy(update={"name": spec.name}) != spec:
             raise InputError(f"{path} holds weights of '{saved.name}', not of '{spec.name}' as it is built here")
     try:
@@ -70,6 +84,11 @@ def save_checkpoint(folder: Path, iteration: int, tensors: dict[str, Tensor], me
     save(checkpoint_path(folder, iteration), tensors, {"iteration": iteration, **meta})
     for old in sorted(folder.glob("iteration-*.safetensors"))[:-KEEP]:
         old.unlink(missing_ok=True)
+
+
+def any_checkpoint(folder: Path) -> bool:
+    """Whether there is one, whole or not."""
+    return any(folder.glob("iteration-*.safetensors"))
 
 
 def newest_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
