@@ -25,6 +25,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("probes", "transfer", "detect", "deploy"),
     ("recipes",),
     ("studies",),
+    ("commands",),
     ("cli", "reslab"),  # the two front doors: the command, and `import reslab`
     ("__main__",),
 )

@@ -16,7 +16,7 @@ app = App(
     name="reslab",
     help="Residual networks of the papers: train them, prove their claims, take them apart, ship them.",
     version=__version__,
-    default_parameter=Parameter(negative=(), show_env_var=False),
+    default_parameter=Parameter(negative_bool=(), negative_iterable=(), show_env_var=False),
 )
 
 Words = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)]
@@ -73,7 +73,7 @@ def train(
 
     Args:
         recipe: The recipe: he2015_cifar.
-        net: The network, by default resnet20: plain56, "cifar_resnet(depth=38, shortcut='B')"; `reslab nets` lists them.
+        net: resnet20 (the default), plain56, "cifar_resnet(depth=38, shortcut='B')"; `reslab nets` lists them.
         data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
         out: The run's folder; by default runs/RECIPE-NET-DATA-seedS.
         iterations: Mini-batches to train for; by default the recipe's. The drops of the rate move in proportion.

@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from reslab.errors import InputError
-from reslab.report import atomic, figure, files, table
+from reslab.report import figure, files, table
 from reslab.report.summary import Judgement, Summary
 
 from .sample import sample
@@ -42,20 +42,6 @@ def test_one_seed_leaves_the_std_empty() -> None:
     line = next(csv.DictReader(files.rows_csv(sample(seeds=1)).splitlines()))
     assert line["train_error_std"] == ""
     assert line["train_error_mean"] != ""
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "summary.json"
-    atomic.write_text(target, "old")
-
-    def fail(*_: object) -> None:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="no space"):
-        atomic.write_text(target, "new")
-    assert target.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
 
 
 def test_figure_formats(tmp_path: Path) -> None:

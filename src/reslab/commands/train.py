@@ -86,10 +86,8 @@ def run(options: Options) -> None:
             weights=options.weights,
         )
     except KeyboardInterrupt:
-        how = (
-            f"go on by: reslab train --resume {shlex.quote(str(out))}" if RunDir(out).exists else "nothing was written"
-        )
-        raise KeyboardInterrupt(how) from None
+        go_on = f"go on by: reslab train --resume {shlex.quote(str(out))}"
+        raise KeyboardInterrupt(go_on if RunDir(out).exists else "nothing was written") from None
     _print(result, out, options.json)
 
 

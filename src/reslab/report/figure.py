@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from reslab.errors import InputError
 from reslab.report import view as views
-from reslab.report.atomic import write_bytes
 from reslab.report.summary import Summary
+from reslab.runs.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

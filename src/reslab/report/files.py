@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reslab.report.atomic import write_text
 from reslab.report.summary import Spread, Summary
+from reslab.runs.files import write_text
 
 
 def write(summary: Summary | Mapping[str, Any], out_dir: Path) -> tuple[Path, ...]:

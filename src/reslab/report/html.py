@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from reslab.report import figure, files, words
 from reslab.report import view as views
-from reslab.report.atomic import write_text
 from reslab.report.summary import Summary
+from reslab.runs.files import write_text
 
 
 def write(summary: Summary | Mapping[str, Any], path: Path) -> None:

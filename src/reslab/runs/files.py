@@ -30,13 +30,19 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically, in UTF-8."""
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file atomically, making its folder if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
     write_atomic(path, write)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically, in UTF-8, with the line ends that the text has."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -55,9 +55,8 @@ class RunDir:
         names = {entry.name for entry in self.path.iterdir() if not files.is_temporary(entry)} - {".lock"}
         if "checkpoints" not in names:
             return not names
-        return (
-            names <= {"checkpoints", "env.json"} and self.checkpoints.is_dir() and not any(self.checkpoints.iterdir())
-        )
+        made = self.checkpoints.is_dir() and not any(self.checkpoints.iterdir())
+        return made and names <= {"checkpoints", "env.json"}
 
     def create(self, recipe: dict[str, Any], env: dict[str, Any]) -> None:
         """Starts a run here. A folder that holds another run, or anything else, is refused."""

@@ -9,6 +9,7 @@ is paired.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +62,7 @@ class Plan:
             raise InputError(f"the study compares at least two depths such as --depths 20 56, got {list(self.depths)}")
         if self.seeds < 1:
             raise InputError(f"--seeds takes 1 or more, got {self.seeds}")
-        for name, recipe in self.recipes().items():
-            # What the report says of every run must be so: paired seeds, all images, the last iterate.
-            net = resolve(net_name("residual" if name.startswith("residual") else "plain", recipe.net.depth))
-            for field, fixed, got in (
-                ("seed", int(name.rpartition("seed")[2]), recipe.seed),
-                ("iterations", self.iterations, recipe.iterations),
-                ("global_batch", self.batch, recipe.global_batch),
-                ("data.holdout", 0, recipe.data.holdout),
-                ("select", "last", recipe.select),
-                ("net.name", net.name, recipe.net.name),
-            ):
-                if got != fixed:
-                    raise InputError(f"--set {field}={got}: the study fixes it ({fixed} for {name}); leave it out")
+        self.recipes()
 
     def recipes(self) -> dict[str, Recipe]:
         """The recipe of each run by its name; seed by seed, so that an early stop leaves whole pairs."""
@@ -83,8 +72,20 @@ class Plan:
                 for kind in ("plain", "residual"):
                     net = net_name(kind, depth)
                     recipe = he2015_cifar(net, self.info, iterations=self.iterations, seed=seed, batch=self.batch)
-                    found[f"{kind}{depth}-seed{seed}"] = override(recipe, self.settings)
+                    found[f"{kind}{depth}-seed{seed}"] = _changed(recipe, self.settings)
         return found
+
+
+def _changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """A recipe with settings, except of what the report says of every run: its net, seed and length, no selection."""
+    changed = override(recipe, settings)
+    for field in ("seed", "iterations", "global_batch", "select", "data.holdout", "net.name"):
+        before, after = attrgetter(field)(recipe), attrgetter(field)(changed)
+        if before != after:
+            raise InputError(
+                f"--set {field}={after}: the study fixes it, at {before} for {recipe.net.name}; leave it out"
+            )
+    return changed
 
 
 def net_name(kind: str, depth: int) -> str:
