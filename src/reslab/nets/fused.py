@@ -119,21 +119,22 @@ class _TrainingNorm(torch.autograd.Function):
         y = torch.empty_like(x)
         stats = torch.empty(3, groups, channels)
         _run_forward(x, residual, weight, bias, eps, groups, True, relu, y, stats)
-        ctx.save_for_backward(x, y, weight, stats)
+        ctx.save_for_backward(x, y if residual is not None else None, weight, bias, stats)
         ctx.groups, ctx.relu, ctx.has_residual = groups, relu, residual is not None
         ctx.mark_non_differentiable(stats)
         return y, stats
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, weight, stats = ctx.saved_tensors
+        x, y, weight, bias, stats = ctx.saved_tensors
         grad = grads[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
         channels = x.shape[1]
         grad_x = torch.empty_like(x)
         grad_residual = torch.empty_like(x) if ctx.has_residual else None
         grad_weight, grad_bias = torch.empty(channels), torch.empty(channels)
         failed = _kernel("bn_backward", x.dtype)(
-            _pointer(grad), _pointer(x), _pointer(y), _pointer(weight), _pointer(stats[0]), _pointer(stats[2]),
+            _pointer(grad), _pointer(x), _pointer(y),
+            _pointer(weight), _pointer(bias), _pointer(stats[0]), _pointer(stats[2]),
             ctypes.c_int64(x.numel() // channels), channels, ctx.groups, int(ctx.relu),
             _pointer(grad_x), _pointer(grad_residual), _pointer(grad_weight), _pointer(grad_bias),
         )  # fmt: skip

@@ -11,14 +11,15 @@
 //
 // Layout: x[rows][channels] with rows = N*H*W (channels-last storage). BN statistics are taken over
 // `groups` equal, consecutive parts of the rows. The work is cut into fixed slices by the number of
-// threads, and sums are added in the order of the slices: results are reproducible bit for bit for a
-// given number of threads.
+// threads, and sums are added in the order of the slices: results are reproducible bit for bit for
+// a given number of threads, however many of them the system grants.
+
+#include <omp.h>
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
-#include <omp.h>
 #if defined(__AVX512BF16__) && defined(__AVX512VL__)
 #include <immintrin.h>
 #endif
@@ -30,7 +31,9 @@ typedef float Vec __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
 typedef uint16_t Half __attribute__((vector_size(2 * kLanes)));
 
-struct bf16 { uint16_t bits; };
+struct bf16 {
+  uint16_t bits;
+};
 
 inline Vec load(const float* p) {
   Vec v;
@@ -66,7 +69,9 @@ inline Vec where_positive(Vec y, Vec v) { return y > 0.f ? v : Vec{}; }
 // Rows summed in float before they are added to the double total: bounds the rounding error.
 constexpr int64_t kBlock = 256;
 
-struct Range { int64_t begin, end; };
+struct Range {
+  int64_t begin, end;
+};
 inline Range slice(int64_t rows, int part, int parts) {
   return {rows * part / parts, rows * (part + 1) / parts};
 }
@@ -114,7 +119,9 @@ struct Sums {
   int parts, groups, width;
   std::vector<double> values;
   Sums(int parts, int groups, int width)
-      : parts(parts), groups(groups), width(width),
+      : parts(parts),
+        groups(groups),
+        width(width),
         values(size_t(parts) * groups * 2 * width, 0.0) {}
   double* of(int part, int group) { return &values[(size_t(part) * groups + group) * 2 * width]; }
   double total(int group, int which, int channel, int channels) {
@@ -140,16 +147,17 @@ int forward(const T* x, const T* residual, const float* weight, const float* bia
   std::vector<float> scale(size_t(groups) * width), shift(size_t(groups) * width);
 #pragma omp parallel num_threads(sums.parts)
   {
-    const int part = omp_get_thread_num();
-    const Range r = slice(lines, part, sums.parts);
-    for (int g = 0; training && g < groups; ++g) {
-      const T* xg = x + g * lines * width;
-      sum_rows(r, width, sums.of(part, g), [=](int64_t i, int, Vec& u, Vec& v) {
-        u = load(xg + i);
-        v = u * u;
-      });
+#pragma omp for schedule(static, 1)
+    for (int part = 0; part < sums.parts; ++part) {
+      const Range r = slice(lines, part, sums.parts);
+      for (int g = 0; training && g < groups; ++g) {
+        const T* xg = x + g * lines * width;
+        sum_rows(r, width, sums.of(part, g), [=](int64_t i, int, Vec& u, Vec& v) {
+          u = load(xg + i);
+          v = u * u;
+        });
+      }
     }
-#pragma omp barrier
 #pragma omp single
     for (int g = 0; g < groups; ++g)
       for (int c = 0; c < channels; ++c) {
@@ -167,15 +175,19 @@ int forward(const T* x, const T* residual, const float* weight, const float* bia
           shift[g * width + k] = bias[c] - mean[i] * weight[c] * invstd[i];
         }
       }
-    for (int g = 0; g < groups; ++g) {
-      const float *a = &scale[g * width], *b = &shift[g * width];
-      for (int64_t line = g * lines + r.begin; line < g * lines + r.end; ++line)
-        for (int c = 0; c < width; c += kLanes) {
-          const int64_t i = line * width + c;
-          Vec v = load(x + i) * load(a + c) + load(b + c);
-          if (residual) v += load(residual + i);
-          store(y + i, with_relu ? relu(v) : v);
-        }
+#pragma omp for schedule(static, 1)
+    for (int part = 0; part < sums.parts; ++part) {
+      const Range r = slice(lines, part, sums.parts);
+      for (int g = 0; g < groups; ++g) {
+        const float *a = &scale[g * width], *b = &shift[g * width];
+        for (int64_t line = g * lines + r.begin; line < g * lines + r.end; ++line)
+          for (int c = 0; c < width; c += kLanes) {
+            const int64_t i = line * width + c;
+            Vec v = load(x + i) * load(a + c) + load(b + c);
+            if (residual) v += load(residual + i);
+            store(y + i, with_relu ? relu(v) : v);
+          }
+      }
     }
   }
   return 0;
@@ -183,44 +195,55 @@ int forward(const T* x, const T* residual, const float* weight, const float* bia
 
 // grad_residual: null without an addition; with one it receives the gradient behind the ReLU,
 // which is the gradient of the shortcut, and the second pass reads it.
+// Where the ReLU was open is seen from y if there was an addition. Otherwise it is computed again
+// from x, which has to be read anyway: memory is what these passes wait for.
 template <class T>
-int backward(const T* grad, const T* x, const T* y, const float* weight, const float* mean,
-             const float* invstd, int64_t rows, int channels, int groups, int with_relu, T* grad_x,
-             T* grad_residual, float* grad_weight, float* grad_bias) {
+int backward(const T* grad, const T* x, const T* y, const float* weight, const float* bias,
+             const float* mean, const float* invstd, int64_t rows, int channels, int groups,
+             int with_relu, T* grad_x, T* grad_residual, float* grad_weight, float* grad_bias) {
   const int64_t per_group = rows / groups;
   const int fold = fold_of(per_group, channels);
   if (!fold) return 1;
   const int width = channels * fold;
   const int64_t lines = per_group / fold;
   Sums sums(omp_get_max_threads(), groups, width);
-  std::vector<float> centre(size_t(groups) * width);
+  std::vector<float> centre(size_t(groups) * width), scale(centre.size()), shift(centre.size());
   for (int g = 0; g < groups; ++g)
-    for (int k = 0; k < width; ++k) centre[g * width + k] = mean[g * channels + k % channels];
+    for (int k = 0; k < width; ++k) {
+      const int c = k % channels, i = g * channels + c;
+      centre[g * width + k] = mean[i];
+      scale[g * width + k] = weight[c] * invstd[i];
+      shift[g * width + k] = bias[c] - mean[i] * weight[c] * invstd[i];
+    }
   std::vector<float> of_grad(centre.size()), of_x(centre.size()), constant(centre.size());
 #pragma omp parallel num_threads(sums.parts)
   {
-    const int part = omp_get_thread_num();
-    const Range r = slice(lines, part, sums.parts);
-    for (int g = 0; g < groups; ++g) {
-      const int64_t at = g * lines * width;
-      const T *dg = grad + at, *xg = x + at, *yg = y + at;
-      T* rg = grad_residual ? grad_residual + at : nullptr;
-      const float* mu = &centre[g * width];
-      if (rg)
-        sum_rows(r, width, sums.of(part, g), [=](int64_t i, int c, Vec& u, Vec& v) {
-          u = load(dg + i);
-          if (with_relu) u = where_positive(load(yg + i), u);
-          store(rg + i, u);
-          v = u * (load(xg + i) - load(mu + c));
-        });
-      else
-        sum_rows(r, width, sums.of(part, g), [=](int64_t i, int c, Vec& u, Vec& v) {
-          u = load(dg + i);
-          if (with_relu) u = where_positive(load(yg + i), u);
-          v = u * (load(xg + i) - load(mu + c));
-        });
+#pragma omp for schedule(static, 1)
+    for (int part = 0; part < sums.parts; ++part) {
+      const Range r = slice(lines, part, sums.parts);
+      for (int g = 0; g < groups; ++g) {
+        const int64_t at = g * lines * width;
+        const T *dg = grad + at, *xg = x + at, *yg = y + at;
+        T* rg = grad_residual ? grad_residual + at : nullptr;
+        const float* mu = &centre[g * width];
+        if (rg)
+          sum_rows(r, width, sums.of(part, g), [=](int64_t i, int c, Vec& u, Vec& v) {
+            u = load(dg + i);
+            if (with_relu) u = where_positive(load(yg + i), u);
+            store(rg + i, u);
+            v = u * (load(xg + i) - load(mu + c));
+          });
+        else {
+          const float *a = &scale[g * width], *b = &shift[g * width];
+          sum_rows(r, width, sums.of(part, g), [=](int64_t i, int c, Vec& u, Vec& v) {
+            const Vec xi = load(xg + i);
+            u = load(dg + i);
+            if (with_relu) u = where_positive(xi * load(a + c) + load(b + c), u);
+            v = u * (xi - load(mu + c));
+          });
+        }
+      }
     }
-#pragma omp barrier
 #pragma omp single
     for (int c = 0; c < channels; ++c) {
       double total_weight = 0, total_bias = 0;
@@ -243,15 +266,21 @@ int backward(const T* grad, const T* x, const T* y, const float* weight, const f
     }
     const T* behind_relu = grad_residual ? grad_residual : grad;
     const bool mask = with_relu && !grad_residual;
-    for (int g = 0; g < groups; ++g) {
-      const float *k1 = &of_grad[g * width], *k2 = &of_x[g * width], *k3 = &constant[g * width];
-      for (int64_t line = g * lines + r.begin; line < g * lines + r.end; ++line)
-        for (int c = 0; c < width; c += kLanes) {
-          const int64_t i = line * width + c;
-          Vec u = load(behind_relu + i);
-          if (mask) u = where_positive(load(y + i), u);
-          store(grad_x + i, load(k1 + c) * u + load(k2 + c) * load(x + i) + load(k3 + c));
-        }
+#pragma omp for schedule(static, 1)
+    for (int part = 0; part < sums.parts; ++part) {
+      const Range r = slice(lines, part, sums.parts);
+      for (int g = 0; g < groups; ++g) {
+        const float *k1 = &of_grad[g * width], *k2 = &of_x[g * width], *k3 = &constant[g * width];
+        const float *a = &scale[g * width], *b = &shift[g * width];
+        for (int64_t line = g * lines + r.begin; line < g * lines + r.end; ++line)
+          for (int c = 0; c < width; c += kLanes) {
+            const int64_t i = line * width + c;
+            const Vec xi = load(x + i);
+            Vec u = load(behind_relu + i);
+            if (mask) u = where_positive(xi * load(a + c) + load(b + c), u);
+            store(grad_x + i, load(k1 + c) * u + load(k2 + c) * xi + load(k3 + c));
+          }
+      }
     }
   }
   return 0;
@@ -259,21 +288,21 @@ int backward(const T* grad, const T* x, const T* y, const float* weight, const f
 
 }  // namespace
 
-#define RESLAB_EXPORT(SUFFIX, T)                                                                    \
-  extern "C" int bn_forward_##SUFFIX(                                                               \
-      const void* x, const void* residual, const float* weight, const float* bias, float eps,       \
-      int64_t rows, int channels, int groups, int training, int with_relu, void* y, float* mean,    \
-      float* var, float* invstd) {                                                                  \
-    return forward<T>((const T*)x, (const T*)residual, weight, bias, eps, rows, channels, groups,   \
-                      training, with_relu, (T*)y, mean, var, invstd);                               \
-  }                                                                                                 \
-  extern "C" int bn_backward_##SUFFIX(                                                              \
-      const void* grad, const void* x, const void* y, const float* weight, const float* mean,       \
-      const float* invstd, int64_t rows, int channels, int groups, int with_relu, void* grad_x,     \
-      void* grad_residual, float* grad_weight, float* grad_bias) {                                  \
-    return backward<T>((const T*)grad, (const T*)x, (const T*)y, weight, mean, invstd, rows,        \
-                       channels, groups, with_relu, (T*)grad_x, (T*)grad_residual, grad_weight,     \
-                       grad_bias);                                                                  \
+#define RESLAB_EXPORT(SUFFIX, T)                                                                   \
+  extern "C" int bn_forward_##SUFFIX(const void* x, const void* residual, const float* weight,     \
+                                     const float* bias, float eps, int64_t rows, int channels,     \
+                                     int groups, int training, int with_relu, void* y,             \
+                                     float* mean, float* var, float* invstd) {                     \
+    return forward<T>((const T*)x, (const T*)residual, weight, bias, eps, rows, channels, groups,  \
+                      training, with_relu, (T*)y, mean, var, invstd);                              \
+  }                                                                                                \
+  extern "C" int bn_backward_##SUFFIX(                                                             \
+      const void* grad, const void* x, const void* y, const float* weight, const float* bias,      \
+      const float* mean, const float* invstd, int64_t rows, int channels, int groups,              \
+      int with_relu, void* grad_x, void* grad_residual, float* grad_weight, float* grad_bias) {    \
+    return backward<T>((const T*)grad, (const T*)x, (const T*)y, weight, bias, mean, invstd, rows, \
+                       channels, groups, with_relu, (T*)grad_x, (T*)grad_residual, grad_weight,    \
+                       grad_bias);                                                                 \
   }
 
 RESLAB_EXPORT(bf16, bf16)
