@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from reslab import runs
 from reslab.data.sources import load
-from reslab.nets import build
+from reslab.nets.network import build
 from reslab.recipes import he2015_cifar
 from reslab.train.device import Execution, describe
 from reslab.train.loop import Trainer

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reslab.nets import build as build
+    from reslab.nets.network import build as build
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "build"]
@@ -12,7 +12,7 @@ __all__ = ["__version__", "build"]
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import; `reslab --help` must not wait for it.
     if name == "build":
-        from reslab.nets import build
+        from reslab.nets.network import build
 
         return build
     raise AttributeError(f"module 'reslab' has no attribute '{name}'")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from reslab.nets.blocks import BatchNorm2d, Pad
-from reslab.nets.build import build
+from reslab.nets.network import build
 from reslab.nets.spec import ZeroPad
 
 

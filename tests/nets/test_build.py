@@ -15,7 +15,7 @@ from torchvision.models.resnet import BasicBlock
 
 from reslab.errors import InputError
 from reslab.nets.blocks import Add, Block
-from reslab.nets.build import Network, build
+from reslab.nets.network import Network, build
 from reslab.nets.catalog import cifar_plain, cifar_resnet
 from reslab.nets.cost import cost
 from reslab.nets.spec import NetSpec

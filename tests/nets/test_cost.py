@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from reslab.nets.build import Network
+from reslab.nets.network import Network
 from reslab.nets.catalog import cifar_plain, cifar_resnet, resolve
 from reslab.nets.cost import cost
 from reslab.nets.spec import Block, ConvStem, NetSpec, NoShortcut, Projection, ZeroPad

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reslab.errors import InputError
-from reslab.nets.build import build
+from reslab.nets.network import build
 from reslab.nets.catalog import cifar_plain, cifar_resnet
 
 

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reslab.nets import fused
-from reslab.nets.spec import Activation, Identity, NetSpec, NoShortcut, Projection, ZeroPad, branch_convs
-from reslab.nets.spec import Block as BlockSpec
+from reslab.nets import fused, spec
+from reslab.nets.spec import Activation, NetSpec, ZeroPad, branch_layers
 
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -124,10 +123,51 @@ def _is_hooked(module: nn.Module | None) -> bool:
     )
 
 
-def norm_add_act(norm: BatchNorm2d, x: Tensor, *, add: Add | None, shortcut: Tensor | None, act: nn.Module) -> Tensor:
+class GlobalAveragePool(nn.Module):
+    """Mean over the positions of an image; a vector passes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) or (N, C) -> (N, C)."""
+        return x.mean((2, 3)) if x.dim() == 4 else x
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: training drops the branch of an image with a probability (Huang et al. 2016, eq. 2).
+
+    The kept branches are scaled by 1/(1 - p), so that nothing changes in evaluation.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any (N, ...) -> the same shape."""
+        if not self.training:
+            return x
+        keep = 1 - self.rate
+        mask = torch.empty((len(x), *[1] * (x.dim() - 1)), dtype=x.dtype, device=x.device).bernoulli_(keep)
+        return x * mask / keep
+
+
+class Gate(nn.Module):
+    """g = sigmoid(W x + b): how much of the branch passes (He 2016, section 3.1; Srivastava 2015)."""
+
+    def __init__(self, width: int, kernel: int, bias: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+        self.initial_bias = bias
+        self.sigmoid = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W) in (0, 1)."""
+        return self.sigmoid(self.conv(x))  # type: ignore[no-any-return]
+
+
+def norm_add_act(norm: nn.Module, x: Tensor, *, add: Add | None, shortcut: Tensor | None, act: nn.Module) -> Tensor:
     """act(norm(x) + shortcut): module by module, or fused where the mode is on and the tensor allows it."""
     # Whoever hooks one of the modules wants to see it called.
-    if norm.fused and not any(_is_hooked(module) for module in (norm, add, act)):
+    if isinstance(norm, BatchNorm2d) and norm.fused and not any(_is_hooked(module) for module in (norm, add, act)):
         relu = isinstance(act, nn.ReLU)
         y = norm.forward_fused(x, shortcut, relu)
         if y is not None:
@@ -135,58 +175,177 @@ def norm_add_act(norm: BatchNorm2d, x: Tensor, *, add: Add | None, shortcut: Ten
     y = norm(x)
     if add is not None:
         y = add(y, shortcut)
-    return act(y)  # type: ignore[no-any-return]
+    return act(y)
+
+
+def make_norm(width: int, net: NetSpec, *, dense: bool = False) -> nn.Module:
+    """The network's normalisation for activations of a width."""
+    if net.norm is None:
+        return nn.Identity()
+    kind = nn.BatchNorm1d if dense else BatchNorm2d
+    return kind(width, eps=net.norm.eps, momentum=net.norm.momentum)
+
+
+def make_layer(width: int, layer: spec.Conv | spec.Dense | spec.MaxPool | spec.Drop, *, bias: bool) -> nn.Module:
+    """The module of one layer that takes ``width`` channels."""
+    match layer:
+        case spec.Conv():
+            return nn.Conv2d(
+                width, layer.width, layer.kernel, layer.stride, layer.padding,
+                dilation=layer.dilation, groups=layer.groups, bias=bias,
+            )  # fmt: skip
+        case spec.Dense():
+            return nn.Linear(width, layer.width, bias=bias)
+        case spec.MaxPool():
+            return nn.MaxPool2d(layer.kernel, layer.stride)
+        case spec.Drop():
+            return nn.Dropout(layer.rate)
 
 
 class Block(nn.Module):
-    """Branch of convolutions, shortcut, addition, activation, under torchvision's parameter names."""
+    """Branch, shortcut, addition and activations in one of five orders, under torchvision's parameter names.
 
-    def __init__(self, before: int, spec: BlockSpec, net: NetSpec) -> None:
+    Layer i of the branch is ``conv{i}`` (``linear{i}`` for vectors, ``pool{i}``) with its ``bn{i}`` and
+    ``relu{i}``; in a pre-activation order these two come before it.
+    """
+
+    def __init__(self, before: int, block: spec.Block, net: NetSpec) -> None:
         super().__init__()
-        self.spec = spec
-        self.convs = len(branch_convs(spec))
+        self.spec = block
+        self.order = block.order
+        layers = branch_layers(block)
+        self.names: list[str] = []
+        weighted = [i for i, layer in enumerate(layers, 1) if isinstance(layer, spec.WEIGHTED)]
         width = before
-        for i, conv in enumerate(branch_convs(spec), 1):
-            setattr(
-                self,
-                f"conv{i}",
-                nn.Conv2d(width, conv.width, conv.kernel, conv.stride, conv.kernel // 2, bias=False),
-            )
-            setattr(self, f"bn{i}", BatchNorm2d(conv.width, eps=net.norm.eps, momentum=net.norm.momentum))
+        for i, layer in enumerate(layers, 1):
+            dense = isinstance(layer, spec.Dense)
+            name = {"conv": "conv", "dense": "linear", "max-pool": "pool", "drop": "drop"}[layer.kind] + str(i)
+            self.names.append(name)
+            setattr(self, name, make_layer(width, layer, bias=net.norm is None))
+            if not isinstance(layer, spec.WEIGHTED):
+                continue
+            normed = width if block.order == "full-preactivation" else layer.width
+            setattr(self, f"bn{i}", make_norm(normed, net, dense=dense))
             setattr(self, f"relu{i}", ACTIVATIONS[net.activation]())
-            width = conv.width
-        self.has_shortcut = not isinstance(spec.shortcut, NoShortcut)
+            width = layer.width
+        self.weighted = weighted
+        self.last = weighted[-1] if weighted else 0
+        dropout = block.branch.dropout if isinstance(block.branch, spec.Basic) else 0.0
+        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.drop_path = DropPath(block.drop_path) if block.drop_path else None
+        self.has_shortcut = not isinstance(block.shortcut, spec.NoShortcut)
         self.add = Add() if self.has_shortcut else None
-        self.downsample: nn.Module | None = None
-        match spec.shortcut:
-            case ZeroPad():
-                self.downsample = Pad(before, spec.width, spec.stride, spec.shortcut)
-            case Projection():
-                norm = BatchNorm2d(spec.width, eps=net.norm.eps, momentum=net.norm.momentum)
-                self.downsample = nn.Sequential(nn.Conv2d(before, spec.width, 1, spec.stride, bias=False), norm)
-            case Identity() | NoShortcut():
-                pass
+        self.scales = (1.0, 1.0)  # of branch and shortcut
+        self.gate: Gate | None = None
+        self.downsample = self._shortcut(before, block, net)
+
+    def _shortcut(self, before: int, block: spec.Block, net: NetSpec) -> nn.Module | None:
+        match block.shortcut:
+            case ZeroPad() as pad:
+                return Pad(before, block.width, block.stride, pad)
+            case spec.Projection(norm=normed, pool=pool):
+                layers: list[nn.Module] = []
+                stride = block.stride
+                if pool and stride > 1:
+                    # As timm: sizes round up, and what was padded does not count in the mean.
+                    layers.append(nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False))
+                    stride = 1
+                bias = net.norm is None
+                layers.append(nn.Conv2d(before, block.width, 1, stride, bias=bias))
+                if normed and net.norm is not None:
+                    layers.append(make_norm(block.width, net))
+                return nn.Sequential(*layers)
+            case spec.Scale(shortcut=shortcut, residual=residual):
+                self.scales = (residual, shortcut)
+            case spec.ExclusiveGate(bias=initial, kernel=kernel) | spec.ShortcutGate(bias=initial, kernel=kernel):
+                self.gate = Gate(before, kernel, initial)
+            case spec.Conv1x1():
+                return nn.Sequential(nn.Conv2d(before, block.width, 1, bias=True))
+            case spec.Dropout(rate=rate):
+                return nn.Sequential(nn.Dropout(rate))
+        return None
 
     @property
-    def last_norm(self) -> BatchNorm2d:
-        """The BN at the end of the branch."""
-        norm = getattr(self, f"bn{self.convs}")
-        assert isinstance(norm, BatchNorm2d)
-        return norm
+    def last_norm(self) -> nn.Module | None:
+        """The BN that the branch ends in; None where a convolution comes last, or there is no BN."""
+        if self.order in ("full-preactivation", "bn-after-addition"):
+            return None
+        norm = getattr(self, f"bn{self.last}")
+        return norm if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) else None
+
+    @property
+    def last_layer(self) -> nn.Module:
+        """The last layer of the branch that has weights."""
+        layer = getattr(self, self.names[self.last - 1])
+        assert isinstance(layer, nn.Module)
+        return layer
+
+    def _layer(self, i: int, x: Tensor) -> Tensor:
+        if self.dropout is not None and i > 1:
+            x = self.dropout(x)
+        return getattr(self, self.names[i - 1])(x)  # type: ignore[no-any-return]
+
+    def _norm_act(self, i: int, x: Tensor) -> Tensor:
+        return norm_add_act(getattr(self, f"bn{i}"), x, add=None, shortcut=None, act=getattr(self, f"relu{i}"))
+
+    def _join(self, x: Tensor, branch: Tensor, shortcut: Tensor) -> Tensor:
+        """The addition, with what the shortcut's kind does to its two terms; ``x`` is the block's input."""
+        if self.drop_path is not None:
+            branch = self.drop_path(branch)
+        if self.gate is not None:
+            gate = self.gate(x)
+            shortcut = shortcut * (1 - gate)
+            if isinstance(self.spec.shortcut, spec.ExclusiveGate):
+                branch = branch * gate
+        if self.scales != (1.0, 1.0):
+            branch, shortcut = branch * self.scales[0], shortcut * self.scales[1]
+        assert self.add is not None
+        return self.add(branch, shortcut)  # type: ignore[no-any-return]
+
+    @property
+    def _simple_sum(self) -> bool:
+        """Whether the addition is F(x) + shortcut as it is, which BN, addition and ReLU can be fused with."""
+        return self.drop_path is None and self.gate is None and self.scales == (1.0, 1.0)
+
+    def _skip(self, x: Tensor) -> Tensor:
+        return x if self.downsample is None else self.downsample(x)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H/stride, W/stride)."""
+        """(N, C, H, W) -> (N, C', H/stride, W/stride), or (N, C) -> (N, C')."""
+        if self.order.endswith("preactivation"):
+            return self._preactivated(x)
         y = x
-        for i in range(1, self.convs + 1):
-            last = i == self.convs
-            shortcut = None
-            if last and self.has_shortcut:
-                shortcut = x if self.downsample is None else self.downsample(x)
-            y = norm_add_act(
-                getattr(self, f"bn{i}"),
-                getattr(self, f"conv{i}")(y),
-                add=self.add if last else None,
-                shortcut=shortcut,
-                act=getattr(self, f"relu{i}"),
-            )
+        n = len(self.names)
+        for i in range(1, n + 1):
+            y = self._layer(i, y)
+            if i not in self.weighted:
+                continue
+            norm, act = getattr(self, f"bn{i}"), getattr(self, f"relu{i}")
+            if i != self.last or not self.has_shortcut or self.order == "relu-before-addition":
+                y = norm_add_act(norm, y, add=None, shortcut=None, act=act)
+            elif self.order == "bn-after-addition":
+                y = norm_add_act(norm, self._join(x, y, self._skip(x)), add=None, shortcut=None, act=act)
+            elif self._simple_sum:
+                y = norm_add_act(norm, y, add=self.add, shortcut=self._skip(x), act=act)
+            else:
+                y = act(self._join(x, norm(y), self._skip(x)))
+        if self.has_shortcut and self.order == "relu-before-addition":
+            y = self._join(x, y, self._skip(x))
         return y
+
+    def _preactivated(self, x: Tensor) -> Tensor:
+        y = start = x
+        for i in range(1, len(self.names) + 1):
+            if i not in self.weighted:
+                y = self._layer(i, y)
+            elif self.order == "full-preactivation":
+                y = self._norm_act(i, y)
+                if i == self.weighted[0] and self.spec.preactivated_shortcut:
+                    start = y
+                y = self._layer(i, y)
+            else:
+                y = getattr(self, f"relu{i}")(y)
+                if i == self.weighted[0] and self.spec.preactivated_shortcut:
+                    start = y
+                y = getattr(self, f"bn{i}")(self._layer(i, y))
+        return self._join(x, y, self._skip(start)) if self.has_shortcut else y

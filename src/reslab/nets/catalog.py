@@ -1,138 +1,28 @@
-"""The papers' networks as specifications. `resolve` turns what a user types into one."""
+"""The table of the papers' networks, by name. `resolve` turns what a user types into a specification."""
 
 import ast
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
 from reslab.errors import InputError, nearest
-from reslab.nets.spec import (
-    Activation,
-    Block,
-    ConvStem,
-    Identity,
-    NetSpec,
-    NoShortcut,
-    Projection,
-    Shortcut,
-    ZeroPad,
+from reslab.nets import cifar, imagenet
+from reslab.nets.cifar import (
+    cifar_bottleneck,
+    cifar_highway,
+    cifar_plain,
+    cifar_resnet,
+    cifar_resnext,
+    cifar_vgg,
+    cifar_wide,
 )
-
-HE2015_CIFAR = "He, Zhang, Ren, Sun 2015, arXiv 1512.03385, section 4.2"
-
-ShortcutOption = Literal["A", "B", "C"]
-
-
-def _blocks_per_stage(depth: Any) -> int:
-    if type(depth) is not int:
-        raise InputError(f"a depth is a whole number of layers, got {depth!r}")
-    if depth < 8 or (depth - 2) % 6:
-        low = max(8, 6 * ((depth - 2) // 6) + 2)
-        raise InputError(
-            f"a CIFAR network has depth 6n+2 (He 2015, section 4.2), got depth {depth}; try {low} or {low + 6}"
-        )
-    return (depth - 2) // 6
-
-
-def _cifar(
-    name: str,
-    depth: int,
-    shortcut: Callable[[int, int, int], Shortcut],
-    *,
-    width: int | tuple[int, int, int],
-    activation: Activation,
-    in_channels: int,
-    size: tuple[int, int],
-    num_classes: int,
-) -> NetSpec:
-    n = _blocks_per_stage(depth)
-    widths = (width, 2 * width, 4 * width) if isinstance(width, int) else width
-    if not isinstance(widths, tuple | list) or len(widths) != 3:
-        raise InputError(f"width is one number, or three for the three stages, got {width!r}")
-    stages = []
-    before = widths[0]
-    for stage, after in enumerate(widths):
-        blocks = []
-        for i in range(n):
-            stride = 2 if stage > 0 and i == 0 else 1
-            blocks.append(Block(width=after, stride=stride, shortcut=shortcut(before, after, stride)))
-            before = after
-        stages.append(tuple(blocks))
-    return NetSpec(
-        name=name,
-        in_channels=in_channels,
-        size=size,
-        num_classes=num_classes,
-        stem=ConvStem(width=widths[0]),
-        stages=tuple(stages),
-        activation=activation,
-        cite=HE2015_CIFAR,
-    )
-
-
-def cifar_resnet(
-    depth: int,
-    *,
-    shortcut: ShortcutOption = "A",
-    zeros: Literal["both", "end"] = "both",
-    width: int | tuple[int, int, int] = 16,
-    activation: Activation = "relu",
-    in_channels: int = 3,
-    size: tuple[int, int] = (32, 32),
-    num_classes: int = 10,
-    name: str | None = None,
-) -> NetSpec:
-    """The residual network of 6n+2 layers for 32-pixel images (He 2015, section 4.2).
-
-    ``shortcut``: A pads zeros where the shape changes (the paper's choice on CIFAR), B projects there,
-    C projects everywhere. ``width``: channels of the first stage (doubled at each next), or of all three.
-    """
-    if shortcut not in ("A", "B", "C"):
-        raise InputError(f"shortcut options are A, B and C (He 2015, section 3.3), got {shortcut!r}")
-
-    def option(before: int, after: int, stride: int) -> Shortcut:
-        if shortcut == "C":
-            return Projection()
-        if before == after and stride == 1:
-            return Identity()
-        return ZeroPad(zeros=zeros) if shortcut == "A" else Projection()
-
-    return _cifar(
-        name or f"cifar_resnet(depth={depth})",
-        depth,
-        option,
-        width=width,
-        activation=activation,
-        in_channels=in_channels,
-        size=size,
-        num_classes=num_classes,
-    )
-
-
-def cifar_plain(
-    depth: int,
-    *,
-    width: int | tuple[int, int, int] = 16,
-    activation: Activation = "relu",
-    in_channels: int = 3,
-    size: tuple[int, int] = (32, 32),
-    num_classes: int = 10,
-    name: str | None = None,
-) -> NetSpec:
-    """The plain twin: the same layers without shortcuts, as many parameters as option A."""
-    return _cifar(
-        name or f"cifar_plain(depth={depth})",
-        depth,
-        lambda *_: NoShortcut(),
-        width=width,
-        activation=activation,
-        in_channels=in_channels,
-        size=size,
-        num_classes=num_classes,
-    )
+from reslab.nets.imagenet import imagenet_resnet
+from reslab.nets.spec import NetSpec
+from reslab.nets.vectors import mlp
 
 
 @dataclass(frozen=True)
@@ -142,45 +32,110 @@ class Entry:
     make: Callable[..., NetSpec]
     fixed: dict[str, Any]
     summary: str
-    cite: str = HE2015_CIFAR
+    cite: str
 
 
-CATALOG: dict[str, Entry] = {
-    **{
-        f"plain{depth}": Entry(cifar_plain, {"depth": depth}, f"plain network of {depth} layers for CIFAR")
-        for depth in (20, 32, 44, 56, 110)
-    },
-    **{
-        f"resnet{depth}": Entry(
-            cifar_resnet, {"depth": depth}, f"residual network of {depth} layers for CIFAR, shortcut option A"
+def _cifar2015() -> dict[str, Entry]:
+    rows = {f"plain{d}": Entry(cifar_plain, {"depth": d}, "plain", cifar.HE2015) for d in (20, 32, 44, 56, 110)}
+    for d in (20, 32, 44, 56, 110, 1202):
+        rows[f"resnet{d}"] = Entry(cifar_resnet, {"depth": d}, "option A", cifar.HE2015)
+    return rows
+
+
+def _cifar2016() -> dict[str, Entry]:
+    rows: dict[str, Entry] = {}
+    orders = ("bn-after-addition", "relu-before-addition", "relu-only-preactivation")
+    for d, make in ((110, cifar_resnet), (164, cifar_bottleneck), (1001, cifar_bottleneck)):
+        kind = "" if d == 110 else "-bottleneck"
+        if kind:
+            rows[f"resnet{d}{kind}"] = Entry(make, {"depth": d}, "original order", cifar.HE2016)
+        for order in orders:
+            row = Entry(make, {"depth": d, "order": order}, order.replace("-", " "), cifar.HE2016 + ", Table 2")
+            rows[f"resnet{d}-{order}"] = row
+        pre = {"depth": d, "order": "full-preactivation"}
+        rows[f"preresnet{d}"] = Entry(make, pre, "full pre-activation", cifar.HE2016 + ", Table 2")
+    for d in (20, 56):
+        pre = {"depth": d, "order": "full-preactivation"}
+        rows[f"preresnet{d}"] = Entry(cifar_resnet, pre, "full pre-activation", cifar.HE2016)
+    for skip in ("constant-scaling", "exclusive-gating", "shortcut-only-gating", "conv1x1", "dropout"):
+        row = Entry(cifar_resnet, {"depth": 110, "skip": skip}, f"{skip} shortcuts", cifar.HE2016 + ", Table 1")
+        rows[f"resnet110-{skip}"] = row
+    return rows
+
+
+def _cifar_others() -> dict[str, Entry]:
+    rows = {
+        f"resnext29-{c}x{w}d": Entry(
+            cifar_resnext, {"depth": 29, "cardinality": c, "base_width": w}, f"{c} groups of {w}", cifar.XIE2016
         )
-        for depth in (20, 32, 44, 56, 110, 1202)
-    },
-}
+        for c, w in ((8, 64), (16, 64))
+    }
+    for d, k in ((28, 10), (16, 8), (40, 4)):
+        row = Entry(cifar_wide, {"depth": d, "factor": k}, f"{k} times as wide", cifar.ZAGORUYKO2016)
+        rows[f"wrn{d}-{k}"] = row
+    rows["vgg16-cifar"] = Entry(cifar_vgg, {}, "not residual, with BN", cifar.SIMONYAN2014)
+    rows["highway19"] = Entry(cifar_highway, {}, "a gate at each layer", cifar.SRIVASTAVA2015)
+    return rows
 
-FAMILIES: dict[str, Callable[..., NetSpec]] = {"cifar_plain": cifar_plain, "cifar_resnet": cifar_resnet}
-"""Makers that take a depth, for all the networks between the named ones: ``cifar_resnet(depth=38)``."""
+
+def _imagenet() -> dict[str, Entry]:
+    rows: dict[str, Entry] = {}
+
+    def add(name: str, depth: int, summary: str, cite: str = imagenet.HE2015, **fixed: Any) -> None:
+        rows[name] = Entry(imagenet_resnet, {"depth": depth, "cite": cite, **fixed}, summary, cite)
+
+    for d in (18, 34):
+        add(f"plain{d}", d, "plain", shortcut="none")
+        add(f"resnet{d}", d, "option B, as torchvision's", shortcut="B")
+        for option in "AC":
+            add(f"resnet{d}-{option}", d, f"option {option}", shortcut=option)
+    for d in (50, 101, 152):
+        add(f"resnet{d}", d, "stride in the 3x3 (v1.5), as torchvision's")
+        add(f"resnet{d}-v1", d, "stride in the first 1x1, as in the paper", stride_on="first")
+        add(f"preresnet{d}", d, "full pre-activation (v2)", imagenet.HE2016, order="full-preactivation")
+        add(f"resnet{d}c", d, "ResNet-C: and a deep stem", imagenet.TONG_HE2018, stem="deep")
+        d_row = {"stem": "deep", "downsample": "pool"}
+        add(f"resnet{d}d", d, "ResNet-D: and pooled shortcuts", imagenet.TONG_HE2018, **d_row)
+    add("resnet200", 200, "original order", imagenet.HE2016)
+    add("preresnet200", 200, "full pre-activation (v2)", imagenet.HE2016, order="full-preactivation")
+    for d, g, w in ((50, 32, 4), (101, 32, 4), (101, 32, 8), (101, 64, 4)):
+        add(f"resnext{d}-{g}x{w}d", d, f"{g} groups of {w}", imagenet.XIE2016, groups=g, width_per_group=w)
+    for d in (50, 101):
+        add(f"wide-resnet{d}-2", d, "3x3 layers twice as wide", imagenet.ZAGORUYKO2016, width_per_group=128)
+    return rows
+
+
+CATALOG: dict[str, Entry] = {**_cifar2015(), **_cifar2016(), **_cifar_others(), **_imagenet()}
+
+FAMILIES: dict[str, Callable[..., NetSpec]] = {
+    make.__name__: make
+    for make in (
+        cifar_plain, cifar_resnet, cifar_bottleneck, cifar_wide, cifar_resnext, cifar_vgg, cifar_highway,
+        imagenet_resnet, mlp,
+    )
+}  # fmt: skip
+"""Makers, for all the networks between the named ones: ``cifar_resnet(depth=38)``."""
 
 
 def _parse(text: str) -> tuple[str, dict[str, Any]]:
     """Splits ``name(key=literal, ...)``. Only literals are read; nothing is evaluated."""
+    wrong = InputError(f"expected a network such as resnet20 or \"cifar_resnet(depth=38, shortcut='B')\", got {text!r}")
+    found = re.fullmatch(r"\s*([\w.+:/-]+)\s*(\(.*\))?\s*", text, re.DOTALL)
+    if found is None:
+        raise wrong
+    base, call = found.groups()
+    if call is None:
+        return base, {}
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        node = ast.parse("f" + call, mode="eval").body
     except SyntaxError:
-        node = ast.Name(id=text)
-    if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and not node.args
-        and all(k.arg for k in node.keywords)
-    ):
-        try:
-            return node.func.id, {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
-        except (ValueError, TypeError):  # no literal; a literal that cannot be, such as {[]: 1}
-            pass
-    if isinstance(node, ast.Name):
-        return text.strip(), {}
-    raise InputError(f"expected a network such as resnet20 or \"cifar_resnet(depth=38, shortcut='B')\", got {text!r}")
+        raise wrong from None
+    if not isinstance(node, ast.Call) or node.args or not all(k.arg for k in node.keywords):
+        raise wrong
+    try:
+        return base, {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
+    except (ValueError, TypeError):  # no literal; a literal that cannot be, such as {[]: 1}
+        raise wrong from None
 
 
 def _unfit(net: str, error: ValidationError) -> InputError:
@@ -221,8 +176,9 @@ def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
         if value != fixed.get(key, value):
             raise InputError(f"network '{base}' has {key}={fixed[key]}, got {key}={value}; name another network")
     given |= fixed
-    if "depth" not in given:
-        raise InputError(f"network '{net}' needs a depth, such as {base}(depth=38)")
+    missing = [key for key, value in known.items() if value.default is inspect.Parameter.empty and key not in given]
+    if missing:
+        raise InputError(f"network '{net}' needs {' and '.join(missing)}, such as {base}({missing[0]}=38)")
     try:
         return make(**{"name": net.strip(), **given})
     except ValidationError as error:

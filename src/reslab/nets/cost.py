@@ -6,7 +6,22 @@ convolutions and fully connected layers count; BN, activations, pooling and addi
 
 from dataclasses import dataclass
 
-from reslab.nets.spec import NetSpec, Projection, branch_convs
+from reslab.nets.spec import (
+    WEIGHTED,
+    Block,
+    Conv,
+    Conv1x1,
+    Dense,
+    DenseStem,
+    ExclusiveGate,
+    MaxPool,
+    NetSpec,
+    Projection,
+    ShortcutGate,
+    branch_layers,
+)
+
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -16,9 +31,11 @@ class Cost:
     name: str
     layers: int
     out_channels: int
-    out_size: tuple[int, int]
+    out_size: Size
     params: int
     macs: int
+    activations: int
+    """Numbers that its weighted layers put out (Radosavovic 2020, section 3)."""
 
     @property
     def flops(self) -> int:
@@ -28,9 +45,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class NetCost:
-    """Cost of a network and of its parts, stem to head."""
+    """Cost of a network and of its parts, stem to head, and of each block by name (``layer1.0``)."""
 
     parts: tuple[Cost, ...]
+    blocks: tuple[Cost, ...]
 
     @property
     def params(self) -> int:
@@ -47,37 +65,122 @@ class NetCost:
         """Floating-point operations: two for each multiply-add."""
         return 2 * self.macs
 
+    @property
+    def activations(self) -> int:
+        """Numbers that the weighted layers put out for one image."""
+        return sum(part.activations for part in self.parts)
 
-def _conv_out(size: tuple[int, int], kernel: int, stride: int) -> tuple[int, int]:
-    padding = kernel // 2
-    h, w = ((s + 2 * padding - kernel) // stride + 1 for s in size)
+
+class _Counter:
+    """Follows an image through a network and adds up."""
+
+    def __init__(self, spec: NetSpec, size: Size) -> None:
+        self.normed = spec.norm is not None
+        self.width, self.size = spec.in_channels, size
+        self.start()
+
+    def start(self) -> None:
+        """A new part."""
+        self.params = self.macs = self.activations = self.layers = 0
+
+    def part(self, name: str) -> Cost:
+        """What was counted since the start of the part."""
+        return Cost(name, self.layers, self.width, self.size, self.params, self.macs, self.activations)
+
+    def norm(self, width: int) -> None:
+        """The scale and shift of a BN."""
+        self.params += 2 * width if self.normed else 0
+
+    def weigh(self, before: int, after: int, kernel: int, groups: int, size: Size, *, bias: bool) -> None:
+        """A layer's weights, used once at each position of its output."""
+        weights = before // groups * after * kernel * kernel
+        self.params += weights + (after if bias else 0)
+        self.macs += weights * size[0] * size[1]
+        self.activations += after * size[0] * size[1]
+
+    def conv(self, conv: Conv) -> None:
+        """A convolution on the main path."""
+        self.size = _out(self.size, conv.kernel, conv.stride, conv.padding, conv.dilation)
+        self.weigh(self.width, conv.width, conv.kernel, conv.groups, self.size, bias=not self.normed)
+        self.width = conv.width
+        self.layers += 1
+
+    def pool(self, kernel: int, stride: int, padding: int) -> None:
+        """A max pool on the main path."""
+        self.size = _out(self.size, kernel, stride, padding, 1)
+
+    def dense(self, width: int) -> None:
+        """A fully connected layer on the main path."""
+        self.weigh(self.width, width, 1, 1, (1, 1), bias=not self.normed)
+        self.width = width
+        self.layers += 1
+
+
+def _out(size: Size, kernel: int, stride: int, padding: int, dilation: int) -> Size:
+    h, w = ((s + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for s in size)
     return h, w
 
 
-def _conv_bn(before: int, after: int, kernel: int, out: tuple[int, int]) -> tuple[int, int]:
-    """Parameters and MACs of a convolution without bias and the BN behind it."""
-    weights = before * after * kernel * kernel
-    return weights + 2 * after, weights * out[0] * out[1]
+def _stem(counter: _Counter, spec: NetSpec) -> None:
+    stem = spec.stem
+    if isinstance(stem, DenseStem):
+        counter.size = (1, 1)
+        counter.dense(stem.width)
+    else:
+        for i, width in enumerate((*stem.before, stem.width)):
+            counter.conv(Conv(width=width, kernel=stem.kernel, stride=stem.stride if i == 0 else 1))
+            if i < len(stem.before):
+                counter.norm(width)
+    if stem.norm:
+        counter.norm(stem.width)
+    if not isinstance(stem, DenseStem) and stem.pool:
+        counter.pool(3, 2, 1)
 
 
-def cost(spec: NetSpec, size: tuple[int, int] | None = None) -> NetCost:
+def _block(counter: _Counter, block: Block) -> None:
+    entering, entering_size = counter.width, counter.size
+    for layer in branch_layers(block):
+        if isinstance(layer, MaxPool):
+            counter.pool(layer.kernel, layer.stride, 0)
+        if not isinstance(layer, WEIGHTED):
+            continue
+        before = counter.width
+        if isinstance(layer, Dense):
+            counter.dense(layer.width)
+        else:
+            counter.conv(layer)
+        counter.norm(before if block.order == "full-preactivation" else counter.width)
+    match block.shortcut:
+        case Projection(norm=normed):
+            counter.weigh(entering, block.width, 1, 1, counter.size, bias=not counter.normed)
+            if normed:
+                counter.norm(block.width)
+        case Conv1x1():
+            counter.weigh(entering, block.width, 1, 1, counter.size, bias=True)
+        case ExclusiveGate(kernel=kernel) | ShortcutGate(kernel=kernel):
+            counter.weigh(entering, entering, kernel, 1, entering_size, bias=True)
+
+
+def cost(spec: NetSpec, size: Size | None = None) -> NetCost:
     """Counts a network, for images of ``size`` (height, width) in pixels; the specification's own by default."""
-    size = _conv_out(size or spec.size, spec.stem.kernel, spec.stem.stride)
-    width = spec.stem.width
-    params, macs = _conv_bn(spec.in_channels, width, spec.stem.kernel, size)
-    parts = [Cost("stem", 1, width, size, params, macs)]
+    counter = _Counter(spec, size or spec.size)
+    _stem(counter, spec)
+    parts, blocks = [counter.part("stem")], []
     for number, stage in enumerate(spec.stages, 1):
-        params = macs = layers = 0
-        for block in stage:
-            entering, entering_size = width, size
-            for conv in branch_convs(block):
-                size = _conv_out(size, conv.kernel, conv.stride)
-                p, m = _conv_bn(width, conv.width, conv.kernel, size)
-                params, macs, layers, width = params + p, macs + m, layers + 1, conv.width
-            if isinstance(block.shortcut, Projection):
-                p, m = _conv_bn(entering, width, 1, _conv_out(entering_size, 1, block.stride))
-                params, macs = params + p, macs + m
-        parts.append(Cost(f"layer{number}", layers, width, size, params, macs))
-    weights = width * spec.num_classes
-    parts.append(Cost("head", 1, spec.num_classes, (1, 1), weights + spec.num_classes, weights))
-    return NetCost(tuple(parts))
+        whole = [0, 0, 0, 0]
+        for index, block in enumerate(stage):
+            counter.start()
+            _block(counter, block)
+            blocks.append(one := counter.part(f"layer{number}.{index}"))
+            for i, value in enumerate((one.layers, one.params, one.macs, one.activations)):
+                whole[i] += value
+        layers, params, macs, activations = whole
+        parts.append(Cost(f"layer{number}", layers, counter.width, counter.size, params, macs, activations))
+    counter.start()
+    if spec.final == "norm-activation":
+        counter.norm(counter.width)
+    counter.size = (1, 1)
+    counter.weigh(counter.width, spec.num_classes, 1, 1, counter.size, bias=True)
+    counter.width, counter.layers = spec.num_classes, 1
+    parts.append(counter.part("head"))
+    return NetCost(tuple(parts), tuple(blocks))

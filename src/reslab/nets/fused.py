@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 log = logging.getLogger("reslab")
 
@@ -125,6 +126,7 @@ class _TrainingNorm(torch.autograd.Function):
         return y, stats
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight, bias, stats = ctx.saved_tensors
         grad = grads[0].to(x.dtype).contiguous(memory_format=torch.channels_last)

@@ -48,6 +48,13 @@ inline Vec load(const bf16* p) {
   std::memcpy(&h, p, sizeof h);
   return widen(h);
 }
+inline float value(float v) { return v; }
+inline float value(bf16 h) {
+  const uint32_t u = uint32_t(h.bits) << 16;
+  float v;
+  std::memcpy(&v, &u, sizeof v);
+  return v;
+}
 // Rounds to nearest even. A NaN stays a NaN (rounding its bits up could turn it into infinity).
 inline Half narrow(Vec v) {
 #if defined(__AVX512BF16__) && defined(__AVX512VL__)
@@ -145,6 +152,12 @@ int forward(const T* x, const T* residual, const float* weight, const float* bia
   const int64_t lines = per_group / fold;
   Sums sums(omp_get_max_threads(), groups, width);
   std::vector<float> scale(size_t(groups) * width), shift(size_t(groups) * width);
+  // The variance is taken about the group's first pixel: a channel whose mean is far from zero would
+  // otherwise lose it to rounding (E[x^2] - mean^2).
+  std::vector<float> origin(size_t(groups) * width);
+  for (int g = 0; training && g < groups; ++g)
+    for (int k = 0; k < width; ++k)
+      origin[g * width + k] = value(x[g * lines * width + k % channels]);
 #pragma omp parallel num_threads(sums.parts)
   {
 #pragma omp for schedule(static, 1)
@@ -152,8 +165,9 @@ int forward(const T* x, const T* residual, const float* weight, const float* bia
       const Range r = slice(lines, part, sums.parts);
       for (int g = 0; training && g < groups; ++g) {
         const T* xg = x + g * lines * width;
-        sum_rows(r, width, sums.of(part, g), [=](int64_t i, int, Vec& u, Vec& v) {
-          u = load(xg + i);
+        const float* o = &origin[g * width];
+        sum_rows(r, width, sums.of(part, g), [=](int64_t i, int c, Vec& u, Vec& v) {
+          u = load(xg + i) - load(o + c);
           v = u * u;
         });
       }
@@ -166,7 +180,7 @@ int forward(const T* x, const T* residual, const float* weight, const float* bia
           const double m = sums.total(g, 0, c, channels) / per_group;
           double v = sums.total(g, 1, c, channels) / per_group - m * m;
           if (v < 0) v = 0;  // rounding only; a NaN fails the comparison and is passed on
-          mean[i] = float(m);
+          mean[i] = float(m + origin[g * width + c]);
           var[i] = float(v);
         }
         invstd[i] = float(1.0 / std::sqrt(double(var[i]) + eps));

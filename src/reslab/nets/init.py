@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from reslab.errors import InputError
-from reslab.nets.blocks import Block
+from reslab.nets.blocks import Block, Gate
 from reslab.nets.spec import NetSpec
 
 
@@ -37,16 +37,22 @@ def initialise(net: nn.Module, spec: NetSpec, seed: int) -> None:
         if isinstance(module, nn.Conv2d | nn.Linear):
             weight = module.weight
             receptive = weight[0][0].numel() if weight.dim() > 2 else 1
-            fan = weight.shape[1 if spec.init.fan == "in" else 0] * receptive
+            groups = module.groups if isinstance(module, nn.Conv2d) else 1
+            fan = receptive * (weight.shape[1] if spec.init.fan == "in" else weight.shape[0] // groups)
             drawn = torch.empty(weight.shape).normal_(
                 0.0, (gain / fan) ** 0.5, generator=_stream(seed, f"{name}.weight")
             )
             weight.copy_(drawn)
             if module.bias is not None:
                 module.bias.zero_()
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.reset_parameters()
-    if spec.init.zero_gamma:
-        for module in net.modules():
-            if isinstance(module, Block) and module.has_shortcut:
-                module.last_norm.weight.zero_()
+    for module in net.modules():
+        if isinstance(module, Gate):
+            assert module.conv.bias is not None
+            module.conv.bias.fill_(module.initial_bias)
+        if isinstance(module, Block) and module.has_shortcut and spec.init.zero_gamma:
+            last = module.last_norm if module.last_norm is not None else module.last_layer
+            for name, parameter in last.named_parameters(recurse=False):
+                if name == "weight" or module.last_norm is None:
+                    parameter.zero_()

@@ -4,11 +4,21 @@ A `NetSpec` lists every block explicitly, so that a variant, a lesion or a deepe
 of data and no network has code of its own.
 """
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Activation = Literal["relu", "tanh", "elu", "gelu", "silu", "leaky-relu", "identity"]
+
+Order = Literal[
+    "original",
+    "bn-after-addition",
+    "relu-before-addition",
+    "relu-only-preactivation",
+    "full-preactivation",
+]
+"""The activation orderings of He 2016, Fig. 4 (a) to (e)."""
 
 
 Pixels = Annotated[int, Field(ge=1)]
@@ -18,6 +28,9 @@ class Spec(BaseModel):
     """Frozen, and strict about unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- shortcuts ---------------------------------------------------------------------------------------------------
 
 
 class NoShortcut(Spec):
@@ -46,32 +59,219 @@ class Projection(Spec):
     """y = F(x) + BN(W x) with a strided 1x1 convolution (He 2015, eq. 2; options B and C)."""
 
     kind: Literal["projection"] = "projection"
+    norm: bool = Field(True, description="BN behind the convolution; pre-activation networks have none there")
+    pool: bool = Field(
+        False,
+        description="average 2x2 before it instead of skipping three quarters (ResNet-D, He (Tong) 2018, Fig. 2c)",
+    )
 
 
-Shortcut = Annotated[NoShortcut | Identity | ZeroPad | Projection, Field(discriminator="kind")]
+class Scale(Spec):
+    """y = residual * F(x) + shortcut * x with constant factors (He 2016, section 3.1, constant scaling)."""
+
+    kind: Literal["scale"] = "scale"
+    shortcut: float = 0.5
+    residual: float = 1.0
+
+
+class ExclusiveGate(Spec):
+    """y = g F(x) + (1 - g) x with g = sigmoid(conv(x)) (He 2016, Fig. 2c; Highway networks, Srivastava 2015)."""
+
+    kind: Literal["exclusive-gate"] = "exclusive-gate"
+    bias: float = Field(-6.0, description="initial bias of the gate's convolution: the lower, the more is passed on")
+    kernel: int = Field(1, ge=1)
+
+
+class ShortcutGate(Spec):
+    """y = F(x) + (1 - g) x with g = sigmoid(conv(x)) (He 2016, Fig. 2d, shortcut-only gating)."""
+
+    kind: Literal["shortcut-gate"] = "shortcut-gate"
+    bias: float = -6.0
+    kernel: int = Field(1, ge=1)
+
+
+class Conv1x1(Spec):
+    """y = F(x) + W x with a 1x1 convolution and neither stride nor BN (He 2016, Fig. 2e)."""
+
+    kind: Literal["conv1x1"] = "conv1x1"
+
+
+class Dropout(Spec):
+    """y = F(x) + dropout(x) (He 2016, Fig. 2f)."""
+
+    kind: Literal["dropout"] = "dropout"
+    rate: float = Field(0.5, ge=0, lt=1)
+
+
+Shortcut = Annotated[
+    NoShortcut | Identity | ZeroPad | Projection | Scale | ExclusiveGate | ShortcutGate | Conv1x1 | Dropout,
+    Field(discriminator="kind"),
+]
+
+SAME_SHAPE = (Identity, Scale, ExclusiveGate, ShortcutGate, Conv1x1, Dropout)
+"""Shortcuts that need the branch to keep the shape of its input."""
+
+
+# --- branches ----------------------------------------------------------------------------------------------------
+
+
+class Conv(Spec):
+    """A convolution, padded so that stride 1 keeps the size."""
+
+    kind: Literal["conv"] = "conv"
+    width: int = Field(ge=1)
+    kernel: int = Field(3, ge=1)
+    stride: int = Field(1, ge=1)
+    groups: int = Field(1, ge=1)
+    dilation: int = Field(1, ge=1)
+
+    @property
+    def padding(self) -> int:
+        """Pixels on each side."""
+        return self.dilation * (self.kernel // 2)
+
+
+class Dense(Spec):
+    """A fully connected layer, for vectors."""
+
+    kind: Literal["dense"] = "dense"
+    width: int = Field(ge=1)
+
+
+class MaxPool(Spec):
+    """Max pooling, without weights."""
+
+    kind: Literal["max-pool"] = "max-pool"
+    kernel: int = Field(2, ge=1)
+    stride: int = Field(2, ge=1)
+
+
+class Drop(Spec):
+    """Dropout between layers."""
+
+    kind: Literal["drop"] = "drop"
+    rate: float = Field(ge=0, lt=1)
+
+
+Layer = Annotated[Conv | Dense | MaxPool | Drop, Field(discriminator="kind")]
+WEIGHTED = (Conv, Dense)
+"""Layers with weights, which BN and the activation go with."""
 
 
 class Basic(Spec):
     """Two 3x3 convolutions, the stride in the first (He 2015, Fig. 5 left)."""
 
     kind: Literal["basic"] = "basic"
+    dilation: int = Field(1, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1, description="between the convolutions (Zagoruyko 2016, section 2.4)")
+
+
+class Bottleneck(Spec):
+    """1x1, 3x3, 1x1 convolutions (He 2015, Fig. 5 right; grouped: Xie 2016, Fig. 3c)."""
+
+    kind: Literal["bottleneck"] = "bottleneck"
+    inner: int = Field(ge=1, description="channels of the 3x3 convolution")
+    groups: int = Field(1, ge=1, description="of the 3x3 convolution: ResNeXt's cardinality")
+    dilation: int = Field(1, ge=1, description="of the 3x3 convolution")
+    stride_on: Literal["first", "middle"] = Field(
+        "middle", description="'first': the paper's 1x1 ('v1'); 'middle': the 3x3 ('v1.5', torchvision's, ResNet-B)"
+    )
+
+
+class Stack(Spec):
+    """Any layers, one after the other."""
+
+    kind: Literal["stack"] = "stack"
+    layers: tuple[Layer, ...] = Field(min_length=1)
+
+
+Branch = Annotated[Basic | Bottleneck | Stack, Field(discriminator="kind")]
 
 
 class Block(Spec):
-    """One residual (or plain) block: branch and shortcut, added, then the activation."""
+    """One residual (or plain) block: branch and shortcut, added, with the activations in one of five orders."""
 
-    branch: Basic = Basic()
+    branch: Branch = Basic()
     width: int = Field(ge=1, description="channels that leave the block")
     stride: int = Field(1, ge=1)
     shortcut: Shortcut
+    order: Order = "original"
+    preactivated_shortcut: bool = Field(
+        False,
+        description="the shortcut too starts behind the first BN and ReLU (He 2016: where a pre-activation block "
+        "changes the shape, and at the first block)",
+    )
+    drop_path: float = Field(
+        0.0, ge=0, lt=1, description="probability that training skips the branch for an image (Huang 2016)"
+    )
+
+    @model_validator(mode="after")
+    def _layers_fit(self) -> Self:
+        layers = branch_layers(self)
+        widths = [layer.width for layer in layers if isinstance(layer, WEIGHTED)]
+        stride = math.prod(layer.stride for layer in layers if isinstance(layer, Conv | MaxPool))
+        if widths and widths[-1] != self.width:
+            raise ValueError(f"the branch ends in {widths[-1]} channels, but the block's width is {self.width}")
+        if stride != self.stride:
+            raise ValueError(f"the branch has stride {stride}, but the block's stride is {self.stride}")
+        if self.preactivated_shortcut and not self.order.endswith("preactivation"):
+            raise ValueError(f"a pre-activated shortcut needs a pre-activation order, got '{self.order}'")
+        if self.drop_path and isinstance(self.shortcut, NoShortcut):
+            raise ValueError("stochastic depth skips the branch, so a block without a shortcut cannot have it")
+        return self
+
+
+def branch_layers(block: Block) -> tuple[Conv | Dense | MaxPool | Drop, ...]:
+    """The layers of a block's branch, first to last."""
+    match block.branch:
+        case Basic(dilation=dilation):
+            return (
+                Conv(width=block.width, stride=block.stride, dilation=dilation),
+                Conv(width=block.width, dilation=dilation),
+            )
+        case Bottleneck() as b:
+            first = b.stride_on == "first"
+            return (
+                Conv(width=b.inner, kernel=1, stride=block.stride if first else 1),
+                Conv(width=b.inner, stride=1 if first else block.stride, groups=b.groups, dilation=b.dilation),
+                Conv(width=block.width, kernel=1),
+            )
+        case Stack(layers=layers):
+            return layers
+
+
+def branch_convs(block: Block) -> tuple[Conv, ...]:
+    """The convolutions of a block's branch, first to last."""
+    return tuple(layer for layer in branch_layers(block) if isinstance(layer, Conv))
+
+
+# --- the network -------------------------------------------------------------------------------------------------
 
 
 class ConvStem(Spec):
-    """The layers before the first stage: a convolution, BN and the activation."""
+    """The layers before the first stage: convolutions with BN and activation, then perhaps a max pool."""
 
+    kind: Literal["conv"] = "conv"
     width: int = Field(ge=1)
     kernel: int = Field(3, ge=1)
     stride: int = Field(1, ge=1)
+    before: tuple[int, ...] = Field(
+        (), description="widths of convolutions before the last one; the stride moves to the first (ResNet-C: 32, 32)"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the input")
+    norm: bool = Field(True, description="BN and activation behind the last convolution")
+    pool: bool = Field(False, description="then a 3x3 max pool of stride 2 (He 2015, Table 1)")
+
+
+class DenseStem(Spec):
+    """For vectors: a fully connected layer with BN and activation."""
+
+    kind: Literal["dense"] = "dense"
+    width: int = Field(ge=1)
+    norm: bool = True
+
+
+Stem = Annotated[ConvStem | DenseStem, Field(discriminator="kind")]
 
 
 class Norm(Spec):
@@ -88,20 +288,30 @@ class Init(Spec):
         "in",
         description="'in' keeps the variance of the signal (eq. 10), 'out' that of the gradient (eq. 14)",
     )
-    zero_gamma: bool = Field(False, description="start the last BN scale of each residual branch at zero")
+    zero_gamma: bool = Field(
+        False,
+        description="start each residual branch at zero: its last BN scale, or its last layer where no BN follows",
+    )
 
 
 class NetSpec(Spec):
-    """A whole network for images of ``in_channels`` channels and, nominally, ``size`` pixels."""
+    """A whole network for images of ``in_channels`` channels and, nominally, ``size`` pixels.
+
+    For vectors (a `DenseStem`), ``in_channels`` is their length and ``size`` is (1, 1).
+    """
 
     name: str
     in_channels: int = Field(3, ge=1)
     size: tuple[Pixels, Pixels] = Field((32, 32), description="nominal input height and width, in pixels")
     num_classes: int = Field(10, ge=1)
-    stem: ConvStem
+    stem: Stem
     stages: tuple[tuple[Block, ...], ...]
+    final: Literal["none", "activation", "norm-activation"] = Field(
+        "none", description="behind the last block: pre-activation networks end in BN and ReLU (He 2016, section 4.1)"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="before the last layer")
     activation: Activation = "relu"
-    norm: Norm = Norm()
+    norm: Norm | None = Field(Norm(), description="null: no BN anywhere, and layers have biases instead")
     init: Init = Init()
     cite: str = ""
 
@@ -110,17 +320,10 @@ class NetSpec(Spec):
         if not self.stages or any(not stage for stage in self.stages):
             raise ValueError("a network needs at least one stage, and each stage at least one block")
         width = self.stem.width
+        dense = isinstance(self.stem, DenseStem)
         for s, stage in enumerate(self.stages, 1):
             for b, block in enumerate(stage):
-                where = f"layer{s}.{b}"
-                changes = block.stride != 1 or block.width != width
-                if isinstance(block.shortcut, Identity) and changes:
-                    raise ValueError(
-                        f"{where}: an identity shortcut needs equal shapes, but the block maps {width} channels "
-                        f"to {block.width} with stride {block.stride}; use zero-pad or projection"
-                    )
-                if isinstance(block.shortcut, ZeroPad) and block.width < width:
-                    raise ValueError(f"{where}: zero-pad cannot go from {width} channels down to {block.width}")
+                _check_block(f"layer{s}.{b}", width, block, dense)
                 width = block.width
         return self
 
@@ -136,21 +339,36 @@ class NetSpec(Spec):
 
     @property
     def depth(self) -> int:
-        """Weighted layers as the papers count them: convolutions on the main path and the last layer."""
-        return 2 + sum(len(branch_convs(block)) for block in self.blocks)
+        """Weighted layers as the papers count them: layers on the main path and the last layer."""
+        stem = 1 + (len(self.stem.before) if isinstance(self.stem, ConvStem) else 0)
+        branches = (layer for block in self.blocks for layer in branch_layers(block))
+        return stem + sum(isinstance(layer, WEIGHTED) for layer in branches) + 1
 
 
-class Conv(Spec):
-    """One convolution of a branch, as the builder and the cost model need it."""
-
-    width: int
-    kernel: int
-    stride: int
-
-
-def branch_convs(block: Block) -> tuple[Conv, ...]:
-    """The convolutions of a block's branch, first to last."""
-    return (
-        Conv(width=block.width, kernel=3, stride=block.stride),
-        Conv(width=block.width, kernel=3, stride=1),
-    )
+def _check_block(where: str, width: int, block: Block, dense: bool) -> None:
+    """Raises ValueError if a block cannot take what comes in."""
+    layers = branch_layers(block)
+    if any(isinstance(layer, Conv | MaxPool) if dense else isinstance(layer, Dense) for layer in layers):
+        raise ValueError(f"{where}: images take convolutions and pools, vectors fully connected layers only")
+    if isinstance(block.shortcut, SAME_SHAPE) and (block.stride != 1 or block.width != width):
+        raise ValueError(
+            f"{where}: a shortcut of kind '{block.shortcut.kind}' needs equal shapes, but the block maps {width} "
+            f"channels to {block.width} with stride {block.stride}; use zero-pad or projection"
+        )
+    if isinstance(block.shortcut, ZeroPad) and block.width < width:
+        raise ValueError(f"{where}: zero-pad cannot go from {width} channels down to {block.width}")
+    if dense and not isinstance(block.shortcut, NoShortcut | Identity | Scale | Dropout):
+        raise ValueError(
+            f"{where}: for vectors a shortcut is none, identity, scale or dropout, not '{block.shortcut.kind}'"
+        )
+    for layer in layers:
+        if not isinstance(layer, WEIGHTED):
+            continue
+        if isinstance(layer, Conv) and (width % layer.groups or layer.width % layer.groups):
+            raise ValueError(
+                f"{where}: {layer.groups} groups divide neither {width} into {layer.width} channels evenly; "
+                "choose widths that are multiples of the groups"
+            )
+        width = layer.width
+    if width != block.width:
+        raise ValueError(f"{where}: the branch leaves {width} channels, but the block's width is {block.width}")

@@ -17,7 +17,7 @@ from reslab.data.sources import KNOWN, Dataset
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, autocast, evaluate
-from reslab.nets.build import build
+from reslab.nets.network import build
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
 from reslab.train.device import Execution, resolve_precision, use_deterministic_kernels

@@ -2,14 +2,13 @@
 
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
 from reslab.errors import InputError
-from reslab.nets.blocks import ACTIVATIONS, BatchNorm2d, Block, norm_add_act
+from reslab.nets.blocks import ACTIVATIONS, BatchNorm2d, Block, GlobalAveragePool, make_norm, norm_add_act
 from reslab.nets.catalog import resolve
 from reslab.nets.init import initialise
-from reslab.nets.spec import NetSpec
+from reslab.nets.spec import ConvStem, DenseStem, NetSpec
 
 
 class Network(nn.Module):
@@ -18,11 +17,8 @@ class Network(nn.Module):
     def __init__(self, spec: NetSpec) -> None:
         super().__init__()
         self.spec = spec
-        stem = spec.stem
-        self.conv1 = nn.Conv2d(spec.in_channels, stem.width, stem.kernel, stem.stride, stem.kernel // 2, bias=False)
-        self.bn1 = BatchNorm2d(stem.width, eps=spec.norm.eps, momentum=spec.norm.momentum)
-        self.relu = ACTIVATIONS[spec.activation]()
-        width = stem.width
+        self._build_stem(spec)
+        width = spec.stem.width
         self.stage_names = tuple(f"layer{i}" for i in range(1, len(spec.stages) + 1))
         for name, stage in zip(self.stage_names, spec.stages, strict=True):
             blocks = []
@@ -30,8 +26,43 @@ class Network(nn.Module):
                 blocks.append(Block(width, block, spec))
                 width = block.width
             setattr(self, name, nn.Sequential(*blocks))
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        if spec.final != "none":
+            dense = isinstance(spec.stem, DenseStem)
+            self.bn_last = make_norm(width, spec, dense=dense) if spec.final == "norm-activation" else nn.Identity()
+            self.relu_last = ACTIVATIONS[spec.activation]()
+        self.avgpool = GlobalAveragePool()
+        self.dropout = nn.Dropout(spec.dropout) if spec.dropout else nn.Identity()
         self.fc = nn.Linear(width, spec.num_classes)
+
+    def _build_stem(self, spec: NetSpec) -> None:
+        stem, bias = spec.stem, spec.norm is None
+        if isinstance(stem, DenseStem):
+            self.linear1 = nn.Linear(spec.in_channels, stem.width, bias=bias)
+        else:
+            widths = (*stem.before, stem.width)
+            layers: list[nn.Module] = []
+            channels = spec.in_channels
+            for i, width in enumerate(widths):
+                stride = stem.stride if i == 0 else 1
+                layers.append(nn.Conv2d(channels, width, stem.kernel, stride, stem.kernel // 2, bias=bias))
+                if i < len(widths) - 1:
+                    layers += [make_norm(width, spec), ACTIVATIONS[spec.activation]()]
+                channels = width
+            # One convolution is `conv1`, as in torchvision; several are `conv1.0, conv1.1, ...`, as in timm.
+            self.conv1 = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+            self.input_dropout = nn.Dropout(stem.dropout) if stem.dropout else nn.Identity()
+        if stem.norm:
+            self.bn1 = make_norm(stem.width, spec, dense=isinstance(stem, DenseStem))
+            self.relu = ACTIVATIONS[spec.activation]()
+        if isinstance(stem, ConvStem) and stem.pool:
+            self.maxpool = nn.MaxPool2d(3, 2, 1)
+
+    def _stem(self, x: Tensor) -> Tensor:
+        stem = self.spec.stem
+        y = self.linear1(x.flatten(1)) if isinstance(stem, DenseStem) else self.conv1(self.input_dropout(x))
+        if stem.norm:
+            y = norm_add_act(self.bn1, y, add=None, shortcut=None, act=self.relu)
+        return self.maxpool(y) if isinstance(stem, ConvStem) and stem.pool else y
 
     @property
     def stages(self) -> tuple[nn.Sequential, ...]:
@@ -44,13 +75,19 @@ class Network(nn.Module):
         return tuple(block for stage in self.stages for block in stage if isinstance(block, Block))
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        """All stages by name: stem, layer1, ... (N, C, H, W), pool (N, C) and logits (N, classes)."""
-        out = {"stem": norm_add_act(self.bn1, self.conv1(x), add=None, shortcut=None, act=self.relu)}
-        y = out["stem"]
+        """All stages by name: stem, layer1, ... (N, C, H, W), pool (N, C) and logits (N, classes).
+
+        ``stem`` is what enters the first block: behind the max pool where there is one. Behind the last
+        stage a pre-activation network has its final BN and activation, which ``pool`` averages.
+        """
+        y = self._stem(x)
+        out = {"stem": y}
         for name, stage in zip(self.stage_names, self.stages, strict=True):
             y = out[name] = stage(y)
-        out["pool"] = torch.flatten(self.avgpool(y), 1)
-        out["logits"] = self.fc(out["pool"])
+        if self.spec.final != "none":
+            y = norm_add_act(self.bn_last, y, add=None, shortcut=None, act=self.relu_last)
+        out["pool"] = self.avgpool(y)
+        out["logits"] = self.fc(self.dropout(out["pool"]))
         return out
 
     def forward(self, x: Tensor) -> Tensor:

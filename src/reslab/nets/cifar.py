@@ -1,0 +1,410 @@
+"""The papers' networks for images of 32 pixels."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from reslab.errors import InputError
+from reslab.nets.spec import (
+    Activation,
+    Basic,
+    Block,
+    Bottleneck,
+    Branch,
+    Conv,
+    Conv1x1,
+    ConvStem,
+    Drop,
+    Dropout,
+    ExclusiveGate,
+    Identity,
+    Layer,
+    MaxPool,
+    NetSpec,
+    NoShortcut,
+    Order,
+    Projection,
+    Scale,
+    Shortcut,
+    ShortcutGate,
+    Stack,
+    ZeroPad,
+)
+
+HE2015 = "He, Zhang, Ren, Sun 2015, arXiv 1512.03385, section 4.2"
+HE2016 = "He, Zhang, Ren, Sun 2016, arXiv 1603.05027"
+XIE2016 = "Xie, Girshick, Dollar, Tu, He 2016, arXiv 1611.05431, section 4.4"
+ZAGORUYKO2016 = "Zagoruyko, Komodakis 2016, arXiv 1605.07146"
+SRIVASTAVA2015 = "Srivastava, Greff, Schmidhuber 2015, arXiv 1507.06228"
+SIMONYAN2014 = "Simonyan, Zisserman 2014, arXiv 1409.1556, configuration D, with BN, for CIFAR"
+
+Size = tuple[int, int]
+ShortcutOption = Literal["A", "B", "C"]
+Skip = Literal["identity", "constant-scaling", "exclusive-gating", "shortcut-only-gating", "conv1x1", "dropout"]
+
+
+def blocks_per_stage(depth: Any, layers: int, rest: int, what: str) -> int:
+    """n of a depth of ``layers * n + rest``; any other depth is an `InputError` that names the nearest."""
+    if type(depth) is not int:
+        raise InputError(f"a depth is a whole number of layers, got {depth!r}")
+    least = layers + rest
+    if depth < least or (depth - rest) % layers:
+        low = max(least, layers * ((depth - rest) // layers) + rest)
+        raise InputError(f"{what} has depth {layers}n+{rest}, got depth {depth}; try {low} or {low + layers}")
+    return int(depth - rest) // layers
+
+
+def three_widths(width: Any) -> tuple[int, int, int]:
+    """Widths of the three stages: given, or doubling from the first."""
+    if isinstance(width, int):
+        return (width, 2 * width, 4 * width)
+    if not isinstance(width, tuple | list) or len(width) != 3:
+        raise InputError(f"width is one number, or three for the three stages, got {width!r}")
+    return (width[0], width[1], width[2])
+
+
+def stack_stages(
+    widths: Sequence[int], n: int, stem: int, make: Callable[[int, int, int], Block]
+) -> tuple[tuple[Block, ...], ...]:
+    """Stages of n blocks each, the first block of every stage but the first with stride 2.
+
+    ``make(before, after, stride)`` makes a block that maps ``before`` channels to ``after``.
+    """
+    stages = []
+    before = stem
+    for stage, after in enumerate(widths):
+        blocks = []
+        for i in range(n):
+            blocks.append(make(before, after, 2 if stage > 0 and i == 0 else 1))
+            before = after
+        stages.append(tuple(blocks))
+    return tuple(stages)
+
+
+def with_drop_path(stages: tuple[tuple[Block, ...], ...], rate: float) -> tuple[tuple[Block, ...], ...]:
+    """Stochastic depth that grows linearly to ``rate`` at the last block (Huang et al. 2016, eq. 4)."""
+    if not rate:
+        return stages
+    total = sum(len(stage) for stage in stages)
+    numbers = iter(range(1, total + 1))
+    return tuple(
+        tuple(block.model_copy(update={"drop_path": rate * next(numbers) / total}) for block in stage)
+        for stage in stages
+    )
+
+
+def _same_shape(skip: Skip, gate_bias: float, scales: tuple[float, float], rate: float) -> Shortcut:
+    """What stands where the identity stood (He 2016, Table 1). ``scales``: of shortcut and residual."""
+    match skip:
+        case "identity":
+            return Identity()
+        case "constant-scaling":
+            return Scale(shortcut=scales[0], residual=scales[1])
+        case "exclusive-gating":
+            return ExclusiveGate(bias=gate_bias)
+        case "shortcut-only-gating":
+            return ShortcutGate(bias=gate_bias)
+        case "conv1x1":
+            return Conv1x1()
+        case "dropout":
+            return Dropout(rate=rate)
+    raise InputError(f"skip is one of identity, constant-scaling, exclusive-gating, ..., got {skip!r}")
+
+
+def _check_option(option: Any) -> None:
+    if option not in ("A", "B", "C"):
+        raise InputError(f"shortcut options are A, B and C (He 2015, section 3.3), got {option!r}")
+
+
+def _residual_block(
+    before: int, after: int, stride: int, *, branch: Branch, option: ShortcutOption,
+    zeros: Literal["both", "end"], same: Shortcut, order: Order, first: bool,
+) -> Block:  # fmt: skip
+    """A block with the shortcut that its shapes and its order ask for."""
+    pre = order.endswith("preactivation")
+    changes = before != after or stride != 1
+    projection = Projection(norm=not pre)
+    shortcut: Shortcut
+    if option == "C":
+        shortcut = projection
+    elif not changes:
+        shortcut = same
+    else:
+        shortcut = ZeroPad(zeros=zeros) if option == "A" else projection
+    return Block(
+        branch=branch,
+        width=after,
+        stride=stride,
+        shortcut=shortcut,
+        order=order,
+        preactivated_shortcut=pre and (changes or first),
+    )
+
+
+FINAL: dict[str, Literal["none", "activation", "norm-activation"]] = {
+    "relu-only-preactivation": "activation",
+    "full-preactivation": "norm-activation",
+}
+"""What stands behind the last block, by order; nothing for the others."""
+
+
+def cifar_resnet(
+    depth: int,
+    *,
+    shortcut: ShortcutOption = "A",
+    zeros: Literal["both", "end"] = "both",
+    order: Order = "original",
+    skip: Skip = "identity",
+    gate_bias: float = -6.0,
+    scales: tuple[float, float] = (0.5, 0.5),
+    dropout: float = 0.5,
+    drop_path: float = 0.0,
+    width: int | tuple[int, int, int] = 16,
+    activation: Activation = "relu",
+    in_channels: int = 3,
+    size: Size = (32, 32),
+    num_classes: int = 10,
+    name: str | None = None,
+) -> NetSpec:
+    """The residual network of 6n+2 layers for 32-pixel images (He 2015, section 4.2).
+
+    ``shortcut``: A pads zeros where the shape changes (the paper's choice on CIFAR), B projects there,
+    C projects everywhere. ``order``: of the activations (He 2016, Fig. 4). ``skip``: what replaces the
+    identity (He 2016, Table 1), with ``gate_bias``, ``scales`` (of shortcut and residual) and ``dropout``
+    for the kinds that have them. ``drop_path``: stochastic depth at the last block, growing linearly.
+    ``width``: channels of the first stage (doubled at each next), or of all three.
+    """
+    _check_option(shortcut)
+    n = blocks_per_stage(depth, 6, 2, "a CIFAR network of basic blocks (He 2015, section 4.2)")
+    widths = three_widths(width)
+    same = _same_shape(skip, gate_bias, scales, dropout)
+    seen: list[int] = []
+
+    def make(before: int, after: int, stride: int) -> Block:
+        seen.append(1)
+        return _residual_block(
+            before, after, stride, branch=Basic(), option=shortcut, zeros=zeros, same=same, order=order,
+            first=len(seen) == 1,
+        )  # fmt: skip
+
+    return NetSpec(
+        name=name or f"cifar_resnet(depth={depth})",
+        in_channels=in_channels,
+        size=size,
+        num_classes=num_classes,
+        stem=ConvStem(width=widths[0], norm=not order.endswith("preactivation")),
+        stages=with_drop_path(stack_stages(widths, n, widths[0], make), drop_path),
+        final=FINAL.get(order, "none"),
+        activation=activation,
+        cite=HE2015 if order == "original" and skip == "identity" else HE2016,
+    )
+
+
+def cifar_plain(
+    depth: int,
+    *,
+    width: int | tuple[int, int, int] = 16,
+    activation: Activation = "relu",
+    in_channels: int = 3,
+    size: Size = (32, 32),
+    num_classes: int = 10,
+    name: str | None = None,
+) -> NetSpec:
+    """The plain twin: the same layers without shortcuts, as many parameters as option A."""
+    n = blocks_per_stage(depth, 6, 2, "a CIFAR network of basic blocks (He 2015, section 4.2)")
+    widths = three_widths(width)
+    return NetSpec(
+        name=name or f"cifar_plain(depth={depth})",
+        in_channels=in_channels,
+        size=size,
+        num_classes=num_classes,
+        stem=ConvStem(width=widths[0]),
+        stages=stack_stages(
+            widths, n, widths[0], lambda _, after, stride: Block(width=after, stride=stride, shortcut=NoShortcut())
+        ),
+        activation=activation,
+        cite=HE2015,
+    )
+
+
+def cifar_bottleneck(
+    depth: int,
+    *,
+    order: Order = "original",
+    width: int | tuple[int, int, int] = 16,
+    activation: Activation = "relu",
+    drop_path: float = 0.0,
+    in_channels: int = 3,
+    size: Size = (32, 32),
+    num_classes: int = 10,
+    name: str | None = None,
+) -> NetSpec:
+    """The bottleneck network of 9n+2 layers (He 2016, ResNet-164 and ResNet-1001). ``width``: of the 3x3 layers."""
+    n = blocks_per_stage(depth, 9, 2, "a CIFAR network of bottlenecks (He 2016)")
+    inner = three_widths(width)
+    seen: list[int] = []
+
+    def make(before: int, after: int, stride: int) -> Block:
+        seen.append(1)
+        # As in the authors' code, the first 1x1 strides.
+        branch = Bottleneck(inner=after // 4, stride_on="first")
+        return _residual_block(
+            before, after, stride, branch=branch, option="B", zeros="both", same=Identity(), order=order,
+            first=len(seen) == 1,
+        )  # fmt: skip
+
+    return NetSpec(
+        name=name or f"cifar_bottleneck(depth={depth})",
+        in_channels=in_channels,
+        size=size,
+        num_classes=num_classes,
+        stem=ConvStem(width=inner[0], norm=not order.endswith("preactivation")),
+        stages=with_drop_path(stack_stages([4 * w for w in inner], n, inner[0], make), drop_path),
+        final=FINAL.get(order, "none"),
+        activation=activation,
+        cite=HE2016,
+    )
+
+
+def cifar_wide(
+    depth: int,
+    factor: int,
+    *,
+    dropout: float = 0.0,
+    in_channels: int = 3,
+    size: Size = (32, 32),
+    num_classes: int = 10,
+    name: str | None = None,
+) -> NetSpec:
+    """The wide residual network WRN-depth-factor of 6n+4 layers (Zagoruyko 2016, Table 1)."""
+    n = blocks_per_stage(depth, 6, 4, "a wide residual network (Zagoruyko 2016)")
+
+    def make(before: int, after: int, stride: int) -> Block:
+        return _residual_block(
+            before, after, stride, branch=Basic(dropout=dropout), option="B", zeros="both", same=Identity(),
+            order="full-preactivation", first=False,
+        )  # fmt: skip
+
+    return NetSpec(
+        name=name or f"cifar_wide(depth={depth}, factor={factor})",
+        in_channels=in_channels,
+        size=size,
+        num_classes=num_classes,
+        stem=ConvStem(width=16, norm=False),
+        stages=stack_stages([16 * factor, 32 * factor, 64 * factor], n, 16, make),
+        final="norm-activation",
+        cite=ZAGORUYKO2016,
+    )
+
+
+def cifar_resnext(
+    depth: int,
+    cardinality: int,
+    base_width: int,
+    *,
+    in_channels: int = 3,
+    size: Size = (32, 32),
+    num_classes: int = 10,
+    name: str | None = None,
+) -> NetSpec:
+    """ResNeXt-depth, cardinality x base_width d, of 9n+2 layers (Xie 2016, section 4.4)."""
+    n = blocks_per_stage(depth, 9, 2, "a CIFAR ResNeXt (Xie 2016, section 4.4)")
+
+    def make(before: int, after: int, stride: int) -> Block:
+        branch = Bottleneck(inner=cardinality * base_width * after // 256, groups=cardinality)
+        return _residual_block(
+            before,
+            after,
+            stride,
+            branch=branch,
+            option="B",
+            zeros="both",
+            same=Identity(),
+            order="original",
+            first=False,
+        )
+
+    return NetSpec(
+        name=name or f"cifar_resnext(depth={depth}, cardinality={cardinality}, base_width={base_width})",
+        in_channels=in_channels,
+        size=size,
+        num_classes=num_classes,
+        stem=ConvStem(width=64),
+        stages=stack_stages([256, 512, 1024], n, 64, make),
+        cite=XIE2016,
+    )
+
+
+def cifar_vgg(
+    *, in_channels: int = 3, size: Size = (32, 32), num_classes: int = 10, name: str | None = None
+) -> NetSpec:
+    """VGG-16 with BN for 32-pixel images: 13 convolutions, then one last layer; the non-residual network of lesions.
+
+    Each convolution is a block, so that it can be removed by itself.
+    """
+    stages = []
+    for stage, (width, convs) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))):
+        blocks = []
+        for i in range(convs):
+            pool: tuple[Layer, ...] = (MaxPool(),) if stage > 0 and i == 0 else ()
+            if stage == 0 and i == 0:
+                continue  # the stem
+            branch = Stack(layers=(*pool, Conv(width=width)))
+            blocks.append(Block(branch=branch, width=width, stride=2 if pool else 1, shortcut=NoShortcut()))
+        stages.append(tuple(blocks))
+    return NetSpec(
+        name=name or "cifar_vgg()",
+        in_channels=in_channels,
+        size=size,
+        num_classes=num_classes,
+        stem=ConvStem(width=64),
+        stages=tuple(stages),
+        cite=SIMONYAN2014,
+    )
+
+
+def cifar_highway(
+    widths: tuple[int, int, int] = (32, 80, 128),
+    gated: tuple[int, int, int] = (4, 5, 5),
+    *,
+    gate_bias: float = -2.0,
+    dropout: float = 0.2,
+    in_channels: int = 3,
+    size: Size = (32, 32),
+    num_classes: int = 10,
+    name: str | None = None,
+) -> NetSpec:
+    """A Highway network: in each stage a plain convolution, then ``gated`` layers y = H g + x (1 - g).
+
+    Widths, the gates' bias and dropout of the 19-layer network are those of the authors' own definition for
+    Caffe (Srivastava 2015). No BN.
+    """
+
+    def highway(width: int) -> Block:
+        return Block(
+            branch=Stack(layers=(Conv(width=width),)),
+            width=width,
+            shortcut=ExclusiveGate(bias=gate_bias, kernel=3),
+            order="relu-before-addition",
+        )
+
+    stages = []
+    for stage, (width, count) in enumerate(zip(widths, gated, strict=True)):
+        blocks = [highway(width) for _ in range(count)]
+        if stage > 0:
+            layers: tuple[Layer, ...] = (MaxPool(), Drop(rate=dropout), Conv(width=width))
+            enter = Block(branch=Stack(layers=layers), width=width, stride=2, shortcut=NoShortcut())
+            blocks.insert(0, enter)
+        stages.append(tuple(blocks))
+    leave = Block(branch=Stack(layers=(Conv(width=num_classes, kernel=1),)), width=num_classes, shortcut=NoShortcut())
+    stages[-1] = (*stages[-1], leave)
+    return NetSpec(
+        name=name or f"cifar_highway(widths={widths}, gated={gated})",
+        in_channels=in_channels,
+        size=size,
+        num_classes=num_classes,
+        stem=ConvStem(width=widths[0], dropout=dropout),
+        stages=tuple(stages),
+        dropout=dropout,
+        norm=None,
+        cite=SRIVASTAVA2015,
+    )
