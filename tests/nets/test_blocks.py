@@ -108,7 +108,7 @@ def test_pytorchs_recalibration_works_on_a_fused_network() -> None:
     """`update_bn` sets momentum None, averages over the batches it is given, and puts all back."""
     recalibrated = []
     for fused in (False, True):
-        net = build("cifar_resnet(depth=8)", size=(8, 8)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = build("cifar_resnet(depth=8)", size=(8, 8)).to(memory_format=torch.channels_last)
         net.group_norm_statistics(4).fuse(fused)
         update_bn([images(8, 3, 8), images(4, 3, 8)], net)
         recalibrated.append(net.state_dict())

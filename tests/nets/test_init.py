@@ -28,10 +28,11 @@ def test_variance_is_two_over_the_fan(fan: str) -> None:
             expected = 2 / (module.in_features if fan == "in" else module.out_features)
         else:
             continue
-        n = module.weight.numel()
+        weight = module.weight.detach()
+        n = weight.numel()
         # Four standard deviations of the sample's variance and mean.
-        assert float(module.weight.var()) == pytest.approx(expected, rel=4 * math.sqrt(2 / n)), name
-        assert abs(float(module.weight.mean())) < 4 * math.sqrt(expected / n), name
+        assert float(weight.var()) == pytest.approx(expected, rel=4 * math.sqrt(2 / n)), name
+        assert abs(float(weight.mean())) < 4 * math.sqrt(expected / n), name
         checked += 1
     assert checked == 10
     assert not net.fc.bias.any()
@@ -50,7 +51,6 @@ def test_a_seed_decides_every_weight() -> None:
         others = [tensor, *(w[name] for w in weights[2:])]
         for i, one in enumerate(others):
             for other in others[:i]:
-                assert not torch.isclose(one, other).any(dim=0).all(), name
                 correlation = torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1]
                 assert abs(float(correlation)) < 5 / math.sqrt(one.numel()), name
 

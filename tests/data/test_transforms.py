@@ -1,0 +1,203 @@
+"""Normalisation against numpy; augmentation against a slow, obvious reference, image by image."""
+
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from reslab.data.images import suited_augment
+from reslab.data.sources import load
+from reslab.data.spec import Augment, Normalization
+from reslab.data.transforms import Normalizer, augment
+
+Floats = npt.NDArray[np.float64]
+
+
+def pictures(n: int, channels: int = 3, size: tuple[int, int] = (6, 7), seed: int = 0) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (n, channels, *size), dtype=torch.uint8, generator=draw)
+
+
+def shifted(image: Floats, border: Floats, dy: int, dx: int, pad: int, flip: bool) -> Floats:
+    """Pads (C, H, W) with a colour (C,), crops the original size at (dy, dx), mirrors the crop."""
+    channels, height, width = image.shape
+    canvas = np.empty((channels, height + 2 * pad, width + 2 * pad))
+    for channel in range(channels):
+        canvas[channel, :, :] = border[channel]
+    canvas[:, pad : pad + height, pad : pad + width] = image
+    crop = canvas[:, dy : dy + height, dx : dx + width]
+    return crop[:, :, ::-1] if flip else crop
+
+
+def found_as(
+    out: Floats, image: Floats, border: Floats, pad: int, flips: tuple[bool, ...]
+) -> tuple[int, int, bool] | None:
+    """Which shift and flip of the image this is."""
+    for dy in range(2 * pad + 1):
+        for dx in range(2 * pad + 1):
+            for flip in flips:
+                if np.allclose(out, shifted(image, border, dy, dx, pad, flip), atol=1e-6):
+                    return dy, dx, flip
+    return None
+
+
+def run(
+    images: torch.Tensor, spec: Augment, normalizer: Normalizer, *, seed: int = 0, epoch: int = 0, first: int = 0
+) -> torch.Tensor:
+    index = torch.arange(len(images)) + first
+    epochs = torch.full_like(index, epoch)
+    return augment(images, index, normalizer=normalizer, spec=spec, seed=seed, epoch=epochs)
+
+
+@pytest.mark.parametrize("kind", ["per-pixel-mean", "per-channel", "none"])
+@pytest.mark.parametrize("border", ["mean", "black"])
+@pytest.mark.parametrize(("pad", "flip"), [(0, True), (1, False), (2, True), (4, True), (9, False)])
+def test_augmentation_against_the_reference(kind: Normalization, border: str, pad: int, flip: bool) -> None:
+    images = pictures(12)
+    normalizer = Normalizer.of(kind, pictures(40, seed=1))
+    out = run(images, Augment.model_validate({"pad": pad, "flip": flip, "border": border}), normalizer)
+    assert out.shape == images.shape
+    assert out.dtype == torch.float32
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    mean, std = normalizer.mean.double().numpy(), normalizer.std.double().numpy()
+    ready = (images.numpy() / 255 - mean) / std
+    colour = np.zeros(3) if border == "mean" else (-mean.mean((1, 2), keepdims=True) / std)[:, 0, 0]
+    for one, image in zip(out.double().numpy(), ready, strict=True):
+        assert found_as(one, image, colour, pad, (False, True) if flip else (False,)) is not None
+
+
+def test_black_is_what_a_black_pixel_becomes() -> None:
+    normalizer = Normalizer.of("per-channel", pictures(20))
+    black = run(torch.zeros(30, 3, 6, 7, dtype=torch.uint8), Augment(pad=3, border="black"), normalizer)
+    torch.testing.assert_close(black, normalizer(torch.zeros(30, 3, 6, 7, dtype=torch.uint8)))
+    mean = run(torch.zeros(30, 3, 6, 7, dtype=torch.uint8), Augment(pad=3, border="mean"), normalizer)
+    assert (mean == 0).any()
+
+
+def test_all_shifts_and_flips_occur_equally_often() -> None:
+    image, none = pictures(1, 1), Normalizer.of("none", pictures(1, 1))
+    spec = Augment(pad=1, flip=True)
+    ready = image[0].double().numpy() / 255
+    kinds = Counter(
+        found_as(out.double().numpy(), ready, np.zeros(1), 1, (False, True))
+        for epoch in range(3)
+        for out in run(image.expand(300, -1, -1, -1), spec, none, epoch=epoch)
+    )
+    assert len(kinds) == 18
+    assert None not in kinds
+    expected = 900 / 18
+    assert sum((count - expected) ** 2 / expected for count in kinds.values()) < 17 + 4 * 34**0.5
+
+
+def test_half_of_the_images_are_flipped_and_over_the_epochs_each_is() -> None:
+    images, none = pictures(1, 1).expand(500, -1, -1, -1), Normalizer.of("none", pictures(1, 1))
+    straight = none(images[:1])
+    flipped = torch.stack(
+        [(run(images, Augment(flip=True), none, epoch=epoch) != straight).flatten(1).any(1) for epoch in range(40)]
+    ).float()
+    assert float(flipped.mean()) == pytest.approx(0.5, abs=0.015)
+    assert flipped.mean(1).sub(0.5).abs().max() < 0.1  # of each epoch
+    assert flipped.mean(0).sub(0.5).abs().max() < 0.35  # of each image
+
+
+def test_digits_are_shifted_by_a_pixel_and_never_flipped() -> None:
+    spec = load("digits").info.augment
+    assert spec == Augment(pad=1, flip=False)
+    images, none = pictures(1, 1, (8, 8)).expand(200, -1, -1, -1), Normalizer.of("none", pictures(1, 1))
+    ready = images[0].double().numpy() / 255
+    kinds = {found_as(out.double().numpy(), ready, np.zeros(1), 1, (False,)) for out in run(images, spec, none)}
+    assert kinds == {(dy, dx, False) for dy in range(3) for dx in range(3)}
+    assert suited_augment(1, (28, 28)).flip is False
+    assert suited_augment(3, (32, 32)) == Augment(pad=4, flip=True)
+
+
+def test_a_draw_is_a_function_of_seed_epoch_and_index() -> None:
+    images, none = pictures(64), Normalizer.of("none", pictures(1))
+    spec = Augment(pad=2, flip=True)
+    base = run(images, spec, none)
+    assert torch.equal(base, run(images, spec, none))
+    # Whichever other images are in the batch, and in whichever order.
+    index = torch.tensor([40, 3, 17])
+    some = augment(images[index], index, normalizer=none, spec=spec, seed=0, epoch=torch.zeros(3, dtype=torch.int64))
+    assert torch.equal(some, base[index])
+    for other in (
+        run(images, spec, none, seed=1),
+        run(images, spec, none, epoch=1),
+        run(images, spec, none, first=64),
+    ):
+        same = (base == other).flatten(1).all(1)
+        assert int(same.sum()) < 8  # 64 images, 50 outcomes
+
+
+def test_an_epoch_for_each_image() -> None:
+    images, none = pictures(8), Normalizer.of("none", pictures(1))
+    spec = Augment(pad=2, flip=True)
+    epochs = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    mixed = augment(images, torch.arange(8), normalizer=none, spec=spec, seed=0, epoch=epochs)
+    assert torch.equal(mixed[:4], run(images, spec, none, epoch=0)[:4])
+    assert torch.equal(mixed[4:], run(images, spec, none, epoch=1)[4:])
+
+
+def test_without_augmentation_it_only_normalises() -> None:
+    images, normalizer = pictures(5), Normalizer.of("per-pixel-mean", pictures(20))
+    out = run(images, Augment(), normalizer)
+    assert torch.equal(out, normalizer(images))
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_constants_against_numpy(channels: int) -> None:
+    train = pictures(50, channels)
+    values = train.numpy().astype(np.float64) / 255
+    pixel = Normalizer.of("per-pixel-mean", train)
+    assert pixel.mean.shape == (channels, 6, 7)
+    np.testing.assert_allclose(pixel.mean.numpy(), values.mean(0), rtol=1e-6)
+    assert (pixel.std == 1).all()
+    channel = Normalizer.of("per-channel", train)
+    assert channel.mean.shape == channel.std.shape == (channels, 1, 1)
+    np.testing.assert_allclose(channel.mean.numpy()[:, 0, 0], values.mean((0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(channel.std.numpy()[:, 0, 0], values.std((0, 2, 3)), rtol=1e-6)
+    ready = channel(train)
+    torch.testing.assert_close(ready.mean((0, 2, 3)), torch.zeros(channels), atol=1e-5, rtol=0)
+    torch.testing.assert_close(ready.std((0, 2, 3), correction=0), torch.ones(channels), atol=1e-5, rtol=0)
+    torch.testing.assert_close(pixel(train).mean(0), torch.zeros(channels, 6, 7), atol=1e-6, rtol=0)
+    torch.testing.assert_close(Normalizer.of("none", train)(train), torch.from_numpy(values).float())
+
+
+def test_the_imagenet_constants() -> None:
+    ready = Normalizer.of("imagenet", pictures(1))(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))
+    expected = [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]
+    torch.testing.assert_close(ready.flatten(), torch.tensor(expected))
+    with pytest.raises(ValueError, match="3 channels, got images of 1"):
+        Normalizer.of("imagenet", pictures(1, 1))
+
+
+def test_constants_do_not_depend_on_the_order_of_the_images() -> None:
+    train = pictures(5000, 1, (3, 3))  # more than one chunk
+    kinds: tuple[Normalization, ...] = ("per-pixel-mean", "per-channel")
+    for kind in kinds:
+        one, other = (Normalizer.of(kind, images) for images in (train, train.flip(0)))
+        assert torch.equal(one.mean, other.mean)
+        assert torch.equal(one.std, other.std)
+    expected = train.double().div(255).mean(0).float()
+    assert torch.equal(Normalizer.of("per-pixel-mean", train).mean, expected)
+
+
+def test_a_constant_channel_is_not_divided_by_zero() -> None:
+    train = pictures(10)
+    train[:, 1] = 77
+    ready = Normalizer.of("per-channel", train)(train)
+    assert ready.isfinite().all()
+    assert ready[:, 1].abs().max() < 0.1
+
+
+@pytest.mark.parametrize("n", [1, 4])
+@pytest.mark.parametrize("kind", ["per-pixel-mean", "per-channel", "none"])
+def test_the_memory_format_is_kept(n: int, kind: Normalization) -> None:
+    normalizer = Normalizer.of(kind, pictures(9))
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        images = pictures(n).contiguous(memory_format=memory_format)
+        assert normalizer(images).is_contiguous(memory_format=memory_format)
+        assert images.dtype == torch.uint8
