@@ -10,7 +10,7 @@ from reslab.data.images import ImageSet
 from reslab.data.loader import Eval
 from reslab.data.transforms import Normalizer
 from reslab.evaluate.metrics import Result, evaluate
-from reslab.nets.build import build
+from reslab.nets.network import build
 
 CPU = torch.device("cpu")
 

@@ -16,9 +16,9 @@ from torchvision.models.resnet import BasicBlock
 
 from reslab.errors import InputError
 from reslab.nets.blocks import Add, Block
-from reslab.nets.network import Network, build
-from reslab.nets.catalog import cifar_plain, cifar_resnet
+from reslab.nets.cifar import cifar_plain, cifar_resnet
 from reslab.nets.cost import cost
+from reslab.nets.network import Network, build
 from reslab.nets.spec import NetSpec
 
 

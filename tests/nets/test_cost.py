@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from reslab.nets.network import Network
-from reslab.nets.catalog import cifar_plain, cifar_resnet, resolve
+from reslab.nets.catalog import resolve
+from reslab.nets.cifar import cifar_plain, cifar_resnet
 from reslab.nets.cost import cost
+from reslab.nets.network import Network
 from reslab.nets.spec import Block, ConvStem, NetSpec, NoShortcut, Projection, ZeroPad
 
 PINNED = {

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from reslab.errors import InputError
+from reslab.nets.cifar import cifar_plain, cifar_resnet
 from reslab.nets.network import build
-from reslab.nets.catalog import cifar_plain, cifar_resnet
 
 
 def drawn(net: nn.Module) -> dict[str, torch.Tensor]:

@@ -175,7 +175,7 @@ def norm_add_act(norm: nn.Module, x: Tensor, *, add: Add | None, shortcut: Tenso
     y = norm(x)
     if add is not None:
         y = add(y, shortcut)
-    return act(y)
+    return act(y)  # type: ignore[no-any-return]
 
 
 def make_norm(width: int, net: NetSpec, *, dense: bool = False) -> nn.Module:
@@ -308,7 +308,7 @@ class Block(nn.Module):
         return self.drop_path is None and self.gate is None and self.scales == (1.0, 1.0)
 
     def _skip(self, x: Tensor) -> Tensor:
-        return x if self.downsample is None else self.downsample(x)  # type: ignore[no-any-return]
+        return x if self.downsample is None else self.downsample(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H/stride, W/stride), or (N, C) -> (N, C')."""

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 log = logging.getLogger("reslab")
 
@@ -121,14 +120,15 @@ class _TrainingNorm(torch.autograd.Function):
         stats = torch.empty(3, groups, channels)
         _run_forward(x, residual, weight, bias, eps, groups, True, relu, y, stats)
         ctx.save_for_backward(x, y if residual is not None else None, weight, bias, stats)
-        ctx.groups, ctx.relu, ctx.has_residual = groups, relu, residual is not None
+        ctx.groups, ctx.relu, ctx.has_residual, ctx.eps = groups, relu, residual is not None, eps
         ctx.mark_non_differentiable(stats)
         return y, stats
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight, bias, stats = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: somebody will differentiate this
+            return (*_differentiable_backward(grads[0], x, y, weight, bias, ctx), None, None, None)
         grad = grads[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
         channels = x.shape[1]
         grad_x = torch.empty_like(x)
@@ -142,6 +142,27 @@ class _TrainingNorm(torch.autograd.Function):
         )  # fmt: skip
         assert not failed, "supports() admitted a shape that the kernel refuses"
         return grad_x, grad_residual, grad_weight, grad_bias, None, None, None
+
+
+def _differentiable_backward(
+    grad: Tensor, x: Tensor, y: Tensor | None, weight: Tensor, bias: Tensor, ctx: Any
+) -> tuple[Tensor | None, ...]:
+    """The same gradients from PyTorch's operations, so that second derivatives are right."""
+    parts = x.float().unflatten(0, (ctx.groups, -1))  # (G, N/G, C, H, W)
+    var, mean = torch.var_mean(parts, (1, 3, 4), keepdim=True, correction=0)
+    invstd = (var + ctx.eps).rsqrt()
+    normed = (parts - mean) * invstd
+    scale = weight.view(1, 1, -1, 1, 1)
+    g = grad.float()
+    if ctx.relu:
+        open_ = y > 0 if y is not None else (normed * scale + bias.view(1, 1, -1, 1, 1)).flatten(0, 1) > 0
+        g = g * open_
+    by_group = g.unflatten(0, (ctx.groups, -1))
+    mean_g = by_group.mean((1, 3, 4), keepdim=True)
+    mean_dot = (by_group * normed).mean((1, 3, 4), keepdim=True)
+    grad_x = (scale * invstd * (by_group - mean_g - normed * mean_dot)).flatten(0, 1)
+    grad_weight = (by_group * normed).sum((0, 1, 3, 4))
+    return grad_x.to(x.dtype), g.to(x.dtype) if ctx.has_residual else None, grad_weight, g.sum((0, 2, 3))
 
 
 def _run_forward(

@@ -62,7 +62,7 @@ class Network(nn.Module):
         y = self.linear1(x.flatten(1)) if isinstance(stem, DenseStem) else self.conv1(self.input_dropout(x))
         if stem.norm:
             y = norm_add_act(self.bn1, y, add=None, shortcut=None, act=self.relu)
-        return self.maxpool(y) if isinstance(stem, ConvStem) and stem.pool else y
+        return self.maxpool(y) if isinstance(stem, ConvStem) and stem.pool else y  # type: ignore[no-any-return]
 
     @property
     def stages(self) -> tuple[nn.Sequential, ...]:
