@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reslab.errors import InputError
-from reslab.nets.catalog import CATALOG, resolve
+from reslab.nets.catalog import CATALOG, FAMILIES, Entry, resolve
 from reslab.nets.cost import NetCost, cost
 from reslab.nets.spec import NetSpec
 
@@ -18,26 +18,32 @@ def listing(*, as_json: bool) -> None:
     if as_json:
         print(json.dumps([_record(spec, cost(spec)) for spec in specs], indent=2))
         return
-    table = Table(title="Networks", title_justify="left", box=None, header_style="bold")
-    for heading, justify in (
-        ("name", "left"),
-        ("layers", "right"),
-        ("parameters", "right"),
-        ("MMACs", "right"),
-        ("what", "left"),
-    ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    for spec, entry in zip(specs, CATALOG.values(), strict=True):
-        counted = cost(spec)
-        table.add_row(spec.name, str(spec.depth), f"{counted.params:,}", f"{counted.macs / 1e6:,.1f}", entry.summary)
     console = Console()
-    console.print(table)
+    costs = {name: cost(spec) for name, spec in zip(CATALOG, specs, strict=True)}
+    depths = {spec.name: spec.depth for spec in specs}
+    groups: dict[str, dict[str, Entry]] = {}
+    for name, entry in CATALOG.items():
+        groups.setdefault(entry.cite, {})[name] = entry
+    for cite, group in groups.items():
+        table = Table(title=cite, title_justify="left", title_style="italic", box=None, header_style="bold")
+        table.add_column("name", min_width=17)
+        for heading in ("layers", "parameters", "MMACs"):
+            table.add_column(heading, justify="right", min_width=len(heading))
+        table.add_column("what")
+        for name, entry in group.items():
+            counted = costs[name]
+            macs = f"{counted.macs / 1e6:,.0f}"
+            table.add_row(name, str(depths[name]), f"{counted.params:,}", macs, entry.summary)
+        console.print(table)
+        console.print()
     console.print(
-        "\nAny other depth 6n+2: cifar_plain(depth=38), cifar_resnet(depth=38). Arguments in any name:\n"
-        "resnet20(shortcut='B', zeros='end', width=32, num_classes=100, activation='tanh').\n"
-        f"Source: {next(iter(CATALOG.values())).cite}. A multiply-add (MAC) is two FLOPs.",
+        "What lies between: " + ", ".join(FAMILIES) + ",\n"
+        'as in "cifar_resnet(depth=38)". Arguments go with any name:\n'
+        "\"resnet20(shortcut='B', width=32, num_classes=100, activation='tanh')\".\n"
+        "A multiply-add (MAC) is two FLOPs.",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -87,6 +93,7 @@ def _record(spec: NetSpec, counted: NetCost) -> dict[str, Any]:
                 "output_size": list(part.out_size),
                 "params": part.params,
                 "macs": part.macs,
+                "activations": part.activations,
             }
             for part in counted.parts
         ],

@@ -44,22 +44,18 @@ def _cifar2015() -> dict[str, Entry]:
 
 def _cifar2016() -> dict[str, Entry]:
     rows: dict[str, Entry] = {}
-    orders = ("bn-after-addition", "relu-before-addition", "relu-only-preactivation")
+    orders = {"bn-after-addition": "b", "relu-before-addition": "c", "relu-only-preactivation": "d"}
+    figure4, table1 = cifar.HE2016 + ", Fig. 4", cifar.HE2016 + ", Table 1"
     for d, make in ((110, cifar_resnet), (164, cifar_bottleneck), (1001, cifar_bottleneck)):
-        kind = "" if d == 110 else "-bottleneck"
-        if kind:
-            rows[f"resnet{d}{kind}"] = Entry(make, {"depth": d}, "original order", cifar.HE2016)
-        for order in orders:
-            row = Entry(make, {"depth": d, "order": order}, order.replace("-", " "), cifar.HE2016 + ", Table 2")
-            rows[f"resnet{d}-{order}"] = row
-        pre = {"depth": d, "order": "full-preactivation"}
-        rows[f"preresnet{d}"] = Entry(make, pre, "full pre-activation", cifar.HE2016 + ", Table 2")
-    for d in (20, 56):
-        pre = {"depth": d, "order": "full-preactivation"}
-        rows[f"preresnet{d}"] = Entry(cifar_resnet, pre, "full pre-activation", cifar.HE2016)
+        if d != 110:
+            rows[f"resnet{d}-bottleneck"] = Entry(make, {"depth": d}, "(a)", figure4)
+        for order, letter in orders.items():
+            rows[f"resnet{d}-{order}"] = Entry(make, {"depth": d, "order": order}, f"({letter})", figure4)
+    for d in (20, 56, 110, 164, 1001):
+        make = cifar_resnet if d <= 110 else cifar_bottleneck
+        rows[f"preresnet{d}"] = Entry(make, {"depth": d, "order": "full-preactivation"}, "(e)", figure4)
     for skip in ("constant-scaling", "exclusive-gating", "shortcut-only-gating", "conv1x1", "dropout"):
-        row = Entry(cifar_resnet, {"depth": 110, "skip": skip}, f"{skip} shortcuts", cifar.HE2016 + ", Table 1")
-        rows[f"resnet110-{skip}"] = row
+        rows[f"resnet110-{skip}"] = Entry(cifar_resnet, {"depth": 110, "skip": skip}, "", table1)
     return rows
 
 
