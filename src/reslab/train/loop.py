@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from pydantic import ValidationError
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reslab import runs
+from reslab.data.draws import bits
 from reslab.data.loader import Batches, Eval, check, split
 from reslab.data.sources import KNOWN, Dataset
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, autocast, evaluate
+from reslab.nets.blocks import DropPath
 from reslab.nets.network import build
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
@@ -29,6 +32,7 @@ from reslab.train.tensorboard import Events
 
 EVAL_BATCH = 500
 CHECKPOINT_SECONDS = 120
+_DROPOUT = 71  # which random number it is, among those of an iteration
 
 
 class NonFiniteLoss(InputError):
@@ -105,6 +109,7 @@ class Trainer:
         self.test = Eval(data.test, normalizer, batch=EVAL_BATCH, device=self.device)
         self.net = build(recipe.net, seed=recipe.seed).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.net.group_norm_statistics(recipe.bn_group).fuse(execution.fused and self.device.type == "cpu")
+        self.draws = any(isinstance(module, nn.Dropout | DropPath) for module in self.net.modules())
         self.optimizer = Optimizer(self.net, recipe.optimizer)
         self.iteration = 0  # iterations done
         self.window = Window.empty(self.device)
@@ -132,6 +137,9 @@ class Trainer:
         """One iteration: batch, forward, backward, update."""
         start = time.perf_counter()
         images, labels = self.batches(self.iteration)
+        if self.draws:
+            # Dropout and stochastic depth take from PyTorch's generator: its state is a function of the iteration.
+            torch.manual_seed(int(bits(torch.tensor(self.iteration), self.recipe.seed, _DROPOUT)))
         got_data = time.perf_counter()
         self.optimizer.set_lr(self.lr())
         with autocast(self.device, self.recipe.precision):
@@ -235,7 +243,7 @@ def train(
     trainer = Trainer(recipe, data, execution)
     run = RunDir(out)
     recipe = trainer.recipe
-    plain = recipe.model_dump(mode="json")
+    plain = _as_saved(run, recipe)
     env = _environment(data, source, execution, weights)
     # What can be refused is refused before anything is written.
     run.check(plain)
@@ -264,6 +272,21 @@ def train(
                 f"stopped at iteration {trainer.iteration}: {run.path} cannot be written ({error.strerror or error}); "
                 f"{kept}: make room, then go on with --resume {run.path}"
             ) from None
+
+
+def _as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain values; as they stand in the run's folder, if what stands there means the same.
+
+    A field that came with a later version, at its default, makes no other recipe.
+    """
+    if run.exists:
+        saved: dict[str, Any] = runs.read_json(run.recipe)
+        try:
+            if Recipe.model_validate(saved) == recipe:
+                return saved
+        except ValidationError:
+            pass  # another version's, or damaged: refused as another recipe
+    return recipe.model_dump(mode="json")
 
 
 def _environment(data: Dataset, source: str | None, execution: Execution, weights: Path | None) -> dict[str, Any]:
