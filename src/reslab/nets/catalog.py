@@ -20,6 +20,7 @@ from reslab.nets.cifar import (
     cifar_vgg,
     cifar_wide,
 )
+from reslab.nets.families import Common
 from reslab.nets.imagenet import imagenet_resnet
 from reslab.nets.spec import NetSpec
 from reslab.nets.vectors import mlp
@@ -165,14 +166,15 @@ def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
     else:
         raise InputError(f"unknown network '{net}'; {nearest(base, [*CATALOG, *FAMILIES])} ('reslab nets' lists all)")
     given = {**arguments, **overrides}
-    known = inspect.signature(make).parameters
+    own = {k: p for k, p in inspect.signature(make).parameters.items() if p.kind is not p.VAR_KEYWORD}
+    known = [*own, *Common.__annotations__]
     for key, value in given.items():
         if key not in known:
             raise InputError(f"network '{net}': there is no argument '{key}'; {nearest(key, known)}")
         if value != fixed.get(key, value):
             raise InputError(f"network '{base}' has {key}={fixed[key]}, got {key}={value}; name another network")
     given |= fixed
-    missing = [key for key, value in known.items() if value.default is inspect.Parameter.empty and key not in given]
+    missing = [key for key, value in own.items() if value.default is inspect.Parameter.empty and key not in given]
     if missing:
         raise InputError(f"network '{net}' needs {' and '.join(missing)}, such as {base}({missing[0]}=38)")
     try:

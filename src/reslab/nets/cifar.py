@@ -1,11 +1,11 @@
 """The papers' networks for images of 32 pixels."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from reslab.errors import InputError
+from reslab.nets.families import Common, network
 from reslab.nets.spec import (
-    Activation,
     Basic,
     Block,
     Bottleneck,
@@ -37,7 +37,6 @@ ZAGORUYKO2016 = "Zagoruyko, Komodakis 2016, arXiv 1605.07146"
 SRIVASTAVA2015 = "Srivastava, Greff, Schmidhuber 2015, arXiv 1507.06228"
 SIMONYAN2014 = "Simonyan, Zisserman 2014, arXiv 1409.1556, configuration D, with BN, for CIFAR"
 
-Size = tuple[int, int]
 ShortcutOption = Literal["A", "B", "C"]
 Skip = Literal["identity", "constant-scaling", "exclusive-gating", "shortcut-only-gating", "conv1x1", "dropout"]
 
@@ -159,11 +158,7 @@ def cifar_resnet(
     dropout: float = 0.5,
     drop_path: float = 0.0,
     width: int | tuple[int, int, int] = 16,
-    activation: Activation = "relu",
-    in_channels: int = 3,
-    size: Size = (32, 32),
-    num_classes: int = 10,
-    name: str | None = None,
+    **common: Unpack[Common],
 ) -> NetSpec:
     """The residual network of 6n+2 layers for 32-pixel images (He 2015, section 4.2).
 
@@ -186,15 +181,12 @@ def cifar_resnet(
             first=len(seen) == 1,
         )  # fmt: skip
 
-    return NetSpec(
-        name=name or f"cifar_resnet(depth={depth})",
-        in_channels=in_channels,
-        size=size,
-        num_classes=num_classes,
+    return network(
+        f"cifar_resnet(depth={depth})",
+        common,
         stem=ConvStem(width=widths[0], norm=not order.endswith("preactivation")),
         stages=with_drop_path(stack_stages(widths, n, widths[0], make), drop_path),
         final=FINAL.get(order, "none"),
-        activation=activation,
         cite=HE2015 if order == "original" and skip == "identity" else HE2016,
     )
 
@@ -203,25 +195,18 @@ def cifar_plain(
     depth: int,
     *,
     width: int | tuple[int, int, int] = 16,
-    activation: Activation = "relu",
-    in_channels: int = 3,
-    size: Size = (32, 32),
-    num_classes: int = 10,
-    name: str | None = None,
+    **common: Unpack[Common],
 ) -> NetSpec:
     """The plain twin: the same layers without shortcuts, as many parameters as option A."""
     n = blocks_per_stage(depth, 6, 2, "a CIFAR network of basic blocks (He 2015, section 4.2)")
     widths = three_widths(width)
-    return NetSpec(
-        name=name or f"cifar_plain(depth={depth})",
-        in_channels=in_channels,
-        size=size,
-        num_classes=num_classes,
+    return network(
+        f"cifar_plain(depth={depth})",
+        common,
         stem=ConvStem(width=widths[0]),
         stages=stack_stages(
             widths, n, widths[0], lambda _, after, stride: Block(width=after, stride=stride, shortcut=NoShortcut())
         ),
-        activation=activation,
         cite=HE2015,
     )
 
@@ -231,12 +216,8 @@ def cifar_bottleneck(
     *,
     order: Order = "original",
     width: int | tuple[int, int, int] = 16,
-    activation: Activation = "relu",
     drop_path: float = 0.0,
-    in_channels: int = 3,
-    size: Size = (32, 32),
-    num_classes: int = 10,
-    name: str | None = None,
+    **common: Unpack[Common],
 ) -> NetSpec:
     """The bottleneck network of 9n+2 layers (He 2016, ResNet-164 and ResNet-1001). ``width``: of the 3x3 layers."""
     n = blocks_per_stage(depth, 9, 2, "a CIFAR network of bottlenecks (He 2016)")
@@ -252,15 +233,12 @@ def cifar_bottleneck(
             first=len(seen) == 1,
         )  # fmt: skip
 
-    return NetSpec(
-        name=name or f"cifar_bottleneck(depth={depth})",
-        in_channels=in_channels,
-        size=size,
-        num_classes=num_classes,
+    return network(
+        f"cifar_bottleneck(depth={depth})",
+        common,
         stem=ConvStem(width=inner[0], norm=not order.endswith("preactivation")),
         stages=with_drop_path(stack_stages([4 * w for w in inner], n, inner[0], make), drop_path),
         final=FINAL.get(order, "none"),
-        activation=activation,
         cite=HE2016,
     )
 
@@ -270,10 +248,7 @@ def cifar_wide(
     factor: int,
     *,
     dropout: float = 0.0,
-    in_channels: int = 3,
-    size: Size = (32, 32),
-    num_classes: int = 10,
-    name: str | None = None,
+    **common: Unpack[Common],
 ) -> NetSpec:
     """The wide residual network WRN-depth-factor of 6n+4 layers (Zagoruyko 2016, Table 1)."""
     n = blocks_per_stage(depth, 6, 4, "a wide residual network (Zagoruyko 2016)")
@@ -284,11 +259,9 @@ def cifar_wide(
             order="full-preactivation", first=False,
         )  # fmt: skip
 
-    return NetSpec(
-        name=name or f"cifar_wide(depth={depth}, factor={factor})",
-        in_channels=in_channels,
-        size=size,
-        num_classes=num_classes,
+    return network(
+        f"cifar_wide(depth={depth}, factor={factor})",
+        common,
         stem=ConvStem(width=16, norm=False),
         stages=stack_stages([16 * factor, 32 * factor, 64 * factor], n, 16, make),
         final="norm-activation",
@@ -300,11 +273,7 @@ def cifar_resnext(
     depth: int,
     cardinality: int,
     base_width: int,
-    *,
-    in_channels: int = 3,
-    size: Size = (32, 32),
-    num_classes: int = 10,
-    name: str | None = None,
+    **common: Unpack[Common],
 ) -> NetSpec:
     """ResNeXt-depth, cardinality x base_width d, of 9n+2 layers (Xie 2016, section 4.4)."""
     n = blocks_per_stage(depth, 9, 2, "a CIFAR ResNeXt (Xie 2016, section 4.4)")
@@ -323,20 +292,16 @@ def cifar_resnext(
             first=False,
         )
 
-    return NetSpec(
-        name=name or f"cifar_resnext(depth={depth}, cardinality={cardinality}, base_width={base_width})",
-        in_channels=in_channels,
-        size=size,
-        num_classes=num_classes,
+    return network(
+        f"cifar_resnext(depth={depth}, cardinality={cardinality}, base_width={base_width})",
+        common,
         stem=ConvStem(width=64),
         stages=stack_stages([256, 512, 1024], n, 64, make),
         cite=XIE2016,
     )
 
 
-def cifar_vgg(
-    *, in_channels: int = 3, size: Size = (32, 32), num_classes: int = 10, name: str | None = None
-) -> NetSpec:
+def cifar_vgg(**common: Unpack[Common]) -> NetSpec:
     """VGG-16 with BN for 32-pixel images: 13 convolutions, then one last layer; the non-residual network of lesions.
 
     Each convolution is a block, so that it can be removed by itself.
@@ -351,11 +316,9 @@ def cifar_vgg(
             branch = Stack(layers=(*pool, Conv(width=width)))
             blocks.append(Block(branch=branch, width=width, stride=2 if pool else 1, shortcut=NoShortcut()))
         stages.append(tuple(blocks))
-    return NetSpec(
-        name=name or "cifar_vgg()",
-        in_channels=in_channels,
-        size=size,
-        num_classes=num_classes,
+    return network(
+        "cifar_vgg()",
+        common,
         stem=ConvStem(width=64),
         stages=tuple(stages),
         cite=SIMONYAN2014,
@@ -368,10 +331,7 @@ def cifar_highway(
     *,
     gate_bias: float = -2.0,
     dropout: float = 0.2,
-    in_channels: int = 3,
-    size: Size = (32, 32),
-    num_classes: int = 10,
-    name: str | None = None,
+    **common: Unpack[Common],
 ) -> NetSpec:
     """A Highway network: in each stage a plain convolution, then ``gated`` layers y = H g + x (1 - g).
 
@@ -395,13 +355,12 @@ def cifar_highway(
             enter = Block(branch=Stack(layers=layers), width=width, stride=2, shortcut=NoShortcut())
             blocks.insert(0, enter)
         stages.append(tuple(blocks))
+    num_classes = common.get("num_classes", 10)
     leave = Block(branch=Stack(layers=(Conv(width=num_classes, kernel=1),)), width=num_classes, shortcut=NoShortcut())
     stages[-1] = (*stages[-1], leave)
-    return NetSpec(
-        name=name or f"cifar_highway(widths={widths}, gated={gated})",
-        in_channels=in_channels,
-        size=size,
-        num_classes=num_classes,
+    return network(
+        f"cifar_highway(widths={widths}, gated={gated})",
+        common,
         stem=ConvStem(width=widths[0], dropout=dropout),
         stages=tuple(stages),
         dropout=dropout,

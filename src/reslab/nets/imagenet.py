@@ -1,11 +1,11 @@
 """The papers' networks for ImageNet."""
 
-from typing import Literal
+from typing import Literal, Unpack
 
 from reslab.errors import InputError
-from reslab.nets.cifar import FINAL, ShortcutOption, Size, with_drop_path
+from reslab.nets.cifar import FINAL, ShortcutOption, with_drop_path
+from reslab.nets.families import Common, network
 from reslab.nets.spec import (
-    Activation,
     Basic,
     Block,
     Bottleneck,
@@ -49,13 +49,8 @@ def imagenet_resnet(
     groups: int = 1,
     width_per_group: int = 64,
     drop_path: float = 0.0,
-    zero_gamma: bool = False,
-    activation: Activation = "relu",
-    in_channels: int = 3,
-    size: Size = (224, 224),
-    num_classes: int = 1000,
-    name: str | None = None,
     cite: str = HE2015,
+    **common: Unpack[Common],
 ) -> NetSpec:
     """The network of 18, 34, 50, 101, 152 or 200 layers for ImageNet (He 2015, Table 1).
 
@@ -94,16 +89,15 @@ def imagenet_resnet(
             )
             before = after
         stages.append(tuple(blocks))
-    return NetSpec(
-        name=name or f"imagenet_resnet(depth={depth})",
-        in_channels=in_channels,
-        size=size,
-        num_classes=num_classes,
+    return network(
+        f"imagenet_resnet(depth={depth})",
+        common,
+        size=(224, 224),
+        num_classes=1000,
         stem=_stem(stem, norm=not pre),
         stages=with_drop_path(tuple(stages), drop_path),
         final=FINAL.get(order, "none"),
-        activation=activation,
-        init=Init(fan="out", zero_gamma=zero_gamma),
+        init=Init(fan="out"),
         cite=cite,
     )
 
