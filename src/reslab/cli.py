@@ -16,7 +16,8 @@ app = App(
     name="reslab",
     help="Residual networks of the papers: train them, prove their claims, take them apart, ship them.",
     version=__version__,
-    default_parameter=Parameter(negative_bool=(), negative_iterable=(), show_env_var=False),
+    default_parameter=Parameter(negative=(), show_env_var=False),
+    suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
 
 Words = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)]

@@ -74,7 +74,7 @@ def degradation(
     precision = resolve_precision(next(iter(recipes.values())).precision, execution.device)
     console.print(
         f"{len(recipes)} runs of {plan.iterations:,} iterations on {source.info.name}, into {out}\n"
-        + describe(execution, precision),
+        + describe(execution.device, precision, execution.fuses),
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -74,7 +74,7 @@ def run(options: Options) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(describe(execution, precision), highlight=False, soft_wrap=True, markup=False)
+    console.print(describe(execution.device, precision, execution.fuses), highlight=False, soft_wrap=True, markup=False)
     try:
         result = train(
             recipe,

@@ -6,6 +6,8 @@ from reslab.errors import InputError, nearest
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.train.recipe import Recipe
 
+__all__ = ["RECIPES", "find", "he2015_cifar"]
+
 RECIPES: dict[str, Callable[..., Recipe]] = {"he2015_cifar": he2015_cifar}
 
 

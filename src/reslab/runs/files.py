@@ -9,7 +9,7 @@ from typing import Any
 from reslab.errors import InputError
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Calls ``write`` with a temporary path in the same folder, then renames it to ``path``.
 
     Whatever happens before the rename (a full disk, ``kill -9``), the old file stays as it was.

@@ -63,12 +63,11 @@ def use_deterministic_kernels(device: torch.device) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def describe(execution: Execution, precision: str) -> str:
-    """One line for the start of a run."""
-    device = execution.device
+def describe(device: torch.device, precision: str, fused: bool) -> str:
+    """One line for the start of a run; ``fused`` is what `Execution.fuses` says."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     how = ["channels-last"]
-    if execution.fuses:
+    if fused:
         how.append("fused BN+ReLU")
     off = " (--precision fp32 turns bf16 off)" if precision == "bf16" else ""
     return f"{where}; {precision}, {', '.join(how)}{off}"

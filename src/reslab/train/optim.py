@@ -1,35 +1,30 @@
 """The optimiser of a recipe."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from reslab.train.recipe import Sgd
 
 
 class Optimizer:
-    """`torch.optim.SGD`, with the recipe's choice of what decays and where the learning rate stands."""
+    """PyTorch's SGD, with the recipe's choice of what decays and where the learning rate stands.
+
+    By its function and not by `torch.optim.SGD`, whose construction imports the compiler: seconds at every start.
+    """
 
     def __init__(self, net: nn.Module, spec: Sgd) -> None:
         self.spec = spec
         self.lr = spec.lr
+        self._names = {parameter: name for name, parameter in net.named_parameters()}
+        self._velocity: dict[nn.Parameter, Tensor | None] = dict.fromkeys(self._names)
         weights: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for module in net.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 decays = spec.decay == "all" or (name == "weight" and not isinstance(module, nn.BatchNorm2d))
                 (weights if decays else others).append(parameter)
-        groups = [
-            {"params": weights, "weight_decay": spec.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self.sgd = torch.optim.SGD(
-            [group for group in groups if group["params"]],
-            lr=spec.lr,
-            momentum=spec.momentum,
-            nesterov=spec.nesterov,
-            fused=True,
-        )
-        self._names = {parameter: name for name, parameter in net.named_parameters()}
+        self._groups = [(weights, spec.weight_decay), (others, 0.0)]
 
     def set_lr(self, lr: float) -> None:
         """Sets the learning rate of the next step.
@@ -43,30 +38,41 @@ class Optimizer:
             velocities = list(self.momentum().values())
             if velocities:
                 torch._foreach_mul_(velocities, self.lr / lr)
-        for group in self.sgd.param_groups:
-            group["lr"] = lr
         self.lr = lr
 
-    def momentum(self) -> dict[str, torch.Tensor]:
+    def momentum(self) -> dict[str, Tensor]:
         """The velocities by the names of their parameters; empty before the first step."""
-        found = {}
-        for parameter, name in self._names.items():
-            velocity = self.sgd.state.get(parameter, {}).get("momentum_buffer")
-            if velocity is not None:
-                found[name] = velocity
-        return found
+        return {
+            name: velocity
+            for parameter, name in self._names.items()
+            if (velocity := self._velocity[parameter]) is not None
+        }
 
-    def restore(self, lr: float, momentum: dict[str, torch.Tensor]) -> None:
+    def restore(self, lr: float, momentum: dict[str, Tensor]) -> None:
         """Continues from saved velocities and the rate that they were made with."""
         for parameter, name in self._names.items():
             if name in momentum:
-                saved = torch.empty_like(parameter).copy_(momentum[name])
-                self.sgd.state[parameter]["momentum_buffer"] = saved
-        for group in self.sgd.param_groups:
-            group["lr"] = lr
+                self._velocity[parameter] = torch.empty_like(parameter).copy_(momentum[name]).detach()
         self.lr = lr
 
+    @torch.no_grad()
     def step(self) -> None:
         """One update from the gradients, which are then dropped."""
-        self.sgd.step()
-        self.sgd.zero_grad(set_to_none=True)
+        for group, weight_decay in self._groups:
+            parameters = [parameter for parameter in group if parameter.grad is not None]
+            velocities = [self._velocity[parameter] for parameter in parameters]
+            sgd(
+                list(parameters),
+                [parameter.grad for parameter in parameters if parameter.grad is not None],
+                velocities,
+                fused=True,
+                weight_decay=weight_decay,
+                momentum=self.spec.momentum,
+                lr=self.lr,
+                dampening=0.0,
+                nesterov=self.spec.nesterov,
+                maximize=False,
+            )
+            self._velocity.update(zip(parameters, velocities, strict=True))
+        for parameter in self._names:
+            parameter.grad = None

@@ -10,7 +10,8 @@ def scheduled(base: float, schedule: Steps, iteration: int) -> float:
 
     The paper's 64k iterations (He 2015, section 4.2): 0.1 up to 32k, 0.01 up to 48k, then 0.001.
     """
-    return base * schedule.factor ** sum(iteration >= drop for drop in schedule.drops)
+    # Divided rather than multiplied, so that 0.1 dropped by 0.1 is 0.01 and not 0.010000000000000002.
+    return base / (1 / schedule.factor) ** sum(iteration >= drop for drop in schedule.drops)
 
 
 @dataclass

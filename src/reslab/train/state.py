@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from reslab.errors import InputError
@@ -20,15 +20,10 @@ KEEP = 2
 def save(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Writes tensors and a JSON header atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"format": "pt", "reslab": json.dumps(meta, allow_nan=False)}
-
-    def write(temporary: Path) -> None:
-        try:
-            save_file(plain, temporary, metadata=header)
-        except SafetensorError as error:  # what safetensors makes of a full disk
-            raise OSError(str(error)) from None
-
-    write_atomic(path, write)
+    # One entry alone: safetensors writes several in random order, and equal runs should give equal files.
+    header = {"reslab": json.dumps(meta, allow_nan=False)}
+    # Not by save_file: it has temporary files and a mode of its own, and hides a full disk in its own error.
+    write_atomic(path, lambda temporary: temporary.write_bytes(serialized(plain, metadata=header)))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
