@@ -57,6 +57,8 @@ def _recipe(spec: NetSpec, data: DataInfo, *, iterations: int, holdout: int, see
         schedule=Steps(drops=(max(1, iterations // 2), max(2, iterations * 3 // 4))),
         warm_up=WarmUp() if spec.depth >= WARM_UP_DEPTH else None,
         iterations=iterations,
+        # A deep plain network amplifies rounding from layer to layer, until bf16 drowns the signal: docs/log.md.
+        precision="auto" if spec.is_residual else "fp32",
         seed=seed,
         log_every=max(1, min(100, iterations // 40)),
         evaluate_every=max(1, min(1000, iterations // 8)),
