@@ -22,7 +22,7 @@ SEEDS = 3
 
 def difference(net: str, seed: int) -> float:
     """Relative difference of the logits between bf16 and fp32."""
-    network = build(net, seed=seed).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network = build(net, seed=seed).to(memory_format=torch.channels_last).train()
     images = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
