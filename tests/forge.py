@@ -17,6 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+LIMIT = 90
+"""Seconds after which a command is killed, come what may."""
+
 
 def holds(stop: dict[str, Any], started: float) -> bool:
     """Whether the condition of ``stop`` is true now."""
@@ -34,6 +37,7 @@ def holds(stop: dict[str, Any], started: float) -> bool:
 
 def child(order: dict[str, Any]) -> None:
     """Becomes the command."""
+    os.nice(5)  # below whoever watches for the moment to stop it
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -71,6 +75,9 @@ def carry_out(order: dict[str, Any]) -> int:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
+        if time.monotonic() - started > LIMIT:
+            os.kill(pid, signal.SIGKILL)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if stop is None:
             time.sleep(0.005)
         elif holds(stop, started):
@@ -90,8 +97,8 @@ def carry_out(order: dict[str, Any]) -> int:
 def serve() -> None:
     """Answers orders until the input ends."""
     import sklearn.datasets  # noqa: F401
+    import tensorboard.summary.writer.record_writer  # noqa: F401
     import torch
-    import torch.utils.tensorboard.writer
 
     import reslab.commands.study
     import reslab.commands.train  # noqa: F401

@@ -1,0 +1,176 @@
+"""The verdict's rule, on numbers made by hand."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+from scipy import stats
+
+from reslab.report.summary import Curve, Judgement, Kind, Run
+from reslab.studies.he2015_degradation import MARGIN, RULE, judge, tail_error
+from reslab.studies.verdict import Difference, both
+
+
+def test_three_seeds_by_hand() -> None:
+    found = Difference.of([1.0, 2.0, 3.0])
+    # t(0.95, 2 degrees of freedom) = 2.920; standard error = 1 / sqrt(3)
+    assert (found.mean, found.n) == (2.0, 3)
+    assert found.low == pytest.approx(2 - 2.919986 / math.sqrt(3), abs=1e-5)
+    assert found.high == pytest.approx(2 + 2.919986 / math.sqrt(3), abs=1e-5)
+
+
+@pytest.mark.parametrize("values", [[0.3, -0.2], [5.0, 5.5, 4.0, 6.1, 5.2], [-1.0, 2.0, -3.0, 4.0]])
+def test_the_bounds_are_those_of_the_one_sided_t_test(values: list[float]) -> None:
+    """The interval lies above a bound exactly where the one-sided test at 5 % rejects it."""
+    found = Difference.of(values)
+    for bound, side in ((found.low, "greater"), (found.high, "less")):
+        assert stats.ttest_1samp(values, bound, alternative=side).pvalue == pytest.approx(0.05)
+    assert found.above(found.low - 1e-9) == "held"
+    assert found.above(found.low + 1e-9) == "not decided"
+    assert found.above(found.high + 1e-9) == "not held"
+    assert found.below(found.high + 1e-9) == "held"
+    assert found.below(found.high - 1e-9) == "not decided"
+    assert found.below(found.low - 1e-9) == "not held"
+
+
+def test_one_seed_decides_nothing() -> None:
+    found = Difference.of([50.0])
+    assert found.above(0) == found.below(0) == found.above(-1e9) == "not decided"
+    assert str(found) == "+50.00 points (one seed, so no interval)"
+
+
+def test_equal_differences_have_an_interval_of_no_width() -> None:
+    assert Difference.of([1.0, 1.0]).above(0) == "held"
+    assert Difference.of([0.0, 0.0]).above(0) == "not held"
+    assert Difference.of([2.0, 2.0]).below(2.0) == "not held"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "together"),
+    [
+        ("held", "held", "held"),
+        ("held", "not held", "not held"),
+        ("held", "not decided", "not decided"),
+        ("not held", "not decided", "not held"),
+        ("not decided", "not decided", "not decided"),
+    ],
+)
+def test_both(a: Judgement, b: Judgement, together: Judgement) -> None:
+    assert both(a, b) == both(b, a) == together
+
+
+def run(kind: Kind, depth: int, seed: int, error: float, reached: int | None = 100) -> Run:
+    return Run(
+        name=f"{kind}{depth}-seed{seed}",
+        net=f"{kind}{depth}",
+        kind=kind,
+        depth=depth,
+        seed=seed,
+        iterations=500,
+        params=1,
+        final_train_error=error,
+        final_test_error=error,
+        best_test_error=error,
+        iterations_to_threshold=reached,
+        curve=Curve(iteration=(500,), train_error=(error,), test_error=(error,)),
+    )
+
+
+def runs(plain: Sequence[tuple[float, float]], residual: Sequence[tuple[float, float]]) -> list[Run]:
+    """One pair (20 layers, 56 layers) of training errors a seed."""
+    found = []
+    for seed, pairs in enumerate(zip(plain, residual, strict=True)):
+        kinds: tuple[Kind, Kind] = ("plain", "residual")
+        for kind, (shallow, deep) in zip(kinds, pairs, strict=True):
+            found += [run(kind, 20, seed, shallow), run(kind, 56, seed, deep)]
+    return found
+
+
+WORSE = [(1.0, 30.0), (2.0, 33.0), (1.5, 36.0)]
+EVEN = [(1.0, 1.2), (2.0, 1.7), (1.5, 1.6)]
+BETTER = [(30.0, 1.0), (33.0, 2.0), (36.0, 1.0)]
+MIXED = [(1.0, 9.0), (2.0, 1.5), (1.5, 2.5)]
+CURED = [(1.0, 1.5), (1.2, 1.0), (0.8, 1.1)]
+
+
+@pytest.mark.parametrize(
+    ("plain", "residual", "degradation", "cure", "overall"),
+    [
+        pytest.param(WORSE, CURED, "held", "held", "held", id="as in the paper"),
+        pytest.param(BETTER, CURED, "not held", "not decided", "not held", id="the deeper plain one is better"),
+        pytest.param(MIXED, CURED, "not decided", "not decided", "not decided", id="the seeds disagree"),
+        pytest.param(WORSE, WORSE, "held", "not held", "not held", id="no cure"),
+        pytest.param(WORSE, [(1.0, 4.9), (1.0, 0.5), (1.0, 1.5)], "held", "not decided", "not decided", id="perhaps"),
+        pytest.param(WORSE[:1], CURED[:1], "not decided", "not decided", "not decided", id="one seed"),
+        pytest.param(EVEN, [(9.0, 9.0)] * 3, "not decided", "not held", "not held", id="worse than plain"),
+    ],
+)  # fmt: skip
+def test_the_rule(
+    plain: list[tuple[float, float]],
+    residual: list[tuple[float, float]],
+    degradation: Judgement,
+    cure: Judgement,
+    overall: Judgement,
+) -> None:
+    verdict = judge(runs(plain, residual))
+    assert [part.verdict for part in verdict.parts[:2]] == [degradation, cure]
+    assert verdict.overall == overall
+    assert verdict.rule == RULE
+    assert verdict.sentence.startswith("Shown here: " if overall == "held" else "Not shown here as a whole: ")
+
+
+def test_differences_are_taken_seed_by_seed() -> None:
+    """Seeds that differ far more from each other than the depths do: paired, it is decided."""
+    plain = [(10.0, 12.0), (40.0, 42.1), (70.0, 71.9)]
+    residual = [(10.0, 10.1), (40.0, 40.0), (70.0, 69.9)]
+    assert judge(runs(plain, residual)).overall == "held"
+    shuffled = list(reversed(runs(plain, residual)))
+    assert judge(shuffled).overall == "held"
+
+
+def test_the_cure_allows_a_margin_and_no_more() -> None:
+    for gap, verdict in ((MARGIN - 0.5, "held"), (MARGIN + 0.5, "not held")):
+        found = judge(runs(WORSE, [(1.0, 1.0 + gap), (2.0, 2.0 + gap + 0.01), (3.0, 3.0 + gap - 0.01)]))
+        assert found.parts[1].verdict == verdict
+
+
+def test_only_the_least_and_the_greatest_depth_are_judged() -> None:
+    found = runs(WORSE, CURED)
+    between = [
+        run(kind, 38, seed, 99.0) for kind in ("plain", "residual") for seed in range(3)
+    ]  # fmt: skip
+    assert judge([*found, *between]) == judge(found)
+
+
+@pytest.mark.parametrize(
+    ("plain", "residual", "verdict"),
+    [
+        ((300, 310, 320), (100, 110, 120), "held"),
+        ((None, None, None), (100, 110, 120), "held"),
+        ((300, 310, 320), (100, 110, 400), "not decided"),
+        ((100, 110, 120), (300, 310, 320), "not held"),
+        ((100, 110, 120), (100, 110, 120), "not held"),
+        ((100, 110, 120), (None, None, None), "not held"),
+        ((None, None, None), (None, None, None), "not decided"),
+        ((300,), (100,), "not decided"),
+    ],
+)
+def test_convergence(plain: tuple[int | None, ...], residual: tuple[int | None, ...], verdict: Judgement) -> None:
+    found = []
+    for seed, (p, r) in enumerate(zip(plain, residual, strict=True)):
+        found += [run("plain", 20, seed, 1), run("residual", 20, seed, 1)]
+        found += [run("plain", 56, seed, 30, p), run("residual", 56, seed, 1, r)]
+    part = judge(found).parts[3]
+    assert "Convergence" in part.question
+    assert part.verdict == verdict
+
+
+def test_the_tail_weighs_windows_by_their_length() -> None:
+    """Points at 85, 95, 99 and 100 of 100: the last tenth is 5 iterations of the second, 4 and 1 of the others."""
+    history = [
+        {"iteration": at, "train_error": error} for at, error in ((85, 100.0), (95, 50.0), (99, 10.0), (100, 0.0))
+    ]
+    assert tail_error(history, 100) == pytest.approx((5 * 50 + 4 * 10) / 10)
+    even = [{"iteration": 10 * i, "train_error": float(i)} for i in range(1, 11)]
+    assert tail_error(even, 100) == 10.0
+    assert tail_error([{"iteration": 1, "train_error": 7.0}], 1) == 7.0

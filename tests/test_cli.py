@@ -1,0 +1,331 @@
+"""The command line: quick to answer, and no option that does nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reslab import __version__
+from reslab.cli import app, main
+from reslab.nets import fused
+from reslab.runs import RunDir, read_json
+
+Reslab = Callable[..., tuple[int, str, str]]
+TESTS = Path(__file__).parent
+
+# What it does is tested where this says.
+OPTIONS: dict[tuple[str, str], str] = {
+    ("demo", "--out"): "studies/test_degradation.py::test_the_demo_from_finished_runs",
+    ("demo", "--open"): "studies/test_degradation.py::test_the_demo_from_finished_runs",
+    ("train", "RECIPE"): "test_bad_input.py::test_names_and_shapes",
+    ("train", "--net"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
+    ("train", "--model"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
+    ("train", "--data"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
+    ("train", "--out"): "test_cli.py::test_where_a_run_goes",
+    ("train", "--iterations"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
+    ("train", "--epochs"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
+    ("train", "--batch-size"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
+    ("train", "-b"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
+    ("train", "--seed"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
+    ("train", "--holdout"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
+    ("train", "--lr"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
+    ("train", "--wd"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
+    ("train", "--set"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
+    ("train", "--precision"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
+    ("train", "--device"): "test_cli.py::test_how_a_run_is_carried_out",
+    ("train", "--threads"): "test_cli.py::test_how_a_run_is_carried_out",
+    ("train", "--weights"): "test_cli.py::test_weights_to_start_from",
+    ("train", "--resume"): "resume/test_kill.py::test_killed_equals_unkilled",
+    ("train", "--checkpoint-every"): "test_cli.py::test_checkpoints_as_often_as_asked",
+    ("train", "--deterministic"): "test_cli.py::test_how_a_run_is_carried_out",
+    ("train", "--fused"): "test_cli.py::test_resume_carries_on_as_before",
+    ("train", "--no-fused"): "test_cli.py::test_how_a_run_is_carried_out",
+    ("train", "--json"): "test_cli.py::test_the_result_of_a_run",
+    ("study", "NAME"): "test_cli.py::test_studies_are_listed",
+    ("study", "--data"): "studies/test_degradation.py::test_killed_with_several_jobs_under_way",
+    ("study", "--depths"): "studies/test_degradation.py::test_a_real_study",
+    ("study", "--seeds"): "studies/test_degradation.py::test_a_real_study",
+    ("study", "--iterations"): "studies/test_degradation.py::test_a_real_study",
+    ("study", "--batch-size"): "test_cli.py::test_options_of_a_study",
+    ("study", "-b"): "test_cli.py::test_options_of_a_study",
+    ("study", "--set"): "studies/test_degradation.py::test_a_real_study",
+    ("study", "--out"): "studies/test_degradation.py::test_a_real_study",
+    ("study", "--jobs"): "studies/test_degradation.py::test_jobs_share_the_threads_and_give_the_same_results",
+    ("study", "-j"): "test_cli.py::test_options_of_a_study",
+    ("study", "--device"): "test_bad_input.py::test_names_and_shapes",
+    ("study", "--open"): "test_cli.py::test_options_of_a_study",
+    ("study", "--json"): "studies/test_degradation.py::test_a_real_study",
+    ("nets", "NAME"): "test_cli.py::test_a_network_as_json",
+    ("nets", "--size"): "test_cli.py::test_a_network_as_json",
+    ("nets", "--json"): "test_cli.py::test_a_network_as_json",
+}
+
+
+def options() -> Iterator[tuple[str, str]]:
+    """Every option of every command, by all its names."""
+    for command in app:
+        if command.startswith("-"):
+            continue
+        for argument in app[command].assemble_argument_collection():
+            for name in argument.names:
+                if name not in argument.negatives or name in ("--no-fused",):
+                    yield command, name
+
+
+def test_every_option_has_a_test() -> None:
+    assert set(options()) == set(OPTIONS)
+    for (command, option), where in OPTIONS.items():
+        file, _, test = where.partition("::")
+        text = (TESTS / file).read_text()
+        assert f"def {test}(" in text, where
+        assert option.isupper() or f'"{option}"' in text, f"{where} does not use {command} {option}"
+
+
+def test_no_option_has_a_negative_that_nobody_asked_for(reslab: Reslab) -> None:
+    for words in (("nets", "--no-json"), ("study", "--empty-set"), ("demo", "--no-open")):
+        code, _, err = reslab(*words)
+        assert code == 2
+        assert "Unknown option" in err
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys; from reslab.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'torchvision', 'numpy', 'sklearn', 'matplotlib', 'scipy', 'pydantic'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    spent = []
+    for _ in range(3):  # the least of three, in CPU seconds: the machine may be busy
+        before = os.times()
+        done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True)
+        after = os.times()
+        assert done.returncode == 0, done.stderr
+        spent.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    for command in ("demo", "train", "study", "nets"):
+        assert command in done.stdout
+    assert min(spent) < 0.5
+
+
+@pytest.mark.parametrize("words", [("--help",), ("train", "--help"), ("study", "--help"), ("demo", "--help")])
+def test_help_of_each_command(words: tuple[str, ...], reslab: Reslab) -> None:
+    code, out, err = reslab(*words)
+    assert (code, err) == (0, "")
+    assert "Usage: reslab" in out
+
+
+def test_version_and_module(reslab: Reslab) -> None:
+    assert reslab("--version") == (0, f"{__version__}\n", "")
+    done = subprocess.run((sys.executable, "-m", "reslab", "--version"), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{__version__}\n")
+
+
+def test_a_network_as_json(reslab: Reslab) -> None:
+    code, out, _ = reslab("nets", "resnet20", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert {"name", "params", "macs", "stages"} <= found.keys()
+    assert (found["name"], found["params"]) == ("resnet20", 269_722)
+    assert sum(stage["params"] for stage in found["stages"]) == found["params"]
+    assert sum(stage["macs"] for stage in found["stages"]) == found["macs"]
+    assert found["flops"] == 2 * found["macs"]
+    larger = json.loads(reslab("nets", "resnet20", "--size", 64, "--json")[1])
+    assert larger["params"] == found["params"]
+    assert 3.9 < larger["macs"] / found["macs"] <= 4
+    listed = json.loads(reslab("nets", "--json")[1])
+    assert found in listed
+    assert {each["name"] for each in listed} >= {"plain20", "plain110", "resnet1202"}
+    assert json.loads(reslab("nets", "cifar_resnet(depth=38)", "--json")[1])["depth"] == 38
+
+
+def test_networks_as_text(reslab: Reslab) -> None:
+    code, out, _ = reslab("nets")
+    assert code == 0
+    assert "19,421,274" in out
+    assert "cifar_resnet(depth=38)" in out
+    code, out, _ = reslab("nets", "resnet56")
+    assert code == 0
+    for words in ("layer3", "8x8", "853,018", "FLOPs"):
+        assert words in out
+
+
+def test_studies_are_listed(reslab: Reslab) -> None:
+    code, out, _ = reslab("study")
+    assert code == 0
+    assert "degradation" in out
+    assert [each["name"] for each in json.loads(reslab("study", "--json")[1])] == ["degradation"]
+    assert reslab("study", "degradation", "--depths", 20)[0] == 2
+
+
+TINY = ("train", "he2015_cifar", "--threads", 1)
+NET = ("--net", "cifar_resnet(depth=8, width=4)")
+DIGITS = ("--data", "digits")
+SHORT = ("--iterations", 4, "--batch-size", 32)
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "value"),
+    [
+        ((*NET, *DIGITS, *SHORT), "net.name", "cifar_resnet(depth=8, width=4)"),
+        (("--model", "cifar_plain(depth=8, width=4)", *DIGITS, *SHORT), "net.name", "cifar_plain(depth=8, width=4)"),
+        ((*NET, "--data", "synthetic", *SHORT), "data.name", "synthetic"),
+        ((*NET, *DIGITS, "--iterations", 6, "-b", 32), "iterations", 6),
+        ((*NET, *DIGITS, "--iterations", 6, "-b", 32), "schedule.drops", [3, 4]),
+        ((*NET, *DIGITS, "--epochs", 0.1, "--batch-size", 32), "iterations", round(143.7 / 32)),
+        ((*NET, *DIGITS, "--epochs", 0.1, "--batch-size", 32, "--holdout", 437), "iterations", round(100 / 32)),
+        ((*NET, *DIGITS, "--epochs", 0.1), "iterations", 1),
+        ((*NET, *DIGITS, "--iterations", 4, "-b", 48), "global_batch", 48),
+        ((*NET, *DIGITS, *SHORT, "--seed", 5), "seed", 5),
+        ((*NET, *DIGITS, *SHORT, "--holdout", 100), "data.holdout", 100),
+        ((*NET, *DIGITS, *SHORT, "--holdout", 100), "select", "best-validation"),
+        ((*NET, *DIGITS, *SHORT, "--lr", 0.05), "optimizer.lr", 0.05),
+        ((*NET, *DIGITS, *SHORT, "--wd", 0.01), "optimizer.weight_decay", 0.01),
+        ((*NET, *DIGITS, *SHORT, "--set", "optimizer.nesterov=true", "seed=3"), "optimizer.nesterov", True),
+        ((*NET, *DIGITS, *SHORT, "--set", "seed=2", "--set", "log_every=3"), "seed", 2),
+        ((*NET, *DIGITS, *SHORT, "--precision", "fp32"), "precision", "fp32"),
+        ((*NET, *DIGITS, *SHORT, "--precision", "bf16"), "precision", "bf16"),
+    ],
+)
+def test_an_option_of_train_reaches_the_recipe(
+    words: tuple[object, ...], path: str, value: object, reslab: Reslab, tmp_path: Path
+) -> None:
+    code, _, err = reslab(*TINY, *words, "--out", tmp_path / "run")
+    assert code == 0, err
+    found: Any = read_json(tmp_path / "run" / "recipe.json")
+    for step in path.split("."):
+        found = found[step]
+    assert found == value
+
+
+def test_where_a_run_goes(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = (*TINY, *NET, *DIGITS, *SHORT, "--seed", 3)
+    assert reslab(*words)[0] == 0
+    default = Path("runs/he2015_cifar-cifar_resnet-depth-8--width-4-digits-seed3")
+    assert RunDir(default).finished
+    assert reslab(*words, "--out", "else[/where]")[0] == 0  # and brackets are no markup
+    assert RunDir(Path("else[/where]")).finished
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["else[", "runs"]
+
+
+def test_how_a_run_is_carried_out(reslab: Reslab, tmp_path: Path) -> None:
+    words = ("train", "he2015_cifar", *NET, *DIGITS, *SHORT)
+    env = {}
+    for name, more in (
+        ("plain", ("--threads", 1)),
+        ("unfused", ("--threads", 1, "--no-fused")),
+        ("cpu", ("--threads", 2, "--device", "cpu", "--deterministic")),
+    ):
+        code, _, err = reslab(*words, *more, "--out", tmp_path / name)
+        assert code == 0, err
+        assert torch.are_deterministic_algorithms_enabled() == (name == "cpu")
+        assert ("fused BN+ReLU" in err) == (name != "unfused" and fused.library() is not None)
+        assert f"CPU, {1 + (name == 'cpu')} threads" in err or torch.cuda.is_available()
+        assert len(err.splitlines()) == 2  # what is run, and how
+        env[name] = read_json(tmp_path / name / "env.json")
+    assert [env[name]["threads"] for name in env] == [1, 1, 2]
+    assert [env[name]["deterministic"] for name in env] == [False, False, True]
+    assert env["cpu"]["device"] == "cpu"
+    assert env["plain"]["fused"] == (fused.library() is not None)
+    assert env["unfused"]["fused"] is False
+    assert reslab(*words, "--device", "cuda:9")[0] == 2
+
+
+def test_resume_carries_on_as_before(reslab: Reslab, tmp_path: Path) -> None:
+    """Threads and kernels decide the rounding, so that going on has to use those of the start."""
+    out = tmp_path / "run"
+    assert reslab(*TINY, *NET, *DIGITS, *SHORT, "--no-fused", "--out", out)[0] == 0
+    torch.set_num_threads(2)
+    (out / "result.json").unlink()
+    code, _, err = reslab("train", "--resume", out)
+    assert code == 0
+    assert "CPU, 1 threads" in err
+    assert "fused" not in err
+    (out / "result.json").unlink()
+    _, _, err = reslab("train", "--resume", out, "--threads", 2, "--fused")
+    assert "CPU, 2 threads" in err
+    assert ("fused" in err) == (fused.library() is not None)
+
+
+def test_a_folder_called_like_a_known_data_set(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("digits").mkdir()
+    assert reslab(*TINY, *NET, *DIGITS, *SHORT, "--out", "run")[0] == 0
+    Path("run/result.json").unlink()
+    code, _, err = reslab("train", "--resume", "run")
+    assert code == 0, err
+
+
+def test_weights_to_start_from(reslab: Reslab, tmp_path: Path) -> None:
+    words = (*TINY, *NET, *DIGITS, *SHORT)
+    assert reslab(*words, "--lr", 0.05, "--seed", 1, "--out", tmp_path / "a")[0] == 0
+    weights = tmp_path / "a" / "checkpoints" / "final.safetensors"
+    assert reslab(*words, "--out", tmp_path / "b")[0] == 0
+    code, _, err = reslab(*words, "--weights", weights, "--out", tmp_path / "c")
+    assert code == 0, err
+    first = {name: RunDir(tmp_path / name).read_metrics()[0]["train_loss"] for name in "bc"}
+    assert first["b"] != first["c"]
+    assert read_json(tmp_path / "c" / "env.json")["weights"] == str(weights)
+
+
+def test_checkpoints_as_often_as_asked(reslab: Reslab, tmp_path: Path) -> None:
+    words = (*TINY, *NET, *DIGITS, "--iterations", 7, "-b", 32, "--set", "evaluate_every=7")
+    assert reslab(*words, "--checkpoint-every", 3, "--out", tmp_path / "run")[0] == 0
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["final.safetensors", "iteration-00000006.safetensors", "iteration-00000007.safetensors"]
+    assert reslab(*words, "--out", tmp_path / "seldom")[0] == 0
+    assert len(list((tmp_path / "seldom" / "checkpoints").iterdir())) == 2
+
+
+def test_the_result_of_a_run(reslab: Reslab, tmp_path: Path) -> None:
+    words = (*TINY, *NET, *DIGITS, *SHORT, "--out", tmp_path / "run")
+    code, out, _ = reslab(*words)
+    assert code == 0
+    saved = read_json(tmp_path / "run" / "result.json")
+    assert f"test error {saved['test_error']:.2f} %" in out
+    assert out.splitlines()[-1] == f"weights: {tmp_path / 'run' / 'checkpoints' / 'final.safetensors'}"
+    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+    code, out, _ = reslab(*words, "--json")
+    assert json.loads(out) == {"out": str(tmp_path / "run"), **saved}
+
+
+def test_options_of_a_study(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short names and `--open`; the other options are tested with the study."""
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    torch.set_num_threads(1)
+    words = ("study", "degradation", "--depths", 8, 14, "--seeds", 1, "--iterations", 2, "--device", "cpu", "-j", 1)
+    code, _, err = reslab(*words, "-b", 16, "--out", tmp_path / "study", "--open")
+    assert code == 0, err
+    assert opened == [(tmp_path / "study" / "report.html").as_uri()]
+    assert read_json(tmp_path / "study" / "study.json")["batch"] == 16
+    code, _, err = reslab(*words, "--batch-size", 32, "--out", tmp_path / "study")
+    assert code == 2
+    assert "batch 16 there, 32 now" in err
+    assert reslab(*words, "-j", 0)[0] == 2
+
+
+def test_an_interruption_before_there_is_anything(monkeypatch: pytest.MonkeyPatch, reslab: Reslab) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("json.dumps", interrupted)  # the standard library's, at which a signal may well arrive
+    assert reslab("nets", "--json") == (130, "", "reslab: interrupted\n")
+
+
+def test_errors_are_one_line_whatever_the_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    with pytest.raises(SystemExit, match="2"):
+        main(["nets", "resnet[bold]20[/nonsense]"])
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "resnet[bold]20[/nonsense]" in err

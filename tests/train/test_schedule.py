@@ -1,0 +1,123 @@
+"""The learning rate, iteration by iteration, and the warm-up that has to end."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from reslab.data.sources import load
+from reslab.recipes.he2015_cifar import he2015_cifar
+from reslab.runs import RunDir
+from reslab.train.device import Execution
+from reslab.train.loop import Trainer, train
+from reslab.train.recipe import Recipe, Steps, WarmUp
+from reslab.train.schedule import WarmUpState, scheduled
+
+CPU = Execution(torch.device("cpu"))
+TINY = "cifar_resnet(depth=8, width=4)"
+
+
+def tiny(iterations: int, **changes: object) -> Recipe:
+    recipe = he2015_cifar(TINY, load("digits").info, iterations=iterations, batch=32)
+    return Recipe.model_validate({**recipe.model_dump(), **changes})
+
+
+@pytest.mark.parametrize(
+    ("iteration", "rate"),
+    [(0, 0.1), (31_999, 0.1), (32_000, 0.01), (47_999, 0.01), (48_000, 0.001), (63_999, 0.001)],
+)
+def test_the_papers_rates(iteration: int, rate: float) -> None:
+    recipe = he2015_cifar("resnet20", load("digits").info)
+    assert recipe.iterations == 64_000
+    assert scheduled(recipe.optimizer.lr, recipe.schedule, iteration) == rate  # exactly, as the paper writes it
+
+
+@pytest.mark.parametrize(
+    ("iterations", "drops"),
+    [(64_000, (32_000, 48_000)), (4_000, (2_000, 3_000)), (500, (250, 375)), (3, (1, 2)), (2, (1, 2)), (1, (1, 2))],
+)
+def test_a_shorter_run_scales_the_drops(iterations: int, drops: tuple[int, ...]) -> None:
+    assert tiny(iterations).schedule.drops == drops
+
+
+def test_other_factors_and_no_drops() -> None:
+    assert [scheduled(0.1, Steps(drops=(1, 2, 3), factor=0.2), i) for i in range(5)] == [
+        0.1,
+        0.02,
+        0.004,
+        0.0008,
+        0.0008,
+    ]
+    assert scheduled(0.3, Steps(drops=()), 10**9) == 0.3
+
+
+def test_the_trace_of_a_real_run_follows_the_schedule(tmp_path: Path) -> None:
+    recipe = tiny(12, log_every=1, evaluate_every=12)
+    torch.set_num_threads(1)
+    train(recipe, load("digits"), tmp_path / "run", execution=CPU, quiet=True)
+    trace = [line["lr"] for line in RunDir(tmp_path / "run").read_metrics()]
+    assert trace == [0.1] * 6 + [0.01] * 3 + [0.001] * 3
+
+
+@pytest.mark.parametrize(
+    ("active", "wrong", "seen", "ends"),
+    [
+        (True, 79, 100, True),
+        (True, 80, 100, False),  # "below 80 %": 80 itself is not
+        (True, 100, 100, False),
+        (True, 0, 0, False),  # nothing seen is no error of zero
+        (False, 0, 100, False),
+    ],
+)
+def test_the_rule_of_the_warm_up(active: bool, wrong: int, seen: int, ends: bool) -> None:
+    state = WarmUpState(active=active)
+    state.look(WarmUp(), 400, wrong, seen)
+    assert state.active == (active and not ends)
+    assert state.ended_at == (400 if ends else None)
+
+
+def test_the_warm_up_ends_at_the_first_window_whose_error_is_low_enough(tmp_path: Path) -> None:
+    rule = {"lr": 0.01, "until_error": 88.0, "window": 5}
+    recipe = tiny(60, log_every=5, evaluate_every=60, warm_up=rule, schedule={"drops": (55,)})
+    torch.set_num_threads(1)
+    result = train(recipe, load("digits"), tmp_path / "run", execution=CPU, quiet=True)
+    lines = RunDir(tmp_path / "run").read_metrics()
+    below = [line["iteration"] for line in lines if line["train_error"] < 88]
+    end = result["warm_up_ended_at"]
+    assert end == below[0]
+    assert 5 <= end < 50
+    # The rate of a line is that of its last iteration; the end is seen by the iteration after it.
+    for line in lines:
+        at = line["iteration"]
+        assert line["lr"] == (0.01 if at <= end else 0.1 if at <= 55 else 0.01), line
+
+
+def test_a_warm_up_never_raises_the_rate() -> None:
+    trainer = Trainer(tiny(10, optimizer={"lr": 0.002}, warm_up={"lr": 0.01}), load("digits"), CPU)
+    assert trainer.lr() == 0.002
+
+
+def test_a_warm_up_survives_a_checkpoint() -> None:
+    rule = {"lr": 0.01, "until_error": 99.9, "window": 4}
+    data = load("digits")
+    recipe = tiny(20, warm_up=rule)
+    trainer = Trainer(recipe, data, CPU)
+    for _ in range(3):
+        trainer.step()
+    tensors, meta = trainer.state()
+    saved = {name: tensor.clone() for name, tensor in tensors.items()}
+    other = Trainer(recipe, data, CPU)
+    other.restore(saved, {"iteration": 3, **meta})
+    assert other.warm_up.active
+    assert other.warm_up_window.seen == 96  # the window goes on and does not begin anew
+    for each in (trainer, other):
+        each.step()
+        each.look()
+    assert other.warm_up == trainer.warm_up == WarmUpState(active=False, ended_at=4)
+    assert other.lr() == trainer.lr() == 0.1
+
+
+@pytest.mark.parametrize(("net", "warm"), [("resnet56", False), ("resnet110", True), ("plain110", True)])
+def test_only_the_deepest_warm_up(net: str, warm: bool) -> None:
+    recipe = he2015_cifar(net, load("digits").info)
+    assert recipe.warm_up == (WarmUp(lr=0.01, until_error=80) if warm else None)
