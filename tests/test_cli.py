@@ -111,7 +111,7 @@ def test_help_does_not_wait_for_torch() -> None:
         spent.append(after.children_user + after.children_system - before.children_user - before.children_system)
     for command in ("demo", "train", "study", "nets"):
         assert command in done.stdout
-    assert min(spent) < 0.5
+    assert min(spent) < 1.2  # 0.35 on a quiet machine; torch alone takes 3
 
 
 @pytest.mark.parametrize("words", [("--help",), ("train", "--help"), ("study", "--help"), ("demo", "--help")])

@@ -276,7 +276,7 @@ def test_the_demo_from_finished_runs(reslab: Reslab, tmp_path: Path, monkeypatch
     for words in (
         "about two minutes",
         "held: Shown here: plain-56 trains",
-        "What it does not",
+        "What it cannot: degradation after saturation",
         "reslab nets resnet56",
         "reslab train he2015_cifar --data cifar10",
         "reslab study degradation --data cifar10 --iterations 4000",

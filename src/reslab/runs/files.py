@@ -61,9 +61,11 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Appends one JSON object as a line, in a single write."""
+    """Appends one JSON object as a line, in a single write, and sees it to the disk."""
     with path.open("ab") as handle:
         handle.write(as_line(value).encode())
+        handle.flush()
+        os.fsync(handle.fileno())  # a checkpoint that outlives a power cut must not be ahead of the metrics
 
 
 def as_line(value: dict[str, Any]) -> str:
