@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from reslab.nets.cifar import cifar_plain, cifar_resnet
 from reslab.nets.spec import (
     Block,
+    Conv,
     ConvStem,
     Identity,
     NetSpec,
@@ -13,7 +14,7 @@ from reslab.nets.spec import (
     Projection,
     Shortcut,
     ZeroPad,
-    branch_convs,
+    branch_layers,
 )
 
 
@@ -80,6 +81,5 @@ def test_depth_counts_as_the_paper() -> None:
 
 
 def test_the_stride_is_in_the_first_convolution() -> None:
-    first, second = branch_convs(Block(width=8, stride=2, shortcut=NoShortcut()))
-    assert (first.kernel, first.stride, first.width) == (3, 2, 8)
-    assert (second.kernel, second.stride, second.width) == (3, 1, 8)
+    layers = branch_layers(Block(width=8, stride=2, shortcut=NoShortcut()))
+    assert layers == (Conv(width=8, kernel=3, stride=2), Conv(width=8, kernel=3, stride=1))

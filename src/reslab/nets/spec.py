@@ -240,11 +240,6 @@ def branch_layers(block: Block) -> tuple[Conv | Dense | MaxPool | Drop, ...]:
             return layers
 
 
-def branch_convs(block: Block) -> tuple[Conv, ...]:
-    """The convolutions of a block's branch, first to last."""
-    return tuple(layer for layer in branch_layers(block) if isinstance(layer, Conv))
-
-
 # --- the network -------------------------------------------------------------------------------------------------
 
 
