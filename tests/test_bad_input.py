@@ -135,8 +135,8 @@ def test_names_and_shapes(words: tuple[object, ...], said: str, refused: Refused
             "data 'digits' has 10 classes but the network only 5",
         ),
         (("--set", "data.size=[16,16]"), "the recipe expects 1-channel images of 16x16 .*, but 'digits' has .* 8x8"),
-        (("--weights", "none.safetensors"), "expected a checkpoint at none.safetensors, but there is no such file"),
-        (("--weights", "/"), "/ is not a whole safetensors file"),
+        (("--weights", "none.safetensors"), "expected weights at none.safetensors, but there is no such file"),
+        (("--weights", "/"), "/: expected a file of weights or a finished run, found a folder"),
     ],
 )
 def test_options_of_train(words: tuple[object, ...], said: str, refused: Refused) -> None:
@@ -236,9 +236,12 @@ def test_code_in_a_checkpoint_is_never_run(reslab: Reslab, refused: Refused, tmp
     torch.load(zipped, weights_only=False)
     assert marker.exists(), "the payload works where it is let"
     marker.unlink()
-    for path in (bare, zipped):
+    odd = tmp_path / "odd.pth"
+    odd.write_bytes(bare.read_bytes())
+    more = "holds more than tensors and plain values"
+    for path, said in ((bare, "is not a whole safetensors file"), (zipped, more), (odd, more)):
         text = refused(*TINY, "--weights", path, "--out", tmp_path / "never")
-        assert f"{path} is not a whole safetensors file" in text
+        assert f"{path} {said}" in text
         assert "it was refused, and nothing in it run" in text
     out = tmp_path / "run"
     assert reslab(*TINY, "--out", out)[0] == 0
@@ -259,7 +262,8 @@ def test_a_truncated_checkpoint(reslab: Reslab, refused: Refused, tmp_path: Path
         assert f"{cut} is not a whole safetensors file" in refused(*TINY, "--weights", cut, "--out", tmp_path / "b")
     cut.write_bytes(whole)
     wider = ("train", "he2015_cifar", "--net", "cifar_resnet(depth=8, width=8)", "--data", "digits", "--iterations", 2)
-    assert "holds weights of 'cifar_resnet(depth=8, width=4)', not of" in refused(*wider, "--weights", cut)
+    text = refused(*wider, "--weights", cut)
+    assert f"{cut}, weights of 'cifar_resnet(depth=8, width=4)', does not fit 'cifar_resnet(depth=8, width=8)'" in text
 
 
 def test_a_loss_that_is_not_finite(reslab: Reslab, tmp_path: Path) -> None:

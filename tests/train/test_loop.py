@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from reslab.data.sources import Dataset, ImageSet, load
+from reslab.data.sources import Dataset, ImageSet
+from reslab.data.sources import load as load_data
+from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.nets import build
 from reslab.nets.spec import NetSpec
+from reslab.nets.weights.files import read_safetensors
+from reslab.nets.weights.load import load
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir, read_json
-from reslab.train import state
 from reslab.train.device import Execution, resolve_precision
 from reslab.train.loop import NonFiniteLoss, Trainer, train
 from reslab.train.recipe import Recipe, override
@@ -25,7 +27,7 @@ CPU = Execution(torch.device("cpu"))
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load("digits")
+    return load_data("digits")
 
 
 def tiny(data: Dataset, *settings: str, holdout: int = 0, iterations: int = 30) -> Recipe:
@@ -82,11 +84,11 @@ def test_with_a_holdout_the_best_iterate_is_selected_and_the_test_set_read_at_th
         assert result["validation_error"] == curve[best]
         assert result["train_error"] == lines[best - 1]["train_error"]
         assert "best_test_error" not in result
-        chosen, meta = state.load(run.checkpoints / "best.safetensors")
-        final, final_meta = state.load(run.checkpoints / "final.safetensors")
+        chosen, meta = read_safetensors(run.checkpoints / "best.safetensors")
+        final, final_meta = read_safetensors(run.checkpoints / "final.safetensors")
         assert meta["iteration"] == final_meta["iteration"] == best
         assert all(torch.equal(chosen[name], final[name]) for name in chosen)
-        last, _ = state.load(run.checkpoints / "iteration-00000015.safetensors")
+        last, _ = read_safetensors(run.checkpoints / "iteration-00000015.safetensors")
         assert torch.equal(last["model.conv1.weight"], final["conv1.weight"]) == (best == 15)
         earlier += best < 15
     assert earlier
@@ -187,7 +189,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(every: int | None, digits: Data
     assert not (run.checkpoints / "final.safetensors").exists()
     assert "NaN" not in run.metrics.read_text() if run.metrics.exists() else True
     for path in run.checkpoints.glob("*"):
-        tensors, meta = state.load(path)
+        tensors, meta = read_safetensors(path)
         assert meta["iteration"] < stopped, "a checkpoint of a diverged run replaced a good one"
         assert math.isfinite(float(tensors["window.loss"]))
 
@@ -219,34 +221,20 @@ def test_weights_carry_their_network(digits: Dataset, tmp_path: Path) -> None:
     recipe = tiny(digits, iterations=4)
     fit(recipe, digits, tmp_path / "run")
     path = tmp_path / "run" / "checkpoints" / "final.safetensors"
-    tensors, meta = state.load(path)
+    tensors, meta = read_safetensors(path)
     assert NetSpec.model_validate(meta["net"]) == recipe.net
     assert not any(name.startswith(("module.", "_orig_mod.")) for name in tensors)
     assert {"conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "fc.bias"} <= tensors.keys()
     net = build(recipe.net, seed=9)
-    state.load_weights(net, path, recipe.net)
+    net.load_state_dict(load(path, net=recipe.net).tensors)
     assert all(torch.equal(value, tensors[name]) for name, value in net.state_dict().items())
     assert path.stat().st_mode & 0o444 == (tmp_path / "run" / "result.json").stat().st_mode & 0o444
-    twin = build("cifar_plain(depth=8, width=4)", in_channels=1, size=(8, 8))
-    with pytest.raises(InputError, match=r"holds weights of 'cifar_resnet\(.*\)', not of 'cifar_plain\("):
-        state.load_weights(twin, path, twin.spec)
-
-
-@pytest.mark.parametrize(
-    ("header", "said"),
-    [
-        ({}, "does not fit 'tiny': Missing key"),
-        ({"reslab": "{"}, "is not a whole safetensors file"),
-        ({"reslab": "7"}, "is not a whole safetensors file"),
-        ({"reslab": '{"net": {"name": "of tomorrow"}}'}, "describes its network in a way that this version"),
-    ],
-)
-def test_odd_headers_are_a_users_mistake(header: dict[str, str], said: str, tmp_path: Path) -> None:
-    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata=header)
-    net = build("cifar_resnet(depth=8, width=4, name='tiny')")
-    with pytest.raises(InputError, match=said) as caught:
-        state.load_weights(net, tmp_path / "a.safetensors", net.spec)
-    assert "\n" not in str(caught.value)
+    carried = load(path)
+    assert carried.spec == recipe.net
+    assert carried.classes == digits.info.classes
+    assert carried.preprocessing is not None
+    normalizer = Normalizer.from_values(carried.preprocessing.mean, carried.preprocessing.std)
+    assert torch.equal(normalizer.mean, Normalizer.of("per-pixel-mean", digits.train.images).mean)
 
 
 def test_progress_is_told_without_a_terminal(
@@ -275,7 +263,7 @@ def test_the_share_of_time_waiting_for_data_is_a_share(digits: Dataset, tmp_path
 
 def test_steps_do_not_depend_on_those_before() -> None:
     """The batch of an iteration is a function of seed and iteration: any may be asked for, in any order."""
-    data = load("digits")
+    data = load_data("digits")
     trainer = Trainer(tiny(data), data, CPU)
     images, labels = trainer.batches(7)
     trainer.batches(100)

@@ -16,6 +16,9 @@ from rich.markup import escape
 from reslab import recipes, runs
 from reslab.data.sources import Dataset, load
 from reslab.errors import InputError
+from reslab.nets.catalog import resolve_any
+from reslab.nets.spec import AnyNet
+from reslab.nets.weights.load import load as load_weights
 from reslab.runs import RunDir
 from reslab.train.device import Execution, describe, pick_device, resolve_precision
 from reslab.train.loop import train
@@ -38,7 +41,8 @@ class Options:
     settings: tuple[str, ...]
     device: str | None
     threads: int | None
-    weights: Path | None
+    weights: str | None
+    num_classes: int | None
     resume: Path | None
     checkpoint_every: int | None
     deterministic: bool | None
@@ -84,6 +88,7 @@ def run(options: Options) -> None:
             source=options.data,
             checkpoint_every=options.checkpoint_every,
             weights=options.weights,
+            new_head=options.num_classes is not None,
         )
     except KeyboardInterrupt:
         go_on = f"go on by: reslab train --resume {shlex.quote(str(out))}"
@@ -103,7 +108,7 @@ def start(
 
 
 def _new(options: Options) -> tuple[Recipe, Dataset, Path]:
-    net = options.net or "resnet20"
+    net: str | AnyNet = options.net or "resnet20"
     if options.recipe is None:
         raise InputError(f"name a recipe ({', '.join(recipes.RECIPES)}), or go on with a run by --resume DIR")
     make = recipes.find(options.recipe)
@@ -119,9 +124,12 @@ def _new(options: Options) -> tuple[Recipe, Dataset, Path]:
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"--{name} takes a number above 0, got {value}")
     # Names are checked before the data is read: a typo should not cost a minute of decoding.
-    from reslab.nets import resolve
-
-    resolve(net)
+    if options.weights is not None:
+        net = load_weights(options.weights, net=options.net, num_classes=options.num_classes).spec
+    elif options.num_classes is not None:
+        net = resolve_any(net, num_classes=options.num_classes)
+    else:
+        resolve_any(net)
     data = load(options.data)
     holdout = options.holdout or 0
     arguments: dict[str, Any] = {"holdout": holdout, "seed": options.seed or 0}
@@ -156,6 +164,7 @@ def _as_before(options: Options) -> Options:
         "--holdout": options.holdout,
         "--set (or --lr, --wd, --precision)": options.settings or None,
         "--weights": options.weights,
+        "--num-classes": options.num_classes,
     }
     if clash := [name for name, value in given.items() if value is not None]:
         raise InputError(f"--resume takes the recipe from the run's folder; leave out {', '.join(clash)}")
@@ -163,7 +172,6 @@ def _as_before(options: Options) -> Options:
     if not run_dir.exists:
         raise InputError(f"--resume {options.resume}: expected a run (recipe.json in it), but there is none")
     env = runs.read_json(run_dir.env)
-    weights = env.get("weights")
     return replace(
         options,
         data=options.data or env["data"]["path"] or env["data"]["name"],
@@ -171,7 +179,8 @@ def _as_before(options: Options) -> Options:
         threads=options.threads or env["threads"],
         deterministic=env["deterministic"] if options.deterministic is None else options.deterministic,
         fused=env["fused"] if options.fused is None else options.fused,
-        weights=None if weights is None else Path(weights),
+        weights=env.get("weights"),
+        num_classes=runs.read_json(run_dir.recipe)["net"]["num_classes"] if env.get("new_head") else None,
     )
 
 

@@ -110,9 +110,10 @@ def _read(entry: Path) -> Decoded | None:
     try:
         with safe_open(str(entry), framework="pt") as file:
             about = json.loads((file.metadata() or {})["reslab"])
+            one = bool(about.get("one_set"))
             train, test = (
                 ImageSet(file.get_tensor(f"{split}.images"), file.get_tensor(f"{split}.labels"))
-                for split in ("train", "test")
+                for split in ("test" if one else "train", "test")
             )
         found = Decoded(train, test, tuple(about["classes"]), str(about["fingerprint"]))
         for images in (train, test):
@@ -135,12 +136,13 @@ def _write(entry: Path, made: Decoded) -> None:
     """Put the entry in place in one step, or say in one line why not."""
     # A folder, not a file: safetensors makes temporary files of its own beside the one that it is to write.
     work = entry.with_name(f".{entry.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    one = made.train is made.test
     tensors = {
         f"{split}.{part}": tensor.contiguous()
-        for split, images in (("train", made.train), ("test", made.test))
+        for split, images in (("test", made.test), *(() if one else (("train", made.train),)))
         for part, tensor in (("images", images.images), ("labels", images.labels))
     }
-    about = json.dumps({"classes": made.classes, "fingerprint": made.fingerprint})
+    about = json.dumps({"classes": made.classes, "fingerprint": made.fingerprint, "one_set": one})
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         _sweep(entry.parent)

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,25 @@ class Encoded:
     name: str
     """what an error calls it"""
     data: bytes | Path | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an image of any size becomes one of a fixed size: the shorter side resized, then the centre cropped."""
+
+    crop: tuple[int, int]
+    """height and width in pixels"""
+    resize: int | None = None
+    """pixels of the shorter side; None: as few as cover the crop, and nothing if the size is right already"""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    def __post_init__(self) -> None:
+        if min(self.crop) < 1:
+            raise InputError(f"expected a size of at least 1 pixel, found {min(self.crop)}; give a larger one, or none")
+        if self.resize is not None and self.resize < max(self.crop):
+            raise InputError(
+                f"expected a shorter side of at least the crop's {max(self.crop)} pixels, found {self.resize}"
+            )
 
 
 Chunks = Callable[[], Iterator[Sequence[Encoded]]]
@@ -94,17 +113,17 @@ def survey(chunks: Chunks) -> Survey:
     return total
 
 
-def decode(chunks: Chunks, count: int, *, channels: int, size: tuple[int, int], what: str) -> torch.Tensor:
-    """Decode ``count`` images to uint8 (count, channels, height, width); ``size`` is (height, width).
+def decode(chunks: Chunks, count: int, *, channels: int, fit: Fit, what: str) -> torch.Tensor:
+    """Decode ``count`` images to uint8 (count, channels, height, width), each resized and cropped by ``fit``.
 
-    An image of another size is resized (shorter side) and cropped (centre). Raises InputError naming the
-    first image that is damaged. On a terminal, a progress bar titled ``what`` appears after two seconds.
+    Raises InputError naming the first image that is damaged. On a terminal, a progress bar titled ``what``
+    appears after two seconds.
     """
-    out = np.empty((count, channels, *size), np.uint8)
+    out = np.empty((count, channels, *fit.crop), np.uint8)
     bar = _late_bar(what, count)
     done = 0
     try:
-        for part in in_threads(lambda chunk: _decode_chunk(chunk, channels, size), chunks()):
+        for part in in_threads(lambda chunk: _decode_chunk(chunk, channels, fit), chunks()):
             out[done : done + len(part)] = part
             done += len(part)
             bar(done)
@@ -128,13 +147,13 @@ def _survey_chunk(chunk: Sequence[Encoded]) -> Survey:
     return Survey(sizes, grey)
 
 
-def _decode_chunk(chunk: Sequence[Encoded], channels: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    out = np.empty((len(chunk), channels, *size), np.uint8)
+def _decode_chunk(chunk: Sequence[Encoded], channels: int, fit: Fit) -> npt.NDArray[np.uint8]:
+    out = np.empty((len(chunk), channels, *fit.crop), np.uint8)
     mode = "L" if channels == 1 else "RGB"
     for row, item in enumerate(chunk):
         with _opened(item) as image:
             try:
-                pixels = np.asarray(_fit(_in_mode(image, mode), size))
+                pixels = np.asarray(_fitted(_in_mode(image, mode), fit))
             except (OSError, SyntaxError, ValueError, EOFError, struct.error) as why:
                 raise _damaged(item, why) from why
             out[row] = pixels if channels == 1 else pixels.transpose(2, 0, 1)  # (H, W, C) -> (C, H, W)
@@ -165,15 +184,22 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize the shorter side, antialiased, then crop the centre; nothing if the size is right already."""
-    height, width = size
-    if (image.height, image.width) == size:
-        return image
-    scale = max(width / image.width, height / image.height)
-    wide, high = max(width, round(image.width * scale)), max(height, round(image.height * scale))
-    image = image.resize((wide, high), Image.Resampling.BILINEAR)
-    left, top = (wide - width) // 2, (high - height) // 2
+def _fitted(image: Image.Image, fit: Fit) -> Image.Image:
+    """Antialiased. With a given shorter side, pixel for pixel as torchvision's Resize and CenterCrop."""
+    height, width = fit.crop
+    if fit.resize is None:
+        if (image.height, image.width) == fit.crop:
+            return image
+        scale = max(width / image.width, height / image.height)
+        wide, high = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    else:
+        short, long = min(image.size), max(image.size)
+        other = int(fit.resize * long / short)
+        wide, high = (fit.resize, other) if image.width <= image.height else (other, fit.resize)
+    kinds = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    if image.size != (wide, high):
+        image = image.resize((wide, high), kinds[fit.interpolation])
+    left, top = round((wide - width) / 2), round((high - height) / 2)
     return image.crop((left, top, left + width, top + height))
 
 

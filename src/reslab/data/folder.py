@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from reslab.data.cache import cached
-from reslab.data.decode import CHUNK, Encoded, check_memory, decode, survey
+from reslab.data.decode import CHUNK, Encoded, Fit, check_memory, decode, survey
 from reslab.data.images import Dataset, Decoded, ImageSet, a_fifth, dataset, decoded, held_out
 from reslab.errors import InputError
 
@@ -26,39 +26,42 @@ class _Layout:
     test: tuple[tuple[Path, int], ...]
     said: str
     """where the test set comes from, for people"""
+    whole: bool = False
+    """both sets are all images"""
 
 
-def load_folder(path: Path, *, cache_dir: Path | None = None, size: int | None = None) -> Dataset:
+def load_folder(path: Path, *, cache_dir: Path | None = None, fit: Fit | None = None, whole: bool = False) -> Dataset:
     """Load a folder of images as RGB.
 
     The test set is ``test/``, ``val/`` or ``validation/``, the first of them that is there; without any, and
-    where class folders lie directly in ``path``, a fixed fifth of each class. Images are resized to ``size``
-    pixels (shorter side) and cropped (centre); without ``size`` they keep theirs if it is the same for all,
-    and become 32 pixels otherwise. Decoded images are cached by content. Raises InputError for classes
-    without images, test classes that are not in the training set, damaged images, or more than 4 GB.
+    where class folders lie directly in ``path``, a fixed fifth of each class. Images are resized and cropped by
+    ``fit``; without it they keep their size if it is the same for all, and become 32 pixels otherwise. With
+    ``whole`` nothing is held out: both sets are all images. Decoded images are cached by content. Raises
+    InputError for classes without images, test classes that are not in the training set, damaged images, or more
+    than 4 GB.
     """
-    layout = _examine(path)
+    layout = _examine(path, whole)
     files = {p.relative_to(path).as_posix(): p for p, _ in (*layout.train, *layout.test)}
     found = cached(
         path.resolve().name,
         files,
-        lambda: _decode(layout, size),
-        options=f"folder size={size} {layout.said}",
+        lambda: _decode(layout, fit),
+        options=f"folder {fit} {layout.said}",
         cache_dir=cache_dir,
     )
     return dataset(found, name=path.resolve().name, source=f"{path} ({layout.said})")
 
 
-def _examine(root: Path) -> _Layout:
+def _examine(root: Path, whole: bool) -> _Layout:
     tests = [name for name in _TEST_NAMES if (root / name).is_dir()]
     if not (root / "train").is_dir():
         if tests:
             raise InputError(f"{root}: expected train/ beside {tests[0]}/, found none; the layout is {_LAYOUT}")
         classes, images = _class_folders(root)
-        return _hold_out(root, classes, images)
+        return _whole(root, classes, images) if whole else _hold_out(root, classes, images)
     classes, images = _class_folders(root / "train")
     if not tests:
-        return _hold_out(root, classes, images)
+        return _whole(root, classes, images) if whole else _hold_out(root, classes, images)
     test_root = root / tests[0]
     test_classes, test_images = _class_folders(test_root)
     if unknown := sorted(set(test_classes) - set(classes)):
@@ -67,12 +70,15 @@ def _examine(root: Path) -> _Layout:
             f"{' and more' if len(unknown) > 5 else ''}; add them to train/ or remove them"
         )
     number = {name: i for i, name in enumerate(classes)}
+    test = [(file, number[test_classes[label]]) for file, label in test_images]
+    if whole:
+        return _whole(root, classes, [*images, *test])
     unused = f", {', '.join(f'{name}/' for name in tests[1:])} not used" if tests[1:] else ""
     return _Layout(
         root,
         classes,
         tuple(images),
-        tuple((file, number[test_classes[label]]) for file, label in test_images),
+        tuple(test),
         f"test set: its {tests[0]}/{unused}",
     )
 
@@ -99,6 +105,10 @@ def _class_folders(root: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]
     return tuple(folder.name for folder in folders), images
 
 
+def _whole(root: Path, classes: tuple[str, ...], images: Sequence[tuple[Path, int]]) -> _Layout:
+    return _Layout(root, classes, (), tuple(images), "all images", whole=True)
+
+
 def _hold_out(root: Path, classes: tuple[str, ...], images: Sequence[tuple[Path, int]]) -> _Layout:
     base = images[0][0].parent.parent
     labels = [label for _, label in images]
@@ -117,7 +127,7 @@ def _hold_out(root: Path, classes: tuple[str, ...], images: Sequence[tuple[Path,
     )
 
 
-def _decode(layout: _Layout, size: int | None) -> Decoded:
+def _decode(layout: _Layout, fit: Fit | None) -> Decoded:
     items = (*layout.train, *layout.test)
     where = str(layout.root)
     if len(layout.classes) < 2:
@@ -130,15 +140,16 @@ def _decode(layout: _Layout, size: int | None) -> Decoded:
         for start in range(0, len(items), CHUNK):
             yield [Encoded(str(file), file) for file, _ in items[start : start + CHUNK]]
 
-    if size is not None:
-        check_memory(len(items), 3, (size, size), where=where)
+    if fit is not None:
+        check_memory(len(items), 3, fit.crop, where=where)
     headers = survey(chunks)
-    if size is None and len(headers.sizes) == 1:
-        shape = next(iter(headers.sizes))
-    else:
-        shape = (size or DEFAULT_SIZE, size or DEFAULT_SIZE)
-    check_memory(len(items), 3, shape, where=where)
-    images = decode(chunks, len(items), channels=3, size=shape, what=f"decoding {layout.root.name}")
+    if fit is None:
+        fit = Fit(next(iter(headers.sizes)) if len(headers.sizes) == 1 else (DEFAULT_SIZE, DEFAULT_SIZE))
+    check_memory(len(items), 3, fit.crop, where=where)
+    images = decode(chunks, len(items), channels=3, fit=fit, what=f"decoding {layout.root.name}")
     labels = torch.tensor([label for _, label in items])
     n = len(layout.train)
+    if layout.whole:
+        everything = ImageSet(images, labels)
+        return decoded(everything, everything, layout.classes, where=where)
     return decoded(ImageSet(images[:n], labels[:n]), ImageSet(images[n:], labels[n:]), layout.classes, where=where)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from reslab.data.cache import cached
-from reslab.data.decode import CHUNK, Encoded, check_memory, decode, survey
+from reslab.data.decode import CHUNK, Encoded, Fit, check_memory, decode, survey
 from reslab.data.images import Dataset, Decoded, ImageSet, a_fifth, dataset, decoded, held_out
 from reslab.data.spec import Augment
 from reslab.errors import InputError
@@ -43,14 +43,15 @@ class _Layout:
 
 
 def load_parquet(
-    path: Path, *, cache_dir: Path | None = None, size: int | None = None, source: str | None = None
+    path: Path, *, cache_dir: Path | None = None, fit: Fit | None = None, whole: bool = False, source: str | None = None
 ) -> Dataset:
     """Load ``train-*.parquet`` and ``test-*.parquet`` (or ``validation-*``; or hold out a fifth) of a folder.
 
-    Images keep their size, which must then be the same for all, or are resized to ``size`` pixels (shorter
-    side) and cropped (centre). They have one channel if all are grey, else three. The decoded images are
+    Images keep their size, which must then be the same for all, or are resized and
+    cropped by ``fit``. They have one channel if all are grey, else three. The decoded images are
     cached by content. Raises InputError for a file that is damaged or missing, columns that are not there,
-    labels out of range, images of differing sizes without ``size``.
+    labels out of range, images of differing sizes without ``fit``. With ``whole``
+    both sets are all images.
     """
     layout = _examine(path)
     readme = path / "README.md"
@@ -60,12 +61,14 @@ def load_parquet(
     found = cached(
         path.resolve().name,
         files,
-        lambda: _decode(layout, size),
-        options=f"parquet size={size}",
+        lambda: _decode(layout, fit, whole),
+        options=f"parquet {fit}{' whole' if whole else ''}",
         cache_dir=cache_dir,
     )
     remarks = [f"{split} files not used" for split in layout.unused]
-    if not layout.test:
+    if whole:
+        remarks.insert(0, "all images")
+    elif not layout.test:
         remarks.insert(0, "a fixed fifth of each class held out as test set")
     elif layout.test_name != "test":
         remarks.insert(0, f"test set: its {layout.test_name} files")
@@ -218,34 +221,36 @@ def _chunks(files: Sequence[Path], column: str) -> Iterator[list[Encoded]]:
             raise _damaged(file, why) from why
 
 
-def _decode(layout: _Layout, size: int | None) -> Decoded:
+def _decode(layout: _Layout, fit: Fit | None, whole: bool) -> Decoded:
     files = (*layout.train, *layout.test)
     labels = {"train": _labels(layout.train, layout.label)}
     if layout.test:
         labels["test"] = _labels(layout.test, layout.label)
     count = sum(len(part) for part in labels.values())
-    if size is not None:
-        check_memory(count, 3, (size, size), where=str(layout.root))
+    if fit is not None:
+        check_memory(count, 3, fit.crop, where=str(layout.root))
     headers = survey(lambda: _chunks(files, layout.image))
-    if size is None and len(headers.sizes) > 1:
+    if fit is None and len(headers.sizes) > 1:
         (one, first), (other, second) = list(headers.sizes.items())[:2]
         raise InputError(
             f"{layout.root}: expected images of one size, found {one[1]}x{one[0]} ({Path(first).name}) and "
             f"{other[1]}x{other[0]} ({Path(second).name}); give a size to resize them to"
         )
-    shape = (size, size) if size is not None else next(iter(headers.sizes), (1, 1))
+    fit = fit or Fit(next(iter(headers.sizes), (1, 1)))
     channels = 1 if headers.grey else 3
-    check_memory(count, channels, shape, where=str(layout.root))
+    check_memory(count, channels, fit.crop, where=str(layout.root))
     images = decode(
         lambda: _chunks(files, layout.image),
         count,
         channels=channels,
-        size=shape,
+        fit=fit,
         what=f"decoding {layout.root.name}",
     )
     classes = layout.names or _numbered(labels["train"], layout)
     targets = torch.cat(tuple(labels.values()))
-    if layout.test:
+    if whole:
+        train = test = ImageSet(images, targets)
+    elif layout.test:
         n = len(labels["train"])
         train, test = ImageSet(images[:n], targets[:n]), ImageSet(images[n:], targets[n:])
     else:

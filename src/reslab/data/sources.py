@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from reslab.data.decode import Fit
 from reslab.data.images import Dataset, ImageSet, dataset, decoded, held_out
 from reslab.data.spec import Augment
 from reslab.errors import InputError, nearest
@@ -25,23 +26,24 @@ DIGITS_TEST = 360
 SYNTHETIC = (2048, 512)  # images to train on and to test on
 
 
-def load(source: str, *, cache_dir: Path | None = None, size: int | None = None) -> Dataset:
+def load(source: str, *, cache_dir: Path | None = None, size: int | Fit | None = None, whole: bool = False) -> Dataset:
     """Load a data set by a name in ``KNOWN`` or by the path of a folder.
 
     A folder that holds Parquet files is read in the layout of the Hugging Face hub, any other as a folder of
-    images with one folder for each class. ``size`` (pixels) resizes the shorter side of a folder's images and
-    crops the centre. Decoded images are cached in ``cache_dir`` (default: ``$RESLAB_CACHE``, else the
-    platform's cache folder). A folder whose name is a known name is meant by ``./name``.
+    images with one folder for each class. ``size`` (pixels, or a `Fit`) resizes the shorter side of a folder's
+    images and crops the centre. With ``whole`` nothing is held out: both sets are all images. Decoded images are
+    cached in ``cache_dir`` (default: ``$RESLAB_CACHE``, else the platform's cache folder). A folder whose name is
+    a known name is meant by ``./name``.
 
     Raises InputError for an unknown name, or a path that is missing, empty, damaged, or has fewer than two
     classes.
     """
-    if size is not None and size < 1:
-        raise InputError(f"expected a size of at least 1 pixel, found {size}; give a larger one, or none")
+    fit = Fit((size, size)) if isinstance(size, int) else size
     if source in KNOWN:
-        if size is not None:
+        if fit is not None:
             raise InputError(f"'{source}' has images of one fixed size; leave out the size, which is for folders")
-        return _load_known(source, cache_dir)
+        known = _load_known(source, cache_dir)
+        return _both(known) if whole else known
     path = _existing(source)
     try:
         parquet = any(path.rglob("*.parquet"))
@@ -53,10 +55,17 @@ def load(source: str, *, cache_dir: Path | None = None, size: int | None = None)
     if parquet:
         from reslab.data.parquet import load_parquet  # pyarrow takes a while to import
 
-        return load_parquet(path, cache_dir=cache_dir, size=size)
+        return load_parquet(path, cache_dir=cache_dir, fit=fit, whole=whole)
     from reslab.data.folder import load_folder
 
-    return load_folder(path, cache_dir=cache_dir, size=size)
+    return load_folder(path, cache_dir=cache_dir, fit=fit, whole=whole)
+
+
+def _both(data: Dataset) -> Dataset:
+    images = torch.cat((data.train.images, data.test.images))
+    everything = ImageSet(images, torch.cat((data.train.labels, data.test.labels)))
+    info = data.info.model_copy(update={"n_train": len(images), "n_test": len(images)})
+    return Dataset(info, everything, everything)
 
 
 def _load_known(name: str, cache_dir: Path | None) -> Dataset:

@@ -16,6 +16,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _DY, _DX, _FLIP = 101, 102, 103
 
 
+Values = tuple[float, ...] | tuple[tuple[tuple[float, ...], ...], ...]
+
+
 @dataclass(frozen=True)
 class Normalizer:
     """input = (pixel / 255 - mean) / std, with mean (C, H, W) or (C, 1, 1) and std (C, 1, 1), both fp32."""
@@ -43,6 +46,22 @@ class Normalizer:
         var = total[1].sum((1, 2)) / count - mean**2
         return cls((mean / 255).float().view(-1, 1, 1), (var.sqrt() / 255).float().clamp_min(1e-6).view(-1, 1, 1))
 
+    @classmethod
+    def from_values(cls, mean: Values, std: tuple[float, ...]) -> "Normalizer":
+        """The constants from plain values, as `mean_values` and `std_values` give them."""
+        whole = torch.tensor(mean, dtype=torch.float32)
+        return cls(whole if whole.dim() == 3 else whole.view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1))
+
+    def mean_values(self) -> Values:
+        """The mean as plain values: per channel, or (C, H, W) where it is per pixel."""
+        if self.mean.shape[1:] == (1, 1):
+            return _shortest(self.mean)
+        return tuple(tuple(_shortest(row) for row in channel) for channel in self.mean)
+
+    def std_values(self) -> tuple[float, ...]:
+        """The standard deviation of each channel."""
+        return _shortest(self.std)
+
     def to(self, device: torch.device) -> "Normalizer":
         """The same constants on another device."""
         return Normalizer(self.mean.to(device), self.std.to(device))
@@ -50,6 +69,11 @@ class Normalizer:
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> fp32 (N, C, H, W), in the memory format of the input."""
         return (images.float().div_(255) - self.mean).div_(self.std)
+
+
+def _shortest(values: Tensor) -> tuple[float, ...]:
+    """The shortest decimals that give the same fp32 numbers back."""
+    return tuple(float(str(value)) for value in values.flatten().numpy())
 
 
 def sum_of(images: Tensor) -> tuple[Tensor, Tensor]:

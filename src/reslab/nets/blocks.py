@@ -246,9 +246,11 @@ class Block(nn.Module):
             case spec.Projection(norm=normed, pool=pool):
                 layers: list[nn.Module] = []
                 stride = block.stride
-                if pool and stride > 1:
-                    # As timm: sizes round up, and what was padded does not count in the mean.
-                    layers.append(nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False))
+                if pool:
+                    # As timm: sizes round up, what was padded does not count in the mean, and without a stride
+                    # the place stays, so that the convolution has one name.
+                    average = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+                    layers.append(average if stride > 1 else nn.Identity())
                     stride = 1
                 bias = net.norm is None
                 layers.append(nn.Conv2d(before, block.width, 1, stride, bias=bias))

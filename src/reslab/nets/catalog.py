@@ -22,7 +22,7 @@ from reslab.nets.cifar import (
 )
 from reslab.nets.families import Common
 from reslab.nets.imagenet import imagenet_resnet
-from reslab.nets.spec import NetSpec
+from reslab.nets.spec import AnyNet, NetSpec, ReferenceSpec
 from reslab.nets.vectors import mlp
 
 
@@ -72,6 +72,8 @@ def _cifar_others() -> dict[str, Entry]:
         rows[f"wrn{d}-{k}"] = row
     rows["vgg16-cifar"] = Entry(cifar_vgg, {}, "not residual, with BN", cifar.SIMONYAN2014)
     rows["highway19"] = Entry(cifar_highway, {}, "a gate at each layer", cifar.SRIVASTAVA2015)
+    thin = {"widths": (18, 45, 72), "gated": (9, 9, 9)}
+    rows["highway32"] = Entry(cifar_highway, thin, "deeper and thinner", cifar.SRIVASTAVA2015)
     return rows
 
 
@@ -103,6 +105,21 @@ def _imagenet() -> dict[str, Entry]:
 
 
 CATALOG: dict[str, Entry] = {**_cifar2015(), **_cifar2016(), **_cifar_others(), **_imagenet()}
+
+HUANG2016 = "Huang, Liu, van der Maaten, Weinberger 2016, arXiv 1608.06993"
+VGG = "Simonyan, Zisserman 2014, arXiv 1409.1556"
+REFERENCES: dict[str, ReferenceSpec] = {
+    name: ReferenceSpec(library="torchvision", model=name.replace("-", "_"), name=name, cite=cite)
+    for cite, names in (
+        (VGG, ("vgg16", "vgg16-bn", "vgg19", "vgg19-bn")),
+        (HUANG2016, ("densenet121", "densenet161", "densenet169", "densenet201")),
+    )
+    for name in names
+}
+"""Networks that are not residual, for comparison: torchvision's own code."""
+
+LIBRARIES = ("torchvision", "timm")
+"""``torchvision:NAME`` and ``timm:NAME`` are any networks of these libraries."""
 
 FAMILIES: dict[str, Callable[..., NetSpec]] = {
     make.__name__: make
@@ -164,7 +181,10 @@ def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
     elif base in FAMILIES:
         make = FAMILIES[base]
     else:
-        raise InputError(f"unknown network '{net}'; {nearest(base, [*CATALOG, *FAMILIES])} ('reslab nets' lists all)")
+        if base in REFERENCES or _library(base):
+            raise InputError(f"'{net}' is another library's network; what was asked for takes Reslab's own")
+        known = [*CATALOG, *FAMILIES, *REFERENCES]
+        raise InputError(f"unknown network '{net}'; {nearest(base, known)} ('reslab nets' lists all)")
     given = {**arguments, **overrides}
     own = {k: p for k, p in inspect.signature(make).parameters.items() if p.kind is not p.VAR_KEYWORD}
     known = [*own, *Common.__annotations__]
@@ -181,3 +201,35 @@ def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
         return make(**{"name": net.strip(), **given})
     except ValidationError as error:
         raise _unfit(net, error) from None
+
+
+def _library(base: str) -> str:
+    """The library of ``timm:NAME`` and ``torchvision:NAME``; nothing for other names."""
+    library, colon, _ = base.partition(":")
+    return library if colon and library in LIBRARIES else ""
+
+
+def resolve_any(net: str | AnyNet, **overrides: Any) -> AnyNet:
+    """As `resolve`, and also networks of other libraries: ``vgg16``, ``timm:NAME``, ``torchvision:NAME``."""
+    if isinstance(net, NetSpec):
+        return resolve(net, **overrides)
+    if isinstance(net, ReferenceSpec):
+        spec = net
+    else:
+        base, arguments = _parse(net)
+        overrides = {**arguments, **overrides}
+        if base in REFERENCES:
+            spec = REFERENCES[base]
+        elif library := _library(base):
+            model = base.partition(":")[2]
+            spec = ReferenceSpec.model_validate({"library": library, "model": model, "name": base, "cite": library})
+        else:
+            return resolve(net, **overrides)
+    free = ("name", "in_channels", "size", "num_classes")
+    for key in overrides:
+        if key not in free:
+            raise InputError(f"network '{spec.name}': there is no argument '{key}'; {nearest(key, free)}")
+    try:
+        return ReferenceSpec.model_validate({**spec.model_dump(), **overrides})
+    except ValidationError as error:
+        raise _unfit(spec.name, error) from None

@@ -1,6 +1,7 @@
 """The papers' networks for images of 32 pixels."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
 from reslab.errors import InputError
@@ -61,19 +62,35 @@ def three_widths(width: Any) -> tuple[int, int, int]:
     return (width[0], width[1], width[2])
 
 
-def stack_stages(
-    widths: Sequence[int], n: int, stem: int, make: Callable[[int, int, int], Block]
-) -> tuple[tuple[Block, ...], ...]:
-    """Stages of n blocks each, the first block of every stage but the first with stride 2.
+@dataclass(frozen=True)
+class Place:
+    """Where in a network a block stands, as far as its maker must know."""
 
-    ``make(before, after, stride)`` makes a block that maps ``before`` channels to ``after``.
-    """
+    before: int
+    """channels that come in"""
+    after: int
+    """channels that leave"""
+    stride: int
+    first: bool
+    """whether it is the network's first block"""
+
+    @property
+    def changes(self) -> bool:
+        """Whether the shape that leaves is not the one that came in."""
+        return self.before != self.after or self.stride != 1
+
+
+def stack_stages(
+    widths: Sequence[int], n: int, stem: int, make: Callable[[Place], Block]
+) -> tuple[tuple[Block, ...], ...]:
+    """Stages of n blocks each, the first block of every stage but the first with stride 2."""
     stages = []
     before = stem
     for stage, after in enumerate(widths):
         blocks = []
         for i in range(n):
-            blocks.append(make(before, after, 2 if stage > 0 and i == 0 else 1))
+            place = Place(before, after, stride=2 if stage > 0 and i == 0 else 1, first=stage == i == 0)
+            blocks.append(make(place))
             before = after
         stages.append(tuple(blocks))
     return tuple(stages)
@@ -109,33 +126,43 @@ def _same_shape(skip: Skip, gate_bias: float, scales: tuple[float, float], rate:
     raise InputError(f"skip is one of identity, constant-scaling, exclusive-gating, ..., got {skip!r}")
 
 
-def _check_option(option: Any) -> None:
+def _zero_pad(option: Any, zeros: Any) -> ZeroPad:
+    """The padding of option A, once option and zeros are known to agree."""
     if option not in ("A", "B", "C"):
         raise InputError(f"shortcut options are A, B and C (He 2015, section 3.3), got {option!r}")
+    pad = ZeroPad(zeros=zeros)
+    if zeros != "both" and option != "A":
+        raise InputError(f"zeros are padded by option A alone; with shortcut {option!r} leave out zeros={zeros!r}")
+    return pad
 
 
 def _residual_block(
-    before: int, after: int, stride: int, *, branch: Branch, option: ShortcutOption,
-    zeros: Literal["both", "end"], same: Shortcut, order: Order, first: bool,
-) -> Block:  # fmt: skip
-    """A block with the shortcut that its shapes and its order ask for."""
+    place: Place,
+    *,
+    branch: Branch,
+    option: ShortcutOption = "B",
+    pad: ZeroPad | None = None,
+    same: Shortcut | None = None,
+    order: Order = "original",
+    preactivate_first: bool = False,
+) -> Block:
+    """A block with the shortcut that its shapes and its order ask for; ``same`` where the shape stays."""
     pre = order.endswith("preactivation")
-    changes = before != after or stride != 1
     projection = Projection(norm=not pre)
     shortcut: Shortcut
     if option == "C":
         shortcut = projection
-    elif not changes:
-        shortcut = same
+    elif not place.changes:
+        shortcut = same or Identity()
     else:
-        shortcut = ZeroPad(zeros=zeros) if option == "A" else projection
+        shortcut = pad if option == "A" and pad is not None else projection
     return Block(
         branch=branch,
-        width=after,
-        stride=stride,
+        width=place.after,
+        stride=place.stride,
         shortcut=shortcut,
         order=order,
-        preactivated_shortcut=pre and (changes or first),
+        preactivated_shortcut=pre and (place.changes or (place.first and preactivate_first)),
     )
 
 
@@ -168,18 +195,15 @@ def cifar_resnet(
     for the kinds that have them. ``drop_path``: stochastic depth at the last block, growing linearly.
     ``width``: channels of the first stage (doubled at each next), or of all three.
     """
-    _check_option(shortcut)
+    pad = _zero_pad(shortcut, zeros)
     n = blocks_per_stage(depth, 6, 2, "a CIFAR network of basic blocks (He 2015, section 4.2)")
     widths = three_widths(width)
     same = _same_shape(skip, gate_bias, scales, dropout)
-    seen: list[int] = []
 
-    def make(before: int, after: int, stride: int) -> Block:
-        seen.append(1)
+    def make(place: Place) -> Block:
         return _residual_block(
-            before, after, stride, branch=Basic(), option=shortcut, zeros=zeros, same=same, order=order,
-            first=len(seen) == 1,
-        )  # fmt: skip
+            place, branch=Basic(), option=shortcut, pad=pad, same=same, order=order, preactivate_first=True
+        )
 
     return network(
         f"cifar_resnet(depth={depth})",
@@ -205,7 +229,7 @@ def cifar_plain(
         common,
         stem=ConvStem(width=widths[0]),
         stages=stack_stages(
-            widths, n, widths[0], lambda _, after, stride: Block(width=after, stride=stride, shortcut=NoShortcut())
+            widths, n, widths[0], lambda at: Block(width=at.after, stride=at.stride, shortcut=NoShortcut())
         ),
         cite=HE2015,
     )
@@ -222,16 +246,11 @@ def cifar_bottleneck(
     """The bottleneck network of 9n+2 layers (He 2016, ResNet-164 and ResNet-1001). ``width``: of the 3x3 layers."""
     n = blocks_per_stage(depth, 9, 2, "a CIFAR network of bottlenecks (He 2016)")
     inner = three_widths(width)
-    seen: list[int] = []
 
-    def make(before: int, after: int, stride: int) -> Block:
-        seen.append(1)
+    def make(place: Place) -> Block:
         # As in the authors' code, the first 1x1 strides.
-        branch = Bottleneck(inner=after // 4, stride_on="first")
-        return _residual_block(
-            before, after, stride, branch=branch, option="B", zeros="both", same=Identity(), order=order,
-            first=len(seen) == 1,
-        )  # fmt: skip
+        branch = Bottleneck(inner=place.after // 4, stride_on="first")
+        return _residual_block(place, branch=branch, order=order, preactivate_first=True)
 
     return network(
         f"cifar_bottleneck(depth={depth})",
@@ -253,11 +272,8 @@ def cifar_wide(
     """The wide residual network WRN-depth-factor of 6n+4 layers (Zagoruyko 2016, Table 1)."""
     n = blocks_per_stage(depth, 6, 4, "a wide residual network (Zagoruyko 2016)")
 
-    def make(before: int, after: int, stride: int) -> Block:
-        return _residual_block(
-            before, after, stride, branch=Basic(dropout=dropout), option="B", zeros="both", same=Identity(),
-            order="full-preactivation", first=False,
-        )  # fmt: skip
+    def make(place: Place) -> Block:
+        return _residual_block(place, branch=Basic(dropout=dropout), order="full-preactivation")
 
     return network(
         f"cifar_wide(depth={depth}, factor={factor})",
@@ -278,19 +294,9 @@ def cifar_resnext(
     """ResNeXt-depth, cardinality x base_width d, of 9n+2 layers (Xie 2016, section 4.4)."""
     n = blocks_per_stage(depth, 9, 2, "a CIFAR ResNeXt (Xie 2016, section 4.4)")
 
-    def make(before: int, after: int, stride: int) -> Block:
-        branch = Bottleneck(inner=cardinality * base_width * after // 256, groups=cardinality)
-        return _residual_block(
-            before,
-            after,
-            stride,
-            branch=branch,
-            option="B",
-            zeros="both",
-            same=Identity(),
-            order="original",
-            first=False,
-        )
+    def make(place: Place) -> Block:
+        branch = Bottleneck(inner=cardinality * base_width * place.after // 256, groups=cardinality)
+        return _residual_block(place, branch=branch)
 
     return network(
         f"cifar_resnext(depth={depth}, cardinality={cardinality}, base_width={base_width})",
@@ -336,7 +342,8 @@ def cifar_highway(
     """A Highway network: in each stage a plain convolution, then ``gated`` layers y = H g + x (1 - g).
 
     Widths, the gates' bias and dropout of the 19-layer network are those of the authors' own definition for
-    Caffe (Srivastava 2015). No BN.
+    Caffe (Srivastava 2015). The paper gives 1.25 million parameters for its 32 layers but not their widths:
+    ``highway32`` has the 19-layer network's in the same proportions, 1.26 million. No BN.
     """
 
     def highway(width: int) -> Block:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from reslab.nets.spec import (
     WEIGHTED,
+    AnyNet,
     Block,
     Conv,
     Conv1x1,
@@ -184,3 +185,12 @@ def cost(spec: NetSpec, size: Size | None = None) -> NetCost:
     counter.width, counter.layers = spec.num_classes, 1
     parts.append(counter.part("head"))
     return NetCost(tuple(parts), tuple(blocks))
+
+
+def cost_any(spec: AnyNet, size: Size | None = None) -> NetCost:
+    """As `cost`, and also for networks of other libraries, which have to be built and run (on nothing) for it."""
+    if isinstance(spec, NetSpec):
+        return cost(spec, size)
+    from reslab.nets.reference import reference_cost
+
+    return reference_cost(spec, size)

@@ -1,14 +1,19 @@
 """From a specification to a `torch.nn.Module`."""
 
+import logging
 from typing import Any, Self
 
 from torch import Tensor, nn
 
 from reslab.errors import InputError
 from reslab.nets.blocks import ACTIVATIONS, BatchNorm2d, Block, GlobalAveragePool, make_norm, norm_add_act
-from reslab.nets.catalog import resolve
+from reslab.nets.catalog import resolve, resolve_any
 from reslab.nets.init import initialise
-from reslab.nets.spec import ConvStem, DenseStem, NetSpec
+from reslab.nets.spec import AnyNet, ConvStem, DenseStem, NetSpec
+
+_log = logging.getLogger("reslab")
+SMALL = 48
+"""Pixels a side up to which ImageNet's stem, which divides the size by four, throws most of an image away."""
 
 
 class Network(nn.Module):
@@ -74,6 +79,11 @@ class Network(nn.Module):
         """All blocks, in the order of the signal."""
         return tuple(block for stage in self.stages for block in stage if isinstance(block, Block))
 
+    @property
+    def named_blocks(self) -> dict[str, Block]:
+        """All blocks by name, ``layer1.0`` and so on, in the order of the signal."""
+        return dict(zip(self.spec.named_blocks, self.blocks, strict=True))
+
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """All stages by name: stem, layer1, ... (N, C, H, W), pool (N, C) and logits (N, classes).
 
@@ -127,6 +137,22 @@ def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
             f"network '{spec.name}' halves its input {smallest.bit_length() - 1} times, so images need at least "
             f"{smallest} pixels a side, got {spec.size[0]}x{spec.size[1]}"
         )
+    if isinstance(spec.stem, ConvStem) and spec.stem.pool and min(spec.size) <= SMALL:
+        _log.warning(
+            "'%s' has the stem of ImageNet, which leaves %dx%d of %dx%d pixels; for small images there are resnet20 "
+            "and the others of the CIFAR family",
+            spec.name, *(pixels // 4 for pixels in spec.size), *spec.size,
+        )  # fmt: skip
     network = Network(spec)
     initialise(network, spec, seed)
     return network
+
+
+def build_any(net: str | AnyNet, *, seed: int = 0, **overrides: Any) -> nn.Module:
+    """As `build`, and also networks of other libraries (``vgg16``, ``timm:NAME``), which are that library's modules."""
+    spec = resolve_any(net, **overrides)
+    if isinstance(spec, NetSpec):
+        return build(spec, seed=seed)
+    from reslab.nets.reference import build_reference
+
+    return build_reference(spec, seed=seed)

@@ -5,9 +5,9 @@ of data and no network has code of its own.
 """
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Activation = Literal["relu", "tanh", "elu", "gelu", "silu", "leaky-relu", "identity"]
 
@@ -328,6 +328,11 @@ class NetSpec(Spec):
         return tuple(block for stage in self.stages for block in stage)
 
     @property
+    def named_blocks(self) -> dict[str, Block]:
+        """All blocks by name, ``layer1.0`` and so on, in the order of the signal."""
+        return {f"layer{s}.{b}": block for s, stage in enumerate(self.stages, 1) for b, block in enumerate(stage)}
+
+    @property
     def is_residual(self) -> bool:
         """Whether any block has a shortcut."""
         return any(not isinstance(block.shortcut, NoShortcut) for block in self.blocks)
@@ -367,3 +372,24 @@ def _check_block(where: str, width: int, block: Block, dense: bool) -> None:
         width = layer.width
     if width != block.width:
         raise ValueError(f"{where}: the branch leaves {width} channels, but the block's width is {block.width}")
+
+
+class ReferenceSpec(Spec):
+    """A network of another library, for comparison: that library's code, known by its name there."""
+
+    library: Literal["torchvision", "timm"]
+    model: str = Field(description="its name in the library")
+    name: str
+    in_channels: int = Field(3, ge=1)
+    size: tuple[Pixels, Pixels] = (224, 224)
+    num_classes: int = Field(1000, ge=1)
+    cite: str = ""
+
+
+def _whose(value: Any) -> str:
+    library = value.get("library") if isinstance(value, dict) else getattr(value, "library", None)
+    return "ours" if library is None else "reference"
+
+
+AnyNet = Annotated[Annotated[NetSpec, Tag("ours")] | Annotated[ReferenceSpec, Tag("reference")], Discriminator(_whose)]
+"""A network of this package or of another library."""

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from reslab.data.spec import DataInfo
 from reslab.errors import InputError
-from reslab.nets.catalog import resolve
-from reslab.nets.spec import NetSpec
+from reslab.nets.catalog import resolve_any
+from reslab.nets.spec import AnyNet, NetSpec
 from reslab.train.recipe import Recipe, Sgd, Steps, WarmUp, what_is_wrong
 
 ITERATIONS = 64_000
@@ -22,7 +22,7 @@ WARM_UP_DEPTH = 110
 
 
 def he2015_cifar(
-    net: str | NetSpec,
+    net: str | AnyNet,
     data: DataInfo,
     *,
     iterations: int = ITERATIONS,
@@ -36,29 +36,31 @@ def he2015_cifar(
         InputError: an unknown network, or a number out of its range.
     """
     # As many outputs as the data has classes, unless the network was asked for with another number.
-    asked = resolve(net).num_classes
-    classes = len(data.classes) if asked == NetSpec.model_fields["num_classes"].default else asked
-    spec = resolve(net, num_classes=classes, in_channels=data.channels, size=data.size)
+    asked = resolve_any(net)
+    default = type(asked).model_fields["num_classes"].default
+    classes = len(data.classes) if asked.num_classes == default else asked.num_classes
+    spec = resolve_any(net, num_classes=classes, in_channels=data.channels, size=data.size)
     try:
         return _recipe(spec, data, iterations=iterations, holdout=holdout, seed=seed, batch=batch)
     except ValidationError as error:
         raise InputError(f"he2015_cifar: {what_is_wrong(error)}") from None
 
 
-def _recipe(spec: NetSpec, data: DataInfo, *, iterations: int, holdout: int, seed: int, batch: int) -> Recipe:
+def _recipe(spec: AnyNet, data: DataInfo, *, iterations: int, holdout: int, seed: int, batch: int) -> Recipe:
+    ours = isinstance(spec, NetSpec)
     return Recipe(
         name="he2015_cifar",
         net=spec,
         data=data.spec(holdout=holdout),
         global_batch=batch,
         # 128 images over two GPUs: each normalised over its own 64.
-        bn_group=64 if batch % 64 == 0 else None,
+        bn_group=64 if batch % 64 == 0 and ours else None,
         optimizer=Sgd(lr=0.1, momentum=0.9, weight_decay=1e-4),
         schedule=Steps(drops=(max(1, iterations // 2), max(2, iterations * 3 // 4))),
-        warm_up=WarmUp() if spec.depth >= WARM_UP_DEPTH else None,
+        warm_up=WarmUp() if isinstance(spec, NetSpec) and spec.depth >= WARM_UP_DEPTH else None,
         iterations=iterations,
         # A deep plain network amplifies rounding from layer to layer, until bf16 drowns the signal: docs/log.md.
-        precision="auto" if spec.is_residual else "fp32",
+        precision="auto" if isinstance(spec, NetSpec) and spec.is_residual else "fp32",
         seed=seed,
         log_every=max(1, min(100, iterations // 40)),
         evaluate_every=max(1, min(1000, iterations // 8)),

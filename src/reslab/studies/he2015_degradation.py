@@ -17,6 +17,7 @@ from reslab import __version__, published, runs
 from reslab.data.spec import DataInfo
 from reslab.errors import InputError
 from reslab.nets.catalog import CATALOG
+from reslab.nets.spec import NetSpec
 from reslab.recipes.he2015_cifar import ITERATIONS, he2015_cifar
 from reslab.report.summary import Curve, Judgement, Kind, Run, Summary, Verdict, VerdictPart, rows_of
 from reslab.runs import RunDir
@@ -99,6 +100,7 @@ def net_name(kind: str, depth: int) -> str:
 def read_run(name: str, folder: Path, recipe: Recipe) -> Run:
     """A finished run, as the report needs it."""
     run = RunDir(folder)
+    assert isinstance(recipe.net, NetSpec)  # `Plan` names networks of ours alone
     result, history = runs.read_json(run.result), run.read_metrics()
     reached = [line["iteration"] for line in history if line["train_error"] <= THRESHOLD]
     return Run(

@@ -1,5 +1,6 @@
 """The training loop: from a recipe and its data to a run directory."""
 
+import logging
 import math
 import shutil
 import time
@@ -20,7 +21,11 @@ from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, autocast, evaluate
 from reslab.nets.blocks import DropPath
-from reslab.nets.network import build
+from reslab.nets.network import Network, build_any
+from reslab.nets.weights.files import read_safetensors
+from reslab.nets.weights.hub import is_hub
+from reslab.nets.weights.load import Weights, header_of, load
+from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
 from reslab.train.device import Execution, resolve_precision, use_deterministic_kernels
@@ -30,6 +35,7 @@ from reslab.train.recipe import Recipe
 from reslab.train.schedule import WarmUpState, scheduled
 from reslab.train.tensorboard import Events
 
+_log = logging.getLogger("reslab")
 EVAL_BATCH = 500
 CHECKPOINT_SECONDS = 120
 _DROPOUT = 71  # which random number it is, among those of an iteration
@@ -100,6 +106,10 @@ class Trainer:
         self.recipe = recipe.model_copy(update={"precision": resolve_precision(recipe.precision, self.device)})
         fitting, held = split(data.train, recipe.data.holdout, recipe.data.holdout_seed)
         normalizer = Normalizer.of(recipe.data.normalization, fitting.images)
+        self.preprocessing = Preprocessing(
+            mean=normalizer.mean_values(), std=normalizer.std_values(), crop=recipe.data.size
+        )
+        self.classes = data.info.classes
         self.batches = Batches(
             fitting, recipe.data, normalizer, batch=recipe.global_batch, seed=recipe.seed, device=self.device
         )
@@ -107,8 +117,10 @@ class Trainer:
         # for the figure and chooses nothing.
         self.validation = None if held is None else Eval(held, normalizer, batch=EVAL_BATCH, device=self.device)
         self.test = Eval(data.test, normalizer, batch=EVAL_BATCH, device=self.device)
-        self.net = build(recipe.net, seed=recipe.seed).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.net.group_norm_statistics(recipe.bn_group).fuse(execution.fused and self.device.type == "cpu")
+        net = build_any(recipe.net, seed=recipe.seed)
+        self.net: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if isinstance(net, Network):
+            net.group_norm_statistics(recipe.bn_group).fuse(execution.fused and self.device.type == "cpu")
         self.draws = any(isinstance(module, nn.Dropout | DropPath) for module in self.net.modules())
         self.optimizer = Optimizer(self.net, recipe.optimizer)
         self.iteration = 0  # iterations done
@@ -120,6 +132,12 @@ class Trainer:
         self.total, self.recent = Clock(), Clock()
         self.seconds_before = 0.0  # of earlier processes of this run
         self.started = time.monotonic()
+
+    def start_from(self, weights: Weights) -> None:
+        """Weights instead of drawn ones; a new head stays as it was drawn."""
+        self.net.load_state_dict(weights.tensors, strict=False)
+        for text in weights.said:
+            _log.info("%s: %s", weights.origin, text)
 
     @property
     def seconds(self) -> float:
@@ -174,6 +192,10 @@ class Trainer:
             self.warm_up.look(rule, self.iteration, int(self.warm_up_window.wrong), self.warm_up_window.seen)
             self.warm_up_window = Window.empty(self.device)
 
+    def header(self) -> dict[str, Any]:
+        """What travels with the weights: network, preprocessing, classes."""
+        return header_of(self.recipe.net, self.preprocessing, self.classes)
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that a resumed run needs to equal an uninterrupted one."""
         tensors = {f"model.{k}": v for k, v in self.net.state_dict().items()}
@@ -182,7 +204,7 @@ class Trainer:
         for name, window in windows.items():
             tensors |= {f"{name}.loss": window.loss, f"{name}.wrong": window.wrong}
         meta = {
-            "net": self.recipe.net.model_dump(mode="json"),
+            **self.header(),
             "lr": self.optimizer.lr,
             "seen": {name: window.seen for name, window in windows.items()},
             "warm_up": {"active": self.warm_up.active, "ended_at": self.warm_up.ended_at},
@@ -218,7 +240,8 @@ def train(
     source: str | None = None,
     title: str | None = None,
     checkpoint_every: int | None = None,
-    weights: Path | None = None,
+    weights: str | None = None,
+    new_head: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains a recipe to its end in ``out``, going on from its last checkpoint if there is one.
@@ -231,7 +254,8 @@ def train(
         source: the name or path that the data was loaded by, so that a resumed run finds it again.
         title: of the progress bar.
         checkpoint_every: iterations between checkpoints; default at evaluations and every two minutes.
-        weights: start from these instead of drawn ones.
+        weights: start from these instead of drawn ones: a file, a run, or a hub's name.
+        new_head: the weights may be of another number of classes; the last layer is then drawn.
         quiet: no progress.
 
     Returns:
@@ -244,7 +268,7 @@ def train(
     run = RunDir(out)
     recipe = trainer.recipe
     plain = _as_saved(run, recipe)
-    env = _environment(data, source, execution, weights)
+    env = _environment(data, source, execution, weights, new_head)
     # What can be refused is refused before anything is written.
     run.check(plain)
     if run.exists:
@@ -252,7 +276,7 @@ def train(
     else:
         _check_disk(trainer, run)
     if weights is not None and not checkpoints.any_checkpoint(run.checkpoints):
-        checkpoints.load_weights(trainer.net, weights, recipe.net)
+        trainer.start_from(load(weights, net=recipe.net, num_classes=recipe.net.num_classes if new_head else None))
     with run.lock():
         run.create(plain, env)
         if run.finished:
@@ -289,7 +313,9 @@ def _as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json")
 
 
-def _environment(data: Dataset, source: str | None, execution: Execution, weights: Path | None) -> dict[str, Any]:
+def _environment(
+    data: Dataset, source: str | None, execution: Execution, weights: str | None, new_head: bool
+) -> dict[str, Any]:
     # A name means the known data set even where a folder of that name lies about.
     by_path = source is not None and source not in KNOWN and Path(source).exists()
     gpu = torch.cuda.get_device_name(execution.device) if execution.device.type == "cuda" else "none"
@@ -305,7 +331,8 @@ def _environment(data: Dataset, source: str | None, execution: Execution, weight
             "path": str(Path(source).resolve()) if by_path and source is not None else source,
             **data.info.model_dump(mode="json"),
         },
-        "weights": None if weights is None else str(weights.resolve()),
+        "weights": weights if weights is None or is_hub(weights) else str(Path(weights).resolve()),
+        "new_head": new_head,
     }
 
 
@@ -400,11 +427,10 @@ def _keep_best(trainer: Trainer, run: RunDir, split_name: str, result: Result) -
     if trainer.best is None or result.top1_error < trainer.best["error"]:
         trainer.best = {"iteration": trainer.iteration, "error": result.top1_error}
         if trainer.recipe.select == "best-validation":
-            checkpoints.save_weights(
+            checkpoints.save(
                 run.checkpoints / "best.safetensors",
-                trainer.net,
-                trainer.recipe.net,
-                {"iteration": trainer.iteration, f"{split_name}_error": result.top1_error},
+                dict(trainer.net.state_dict()),
+                trainer.header() | {"iteration": trainer.iteration, f"{split_name}_error": result.top1_error},
             )
 
 
@@ -413,8 +439,8 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
     chosen = trainer.iteration
     if recipe.select == "best-validation":
         best = run.checkpoints / "best.safetensors"
-        checkpoints.load_weights(trainer.net, best, recipe.net)
-        chosen = int(checkpoints.load(best)[1]["iteration"])
+        checkpoints.load_weights(trainer.net, best)
+        chosen = int(read_safetensors(best)[1]["iteration"])
     test = evaluate(trainer.net, trainer.test, precision=recipe.precision)
     history = run.read_metrics()
     at = next(line for line in history if line["iteration"] == chosen)
@@ -441,11 +467,10 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         result["best_test_error"] = min(line["test_error"] for line in history if "test_error" in line)
     else:
         result["validation_error"] = at["validation_error"]
-    checkpoints.save_weights(
+    checkpoints.save(
         run.checkpoints / "final.safetensors",
-        trainer.net,
-        recipe.net,
-        {"recipe": recipe.name, "iteration": chosen, "test_error": test.top1_error},
+        dict(trainer.net.state_dict()),
+        trainer.header() | {"recipe": recipe.name, "iteration": chosen, "test_error": test.top1_error},
     )
     runs.write_json(run.result, result)
     return result

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from reslab.data.spec import DataSpec
 from reslab.errors import InputError, nearest
-from reslab.nets.spec import NetSpec, Spec
+from reslab.nets.spec import AnyNet, NetSpec, Spec
 
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -66,7 +66,7 @@ class Recipe(Finite):
     """Everything that decides the result of a training. Lengths are in iterations (mini-batches)."""
 
     name: str
-    net: NetSpec
+    net: AnyNet
     data: DataSpec
     global_batch: int = Field(128, ge=2, description="images of one step, over all devices")
     bn_group: int | None = Field(
@@ -95,6 +95,8 @@ class Recipe(Finite):
                 f"global_batch {self.global_batch} cannot be cut into BN groups of {self.bn_group}; "
                 "set bn_group to a divisor of it, or to null"
             )
+        if self.bn_group is not None and not isinstance(self.net, NetSpec):
+            raise ValueError(f"bn_group is for Reslab's own networks, not for {self.net.name}; set it to null")
         if self.select == "best-validation" and not self.data.holdout:
             raise ValueError("select 'best-validation' needs validation images: set data.holdout (--holdout)")
         if self.data.num_classes > self.net.num_classes:

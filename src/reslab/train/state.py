@@ -1,16 +1,12 @@
 """Checkpoints: safetensors with the network's specification inside, written so that no kill can harm them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from reslab.errors import InputError
-from reslab.nets.spec import NetSpec
+from reslab.nets.weights.files import read_safetensors, to_bytes
 from reslab.runs import write_atomic
 
 KEEP = 2
@@ -19,53 +15,13 @@ KEEP = 2
 
 def save(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Writes tensors and a JSON header atomically."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # One entry alone: safetensors writes several in random order, and equal runs should give equal files.
-    header = {"reslab": json.dumps(meta, allow_nan=False)}
-    # Not by save_file: it has temporary files and a mode of its own, and hides a full disk in its own error.
-    write_atomic(path, lambda temporary: temporary.write_bytes(serialized(plain, metadata=header)))
+    # Not by safetensors' save_file: it has temporary files and a mode of its own, and hides a full disk.
+    write_atomic(path, lambda temporary: temporary.write_bytes(to_bytes(tensors, meta)))
 
 
-def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Reads a checkpoint. A truncated file, or one that is no safetensors file, is refused and never executed."""
-    try:
-        with safe_open(path, framework="pt") as handle:
-            meta = (handle.metadata() or {}).get("reslab")
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-        return tensors, dict(json.loads(meta)) if meta else {}
-    except FileNotFoundError:
-        raise InputError(f"expected a checkpoint at {path}, but there is no such file") from None
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path} is not a whole safetensors file ({error}); it was refused, and nothing in it run"
-        ) from None
-
-
-def save_weights(path: Path, net: nn.Module, spec: NetSpec, extra: dict[str, Any]) -> None:
-    """Writes a network's weights under torchvision's names, with its specification in the header."""
-    save(path, dict(net.state_dict()), {"net": spec.model_dump(mode="json"), **extra})
-
-
-def load_weights(net: nn.Module, path: Path, spec: NetSpec) -> None:
-    """Loads weights written by `save_weights`, if they are of this network."""
-    tensors, meta = load(path)
-    if meta.get("net") is not None:
-        try:
-            saved = NetSpec.model_validate(meta["net"])
-        except ValidationError as error:
-            raise InputError(
-                f"{path} describes its network in a way that this version of reslab does not know "
-                f"({error.errors()[0]['msg']})"
-            ) from None
-        if saved.model_copy(update={"name": spec.name}) != spec:
-            raise InputError(f"{path} holds weights of '{saved.name}', not of '{spec.name}' as it is built here")
-    try:
-        net.load_state_dict(tensors)
-    except RuntimeError as error:
-        lines = str(error).splitlines()
-        raise InputError(
-            f"{path} does not fit '{spec.name}': {' '.join(line.strip() for line in lines[1:3])}"
-        ) from None
+def load_weights(net: nn.Module, path: Path) -> None:
+    """Loads weights that this run itself has written."""
+    net.load_state_dict(read_safetensors(path)[0])
 
 
 def checkpoint_path(folder: Path, iteration: int) -> Path:
@@ -94,7 +50,7 @@ def newest_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] 
     first: InputError | None = None
     for path in sorted(folder.glob("iteration-*.safetensors"), reverse=True):
         try:
-            return load(path)
+            return read_safetensors(path)
         except InputError as error:
             first = first or error
     if first is not None:

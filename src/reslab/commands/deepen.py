@@ -1,0 +1,51 @@
+"""``reslab deepen``."""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from reslab.commands.weights import PICKLES, write
+from reslab.errors import InputError
+from reslab.nets.deepen import deepened
+from reslab.nets.network import Network
+from reslab.nets.weights.load import header_of, load
+
+TOLERANCE = 1e-6
+"""Greatest difference of the outputs, relative to the greatest output, that passes for rounding."""
+
+
+def run(source: str, *, to: str, out: Path, net: str | None, force: bool) -> None:
+    """Writes the weights of a deeper network that computes the same, after checking that it does."""
+    if out.suffix not in (".safetensors", *PICKLES):
+        raise InputError(f"{out}: expected a file ending in .safetensors or .pth")
+    if out.exists() and not force:
+        raise InputError(f"{out} exists; name another file, or overwrite it with --force")
+    weights = load(source, net=net)
+    shallow = weights.network().eval()
+    deep = deepened(shallow, to)
+    apart = difference(shallow, deep)
+    if apart > TOLERANCE:
+        raise InputError(
+            f"'{deep.spec.name}' with these weights differs from '{shallow.spec.name}' by {apart:.1e} of its greatest "
+            f"output, more than rounding ({TOLERANCE:g}); nothing was written"
+        )
+    header = header_of(deep.spec, weights.preprocessing, weights.classes)
+    about = {key: value for key, value in weights.header.items() if key in ("recipe", "test_error")}
+    write(out, dict(deep.state_dict()), header | about | {"deepened_from": shallow.spec.name})
+    for text in weights.said:
+        Console(stderr=True).print(text, soft_wrap=True, highlight=False, markup=False)
+    added = len(deep.blocks) - len(shallow.blocks)
+    print(
+        f"{out}: {deep.spec.name}, {deep.spec.depth} layers, computes what {shallow.spec.name} does "
+        f"({added} blocks added; outputs differ by {apart:.1e} of the greatest, in evaluation)"
+    )
+
+
+@torch.no_grad()
+def difference(a: Network, b: Network) -> float:
+    """Greatest difference of two networks' outputs on random images, relative to the greatest output."""
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(4, a.spec.in_channels, *a.spec.size, generator=draw)
+    ours, theirs = a.eval()(images), b.eval()(images)
+    return float((ours - theirs).abs().max() / ours.abs().max().clamp_min(1e-30))

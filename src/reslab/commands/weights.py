@@ -1,0 +1,118 @@
+"""``reslab weights``: inspect, convert, fetch."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from reslab.errors import InputError
+from reslab.nets.spec import NetSpec
+from reslab.nets.weights.export import PEERS, Library, exported, peer_of
+from reslab.nets.weights.files import pickled, to_bytes
+from reslab.nets.weights.hub import is_hub
+from reslab.nets.weights.load import Weights, load
+from reslab.runs.files import write_bytes
+
+Format = Literal["reslab", "torchvision", "timm"]
+PICKLES = (".pth", ".pt", ".th", ".tar")
+
+
+def inspect(source: str, *, net: str | None, as_json: bool) -> None:
+    """Says which network weights are of, what travels with them and what had to be assumed."""
+    weights = load(source, net=net)
+    record = _record(weights)
+    if as_json:
+        print(json.dumps(record, indent=2))
+        return
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("network", f"{record['net']}, {record['num_classes']} classes")
+    table.add_row("parameters", f"{record['params']:,} in {record['tensors']} tensors")
+    table.add_row("names", f"{weights.dialect}")
+    if weights.look_alikes[1:]:
+        table.add_row("fits also", ", ".join(name for name in weights.look_alikes if name != weights.spec.name))
+    for text in weights.said:
+        table.add_row("note", text)
+    preprocessing = weights.preprocessing
+    said = "not said; eval needs --mean and --std" if preprocessing is None else preprocessing.words()
+    table.add_row("input", said)
+    if weights.classes:
+        more = ", ..." if len(weights.classes) > 4 else ""
+        table.add_row("classes", ", ".join(weights.classes[:4]) + more)
+    for name, theirs in record["loads_in"].items():
+        table.add_row("loads in", f"{name}, as {theirs}")
+    for name, value in weights.header.items():
+        if isinstance(value, str | int | float):
+            table.add_row(name, str(value))
+    Console().print(table)
+
+
+def _record(weights: Weights) -> dict[str, Any]:
+    spec = weights.spec
+    peers = {} if not isinstance(spec, NetSpec) else {name: peer_of(spec, name) for name in PEERS}
+    counted = [t for name, t in weights.tensors.items() if not name.endswith(("_mean", "_var", "_tracked"))]
+    preprocessing = weights.preprocessing
+    return {
+        "net": spec.name,
+        "num_classes": spec.num_classes,
+        "in_channels": spec.in_channels,
+        "params": sum(tensor.numel() for tensor in counted),
+        "tensors": len(weights.tensors),
+        "names": weights.dialect,
+        "fits": list(weights.look_alikes),
+        "notes": list(weights.said),
+        "preprocessing": None if preprocessing is None else preprocessing.model_dump(mode="json"),
+        "classes": None if weights.classes is None else list(weights.classes),
+        "loads_in": {name: theirs for name, theirs in peers.items() if theirs},
+        "about": weights.header,
+        "spec": spec.model_dump(mode="json"),
+    }
+
+
+def convert(source: str, out: Path, *, to: Format, net: str | None, num_classes: int | None, force: bool) -> None:
+    """Writes weights under the names of a library, in the format of the suffix."""
+    if out.suffix not in (".safetensors", *PICKLES):
+        raise InputError(f"{out}: expected a file ending in .safetensors or .pth")
+    if out.exists() and not force:
+        raise InputError(f"{out} exists; name another file, or overwrite it with --force")
+    if num_classes is not None and num_classes < 1:
+        raise InputError(f"--num-classes takes 1 or more, got {num_classes}")
+    weights = load(source, net=net, num_classes=num_classes)
+    tensors: dict[str, Any] = dict(weights.module().state_dict()) if num_classes else weights.tensors
+    name, header = weights.spec.name, weights.as_header()
+    if to != "reslab":
+        library: Library = to
+        tensors, name = exported(weights, library)
+        header = {}
+    write(out, tensors, header)
+    if out.suffix in PICKLES and to == "reslab":
+        console = Console(stderr=True)
+        console.print(f"{out.suffix} has no place for the network's description; .safetensors has", soft_wrap=True)
+    for text in weights.said:
+        Console(stderr=True).print(text, soft_wrap=True, highlight=False, markup=False)
+    print(f"{out}: {name}, {len(tensors)} tensors under the names of {to}")
+
+
+def write(out: Path, tensors: dict[str, Any], header: dict[str, Any]) -> None:
+    """Writes a file of weights whole or not at all."""
+    try:
+        write_bytes(out, pickled(tensors) if out.suffix in PICKLES else to_bytes(tensors, header))
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror or error}); nothing was left behind") from None
+
+
+def fetch(source: str, out: Path | None, *, force: bool) -> None:
+    """Fetches weights from a hub, and keeps them as a file of ours if one is named."""
+    if not is_hub(source):
+        raise InputError(
+            f"expected a name on a hub: torchvision:resnet50/IMAGENET1K_V2, timm:resnet50.a1_in1k or hf:ORG/NAME, "
+            f"got '{source}'"
+        )
+    if out is not None:
+        convert(source, out, to="reslab", net=None, num_classes=None, force=force)
+        return
+    weights = load(source)
+    print(f"{source}: {weights.spec.name}, {len(weights.tensors)} tensors, in the cache")

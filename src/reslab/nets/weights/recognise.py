@@ -1,0 +1,356 @@
+"""Which network a state dict is of, as far as names and shapes can tell; what they cannot is said."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from reslab.errors import InputError
+from reslab.nets.catalog import CATALOG, resolve
+from reslab.nets.network import Network
+from reslab.nets.spec import (
+    WEIGHTED,
+    Basic,
+    Block,
+    Bottleneck,
+    Branch,
+    Conv,
+    Conv1x1,
+    ConvStem,
+    Dense,
+    DenseStem,
+    ExclusiveGate,
+    Identity,
+    Layer,
+    NetSpec,
+    Norm,
+    Order,
+    Projection,
+    Shortcut,
+    ShortcutGate,
+    Spec,
+    Stack,
+    Stem,
+    ZeroPad,
+    branch_layers,
+)
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A network that a state dict fits."""
+
+    spec: NetSpec
+    assumed: tuple[str, ...]
+    """what names and shapes do not tell, and what was taken instead"""
+    look_alikes: tuple[str, ...]
+    """names of the catalogue with the same names and shapes, this one's first if it has one"""
+
+
+class Unrecognised(InputError):
+    """A state dict of no network in the grammar."""
+
+
+def recognise(state: State) -> Recognised:
+    """The network of a state dict under our names.
+
+    Raises `Unrecognised` where it is of no network that can be described; the reason is in the text.
+    """
+    if (named := _by_building(state)) is not None:
+        return Recognised(named, _assumptions(named), look_alikes(named))
+    if unknown := _unknown(state):
+        raise Unrecognised(
+            f"no network of Reslab's grammar has parameters named {', '.join(unknown[:3])}"
+            f"{f' ({len(unknown)} such)' if len(unknown) > 3 else ''}"
+        )
+    spec = _from_shapes(state)
+    found = look_alikes(spec)
+    if found:
+        # The catalogue knows what shapes do not, as the papers have it: strides, orders, the place of zeros.
+        spec = resolve(found[0], num_classes=spec.num_classes, in_channels=spec.in_channels)
+    return Recognised(spec, _assumptions(spec), found)
+
+
+def _by_building(state: State) -> NetSpec | None:
+    """A network of the catalogue with pooling or dropout among its layers, which leave no parameters to see."""
+    if "fc.weight" not in state or not any(re.fullmatch(r"layer\d+\.\d+\.conv[23]\.weight", name) for name in state):
+        return None
+    if any(name.replace("conv3", "conv1").replace("conv2", "conv1") not in state for name in state if ".conv" in name):
+        for name in CATALOG:
+            spec = resolve(name)
+            if not any(isinstance(block.branch, Stack) for block in spec.blocks):
+                continue
+            spec = resolve(name, num_classes=len(state["fc.weight"]), in_channels=_get(state, "conv1.weight").shape[1])
+            if shapes_of(spec) == {name: tuple(tensor.shape) for name, tensor in state.items()}:
+                return spec
+    return None
+
+
+def shapes_of(spec: NetSpec) -> dict[str, tuple[int, ...]]:
+    """The name and shape of each tensor in the state of a network."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in Network(spec).state_dict().items()}
+
+
+_KNOWN = re.compile(
+    r"(conv1(\.\d)?|bn1|linear1|bn_last|fc|layer\d+\.\d+\.(conv\d+|bn\d+|linear\d+|downsample\.\d|gate\.conv))"
+    r"\.(weight|bias|running_mean|running_var|num_batches_tracked)"
+)
+
+
+def _unknown(state: State) -> list[str]:
+    return [name for name in state if not _KNOWN.fullmatch(name)]
+
+
+def _get(state: State, name: str) -> Tensor:
+    if name not in state:
+        raise Unrecognised(f"expected a parameter '{name}', found none; names begin with {', '.join(list(state)[:4])}")
+    return state[name]
+
+
+def _from_shapes(state: State) -> NetSpec:
+    numbers = sorted({int(found[1]) for name in state if (found := re.match(r"layer(\d+)\.", name))})
+    if not numbers or numbers != list(range(1, len(numbers) + 1)):
+        raise Unrecognised(f"expected stages layer1, layer2, ..., found {numbers or 'none'}")
+    head = _get(state, "fc.weight")
+    normed = any(name.endswith("running_mean") for name in state)
+    stem, channels = _stem(state)
+    order: Order = "original"
+    if normed and ("bn_last.weight" in state or _normed_before(state)):
+        order = "full-preactivation"
+    elif not stem.norm:
+        order = "relu-only-preactivation"
+    stages, width = [], stem.width
+    for stage in numbers:
+        indices = {int(found[1]) for name in state if (found := re.match(rf"layer{stage}\.(\d+)\.", name))}
+        if indices != set(range(len(indices))):
+            raise Unrecognised(f"expected blocks layer{stage}.0, layer{stage}.1, ..., found {sorted(indices)}")
+        blocks = []
+        for index in range(len(indices)):
+            prefix = f"layer{stage}.{index}."
+            part = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+            block = _block(part, width, prefix, order=order, stride=2 if stage > 1 and index == 0 else 1)
+            width = block.width
+            blocks.append(block)
+        stages.append(tuple(blocks))
+    large = isinstance(stem, ConvStem) and stem.pool
+    size = (1, 1) if isinstance(stem, DenseStem) else (224, 224) if large else (32, 32)
+    fields: dict[str, Any] = {
+        "name": "unnamed", "in_channels": channels, "size": size, "num_classes": len(head), "stem": stem,
+        "stages": tuple(stages), "final": "norm-activation" if "bn_last.weight" in state else FINAL[order],
+        "norm": Norm() if normed else None, "cite": "recognised from weights",
+    }  # fmt: skip
+    try:
+        return NetSpec.model_validate(fields)
+    except ValidationError as error:
+        raise Unrecognised(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+
+
+def _stem(state: State) -> tuple[Stem, int]:
+    norm = "bn1.weight" in state
+    if "linear1.weight" in state:
+        first = state["linear1.weight"]
+        return DenseStem(width=len(first), norm=norm), first.shape[1]
+    deep = [state[f"conv1.{i}.weight"] for i in (0, 3, 6, 9) if f"conv1.{i}.weight" in state]
+    convs = deep or [_get(state, "conv1.weight")]
+    kernel = convs[-1].shape[-1]
+    large = bool(deep) or kernel == 7
+    stem = ConvStem(
+        width=len(convs[-1]),
+        kernel=kernel,
+        stride=2 if large else 1,
+        before=tuple(len(conv) for conv in convs[:-1]),
+        norm=norm or not any(name.endswith("running_mean") for name in state),
+        pool=large,
+    )
+    return stem, convs[0].shape[1]
+
+
+FINAL: dict[Order, str] = {"original": "none", "full-preactivation": "none", "relu-only-preactivation": "activation"}
+"""What stands behind the last block where there is no BN."""
+
+
+def _normed_before(state: State) -> bool:
+    """Whether the first BN of the blocks has the width of what comes in rather than of what the layer puts out."""
+    for name, tensor in state.items():
+        if re.fullmatch(r"layer\d+\.\d+\.bn1\.weight", name):
+            conv = state.get(name.replace("bn1", "conv1"), state.get(name.replace("bn1", "linear1")))
+            if conv is not None and len(tensor) != len(conv):
+                return True
+    return False
+
+
+def _layers(part: State, before: int, prefix: str, stride: int) -> list[Layer]:
+    layers: list[Layer] = []
+    names = sorted(
+        (name for name in part if re.fullmatch(r"(conv|linear)\d+\.weight", name)),
+        key=lambda name: int(re.sub(r"\D", "", name)),
+    )
+    if [int(re.sub(r"\D", "", name)) for name in names] != list(range(1, len(names) + 1)) or not names:
+        raise Unrecognised(f"{prefix[:-1]} has pooling or dropout between its layers; name the network with --net")
+    for name in names:
+        weight = part[name]
+        if name.startswith("linear"):
+            layers.append(Dense(width=len(weight)))
+        else:
+            if weight.shape[-1] % 2 == 0 or before % weight.shape[1]:
+                raise Unrecognised(f"{prefix}{name} has the shape {tuple(weight.shape)} on {before} channels")
+            layers.append(Conv(width=len(weight), kernel=weight.shape[-1], groups=before // weight.shape[1]))
+        before = len(weight)
+    return layers
+
+
+def _branch(layers: list[Layer], stride: int) -> Branch:
+    convs = [layer for layer in layers if isinstance(layer, Conv)]
+    kernels = [conv.kernel for conv in convs]
+    groups = [conv.groups for conv in convs]
+    if kernels == [3, 3] and groups == [1, 1] and convs[0].width == convs[1].width:
+        return Basic()
+    if kernels == [1, 3, 1] and groups[::2] == [1, 1] and convs[0].width == convs[1].width:
+        return Bottleneck(inner=convs[1].width, groups=groups[1])
+    if stride > 1:
+        # Of layers in no known arrangement the first strides.
+        layers = [layers[0].model_copy(update={"stride": stride}), *layers[1:]]
+    return Stack(layers=tuple(layers))
+
+
+def _block(part: State, before: int, prefix: str, *, order: Order, stride: int) -> Block:
+    layers = _layers(part, before, prefix, stride)
+    width = layers[-1].width if isinstance(layers[-1], WEIGHTED) else before
+    if isinstance(layers[-1], Dense):
+        stride = 1
+    changes = width != before or stride != 1
+    pre = order.endswith("preactivation")
+    shortcut: Shortcut
+    if "gate.conv.weight" in part:
+        gate = part["gate.conv.weight"]
+        shortcut = ExclusiveGate(kernel=gate.shape[-1])
+        order = "relu-before-addition" if "bn1.weight" not in part else order
+    elif "downsample.1.weight" in part and part["downsample.1.weight"].dim() == 4:
+        shortcut = Projection(norm="downsample.2.weight" in part, pool=True)
+    elif "downsample.0.weight" in part:
+        free = "downsample.0.bias" in part and "downsample.1.weight" not in part and not changes
+        shortcut = Conv1x1() if free else Projection(norm="downsample.1.weight" in part)
+    else:
+        shortcut = ZeroPad() if changes else Identity()
+    try:
+        return Block(
+            branch=_branch(layers, stride), width=width, stride=stride, shortcut=shortcut, order=order,
+            preactivated_shortcut=pre and changes,
+        )  # fmt: skip
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise Unrecognised(f"{prefix[:-1]}: {reason}") from None
+
+
+# --- what names and shapes tell -----------------------------------------------------------------------------------
+
+
+def _shortcut_parameters(block: Block) -> tuple[Any, ...]:
+    match block.shortcut:
+        case Projection(norm=norm, pool=pool):
+            return ("projection", norm, pool)
+        case Conv1x1():
+            return ("conv1x1",)
+        case ExclusiveGate(kernel=kernel) | ShortcutGate(kernel=kernel):
+            return ("gate", kernel)
+    return ()
+
+
+def names_and_shapes(spec: NetSpec) -> tuple[Any, ...]:
+    """All that decides the names and shapes of a network's parameters, classes and input channels aside.
+
+    Two networks of equal value here load each other's weights, whatever they compute.
+    """
+    stem = spec.stem.model_dump(exclude={"dropout", "stride", "pool"})
+    blocks = []
+    for block in spec.blocks:
+        layers = [
+            (i, layer.kind, layer.width, getattr(layer, "kernel", 0), getattr(layer, "groups", 1))
+            for i, layer in enumerate(branch_layers(block))
+            if isinstance(layer, WEIGHTED)
+        ]
+        blocks.append((tuple(layers), block.order == "full-preactivation", _shortcut_parameters(block)))
+    stages = tuple(len(stage) for stage in spec.stages)
+    return (tuple(stem.items()), stages, tuple(blocks), spec.final == "norm-activation", spec.norm is None)
+
+
+@cache
+def _catalogue() -> dict[tuple[Any, ...], tuple[str, ...]]:
+    found: dict[tuple[Any, ...], tuple[str, ...]] = {}
+    for name in CATALOG:
+        key = names_and_shapes(resolve(name))
+        found[key] = (*found.get(key, ()), name)
+    return found
+
+
+def look_alikes(spec: NetSpec) -> tuple[str, ...]:
+    """Names of the catalogue whose weights have the same names and shapes; the likeliest first."""
+    found = _catalogue().get(names_and_shapes(spec), ())
+    # The world's weights are of residual networks, of the original order, of v1.5: as recognised from shapes.
+    specs = {name: resolve(name) for name in found}
+    return tuple(sorted(found, key=lambda name: (not same_function(specs[name], spec), not specs[name].is_residual)))
+
+
+def same_function(a: NetSpec, b: NetSpec) -> bool:
+    """Whether two specifications compute the same from the same weights, in evaluation."""
+
+    def core(spec: NetSpec) -> tuple[Any, ...]:
+        stem = spec.stem.model_dump(exclude={"dropout"})
+        blocks = [block.model_dump(exclude={"drop_path"}) for block in spec.blocks]
+        return (stem, blocks, spec.final, spec.activation, spec.norm is None)
+
+    return core(a) == core(b)
+
+
+def differences(a: NetSpec, b: NetSpec) -> tuple[str, ...]:
+    """In which ways two networks of as many blocks differ in what they compute, with the first block of each way."""
+    said: dict[str, str] = {}
+    for part in ("stem", "final", "activation", "norm", "dropout"):
+        before, after = getattr(a, part), getattr(b, part)
+        if before != after:
+            said[part] = f"{part} {_brief(before)} became {_brief(after)}"
+    for name, old in a.named_blocks.items():
+        new = b.named_blocks.get(name)
+        if new is None or new == old:
+            continue
+        for part in ("branch", "stride", "shortcut", "order", "preactivated_shortcut"):
+            before, after = getattr(old, part), getattr(new, part)
+            if before != after:
+                said.setdefault(part, f"{part} {_brief(before)} became {_brief(after)} (first in {name})")
+    return tuple(said.values())
+
+
+def _brief(value: Any) -> str:
+    if not isinstance(value, Spec):
+        return str(value)
+    fields = {k: v for k, v in value.model_dump().items() if k != "kind"}
+    inner = f"({', '.join(f'{k}={v}' for k, v in fields.items())})" if fields else ""
+    return f"{getattr(value, 'kind', '')}{inner}"
+
+
+def _assumptions(spec: NetSpec) -> tuple[str, ...]:
+    said = []
+    blocks = spec.blocks
+    if any(isinstance(block.shortcut, ZeroPad) for block in blocks):
+        said.append("option A shortcuts, zeros on both sides (a plain network has the same names)")
+    elif not any(isinstance(block.shortcut, Projection | Conv1x1 | ExclusiveGate) for block in blocks):
+        said.append("identity shortcuts (a plain network has the same names)")
+    if any(isinstance(block.branch, Bottleneck) and block.stride > 1 for block in blocks):
+        middle = any(isinstance(b.branch, Bottleneck) and b.branch.stride_on == "middle" for b in blocks)
+        said.append("stride in the 3x3 layers (v1.5)" if middle else "stride in the first 1x1 layers (v1)")
+    if any(isinstance(block.shortcut, ExclusiveGate) for block in blocks):
+        said.append("exclusive gates")
+    if all(block.order == "original" for block in blocks):
+        said.append("the original order of activations")
+    elif any(block.preactivated_shortcut for block in blocks):
+        said.append("shortcuts that change the shape begin behind the first BN and ReLU")
+    said.append(f"{spec.activation} activations")
+    return tuple(said)
