@@ -21,6 +21,7 @@ app = App(
 )
 
 Words = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)]
+Numbers = Annotated[tuple[float, ...], Parameter(consume_multiple=True)]
 Net = Annotated[str | None, Parameter(name=["--net", "--model"])]
 Batch = Annotated[int | None, Parameter(name=["--batch-size", "-b"])]
 
@@ -59,10 +60,12 @@ def train(
     precision: Literal["auto", "bf16", "fp32"] | None = None,
     device: str | None = None,
     threads: int | None = None,
-    weights: Path | None = None,
+    weights: str | None = None,
+    num_classes: int | None = None,
     resume: Path | None = None,
     checkpoint_every: int | None = None,
     deterministic: bool | None = None,
+    checkpoint_activations: bool | None = None,
     fused: Annotated[bool | None, Parameter(negative="--no-fused")] = None,
     json: bool = False,
 ) -> None:
@@ -88,10 +91,13 @@ def train(
         precision: bf16 needs hardware for it; by default it is used where there is some.
         device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
         threads: CPU threads; by default all cores.
-        weights: Start from these weights (safetensors, as Reslab writes them).
+        weights: Start from these: a file, a run's folder, torchvision:NAME/VARIANT, timm:NAME.TAG, hf:ORG/NAME.
+        num_classes: Classes of the network; weights of another number get a new head.
         resume: Go on with the run in this folder, by its own recipe, and on its device and threads.
         checkpoint_every: Iterations between checkpoints; by default at evaluations and every two minutes.
         deterministic: On CUDA, kernels that repeat bit for bit.
+        checkpoint_activations: Keep few activations and compute the others again: much less memory for very deep
+            networks, about a third more time, the same result.
         fused: On the CPU, BN, addition and ReLU as one kernel; by default where a compiler is there.
         json: Print the result as JSON.
     """
@@ -107,7 +113,8 @@ def train(
         Options(
             recipe=recipe, net=net, data=data, out=out, iterations=iterations, epochs=epochs, batch=batch_size,
             seed=seed, holdout=holdout, settings=settings, device=device, threads=threads, weights=weights,
-            resume=resume, checkpoint_every=checkpoint_every, deterministic=deterministic, fused=fused, json=json,
+            num_classes=num_classes, resume=resume, checkpoint_every=checkpoint_every, deterministic=deterministic,
+            checkpoint_activations=checkpoint_activations, fused=fused, json=json,
         )
     )  # fmt: skip
 
@@ -159,21 +166,159 @@ def study(
     _show(report, open)
 
 
+@app.command(name="eval")
+def evaluate(
+    weights: str,
+    /,
+    *,
+    data: str,
+    net: Net = None,
+    split: Literal["test", "train", "all"] = "test",
+    mean: Numbers = (),
+    std: Numbers = (),
+    resize: int | None = None,
+    crop: int | None = None,
+    interpolation: Literal["bilinear", "bicubic"] | None = None,
+    labels: Path | None = None,
+    batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 100,
+    precision: Literal["auto", "bf16", "fp32"] = "fp32",
+    device: str | None = None,
+    threads: int | None = None,
+    json: bool = False,
+) -> None:
+    """Measure the error of weights, one crop an image.
+
+    `reslab eval runs/resnet20 --data cifar10` or `reslab eval torchvision:resnet50 --data imagenet/val --split all`
+
+    Args:
+        weights: A file, a run's folder, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
+        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
+        net: The network, where names and shapes of the weights cannot tell.
+        split: Which images; of a folder without test/ or val/, test is a fifth held out, and all is all.
+        mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.
+        std: Their standard deviation.
+        resize: Pixels of the shorter side before the crop.
+        crop: Pixels of the centre crop.
+        interpolation: Of the resizing.
+        labels: Text file with the name of each output's class, a line each, if the weights do not say.
+        batch_size: Images at a time.
+        precision: bf16 is faster where the hardware has it.
+        device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
+        threads: CPU threads; by default all cores.
+        json: Print JSON.
+    """
+    from reslab.commands.eval import Options, run
+
+    run(
+        Options(
+            weights=weights, data=data, net=net, split=split, mean=mean, std=std, resize=resize, crop=crop,
+            interpolation=interpolation, labels=labels, batch=batch_size, precision=precision, device=device,
+            threads=threads, json=json,
+        )
+    )  # fmt: skip
+
+
+weights_app = App(name="weights", help="Inspect, convert and fetch weights of any residual network.")
+app.command(weights_app)
+
+
+@weights_app.command
+def inspect(weights: str, /, *, net: Net = None, json: bool = False) -> None:
+    """Say which network weights are of, what travels with them and what had to be assumed.
+
+    Args:
+        weights: A file, a run's folder, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
+        net: The network, where names and shapes cannot tell.
+        json: Print JSON, the whole specification included.
+    """
+    from reslab.commands.weights import inspect as run
+
+    run(weights, net=net, as_json=json)
+
+
+@weights_app.command
+def convert(
+    weights: str,
+    out: Path,
+    /,
+    *,
+    to: Literal["reslab", "torchvision", "timm"] = "reslab",
+    net: Net = None,
+    num_classes: int | None = None,
+    force: bool = False,
+) -> None:
+    """Write weights under the names of Reslab (with all that is known of them), torchvision or timm.
+
+    Args:
+        weights: A file, a run's folder, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
+        out: The file to write: .safetensors, or .pth for torch.load.
+        to: Whose names; the result loads there with strict=True.
+        net: The network, where names and shapes cannot tell.
+        num_classes: Replace the head by a new one of so many classes.
+        force: Overwrite the file.
+    """
+    from reslab.commands.weights import convert as run
+
+    run(weights, out, to=to, net=net, num_classes=num_classes, force=force)
+
+
+@weights_app.command
+def fetch(weights: str, /, *, out: Path | None = None, force: bool = False) -> None:
+    """Fetch weights from a hub into its library's cache.
+
+    Args:
+        weights: torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
+        out: Also keep them as this file, with network and preprocessing inside.
+        force: Overwrite the file.
+    """
+    from reslab.commands.weights import fetch as run
+
+    run(weights, out, force=force)
+
+
 @app.command
-def nets(name: str | None = None, /, *, size: int | None = None, json: bool = False) -> None:
-    """List the networks of the papers, or show one with its stages and cost.
+def deepen(weights: str, /, *, to: str, out: Path, net: Net = None, force: bool = False) -> None:
+    """Make a deeper network that computes exactly the same: the paper's solution by construction.
+
+    Plain networks of the same training are worse when deeper, although this solution exists: that is the degradation
+    problem. Train on from it by `reslab train ... --weights OUT`.
+
+    Args:
+        weights: A file, a run's folder, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
+        to: The deeper network: resnet56, "cifar_plain(depth=38)".
+        out: The file to write: .safetensors, or .pth.
+        net: The network of the weights, where names and shapes cannot tell.
+        force: Overwrite the file.
+    """
+    from reslab.commands.deepen import run
+
+    run(weights, to=to, out=out, net=net, force=force)
+
+
+@app.command
+def nets(
+    name: str | None = None,
+    /,
+    *,
+    compare: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)] = None,
+    size: int | None = None,
+    diagram: bool = False,
+    svg: Path | None = None,
+    json: bool = False,
+) -> None:
+    """List the networks of the papers, or show one: its stages, blocks and cost.
 
     Args:
         name: Show this network: resnet56, "cifar_resnet(depth=38)".
+        compare: Show 2 to 5 networks side by side, and where they differ: --compare resnet50-v1 resnet50 resnet50d
         size: Count for images of this many pixels a side.
+        diagram: Draw the network and each kind of its blocks.
+        svg: Write the drawing to this file, as SVG.
         json: Print JSON.
     """
-    from reslab.commands.nets import listing, show
+    from reslab.commands.nets import run
 
-    if name is None:
-        listing(as_json=json)
-    else:
-        show(name, size=size, as_json=json)
+    run(name, compare=compare, size=size, diagram=diagram, svg=svg, as_json=json)
 
 
 def _show(report: Path, open_it: bool) -> None:

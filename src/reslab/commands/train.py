@@ -46,6 +46,7 @@ class Options:
     resume: Path | None
     checkpoint_every: int | None
     deterministic: bool | None
+    checkpoint_activations: bool | None
     fused: bool | None
     json: bool
 
@@ -63,6 +64,7 @@ def run(options: Options) -> None:
         options.threads,
         fused_kernels=options.fused is not False,
         deterministic=bool(options.deterministic),
+        checkpoint_activations=bool(options.checkpoint_activations),
     )
     recipe, data, out = _new(options) if options.resume is None else _resumed(options, options.resume)
     if not recipe.data.holdout < data.info.n_train:
@@ -97,14 +99,24 @@ def run(options: Options) -> None:
 
 
 def start(
-    device: str | None, threads: int | None = None, *, fused_kernels: bool = True, deterministic: bool = False
+    device: str | None,
+    threads: int | None = None,
+    *,
+    fused_kernels: bool = True,
+    deterministic: bool = False,
+    checkpoint_activations: bool = False,
 ) -> Execution:
     """Resolves where to run, and sets the number of threads."""
     if threads is not None:
         if threads < 1:
             raise InputError(f"--threads takes 1 or more, got {threads}")
         torch.set_num_threads(threads)
-    return Execution(pick_device(device), fused=fused_kernels, deterministic=deterministic)
+    return Execution(
+        pick_device(device),
+        fused=fused_kernels,
+        deterministic=deterministic,
+        checkpoint_activations=checkpoint_activations,
+    )
 
 
 def _new(options: Options) -> tuple[Recipe, Dataset, Path]:
@@ -178,6 +190,11 @@ def _as_before(options: Options) -> Options:
         device=options.device or env["device"],
         threads=options.threads or env["threads"],
         deterministic=env["deterministic"] if options.deterministic is None else options.deterministic,
+        checkpoint_activations=(
+            env.get("checkpoint_activations", False)
+            if options.checkpoint_activations is None
+            else options.checkpoint_activations
+        ),
         fused=env["fused"] if options.fused is None else options.fused,
         weights=env.get("weights"),
         num_classes=runs.read_json(run_dir.recipe)["net"]["num_classes"] if env.get("new_head") else None,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from reslab.errors import InputError
 from reslab.nets.blocks import ACTIVATIONS, BatchNorm2d, Block, GlobalAveragePool, make_norm, norm_add_act
 from reslab.nets.catalog import resolve, resolve_any
+from reslab.nets.checkpointing import Stage, segment_length
 from reslab.nets.init import initialise
 from reslab.nets.spec import AnyNet, ConvStem, DenseStem, NetSpec
 
@@ -30,7 +31,7 @@ class Network(nn.Module):
             for block in stage:
                 blocks.append(Block(width, block, spec))
                 width = block.width
-            setattr(self, name, nn.Sequential(*blocks))
+            setattr(self, name, Stage(*blocks))
         if spec.final != "none":
             dense = isinstance(spec.stem, DenseStem)
             self.bn_last = make_norm(width, spec, dense=dense) if spec.final == "norm-activation" else nn.Identity()
@@ -70,7 +71,7 @@ class Network(nn.Module):
         return self.maxpool(y) if isinstance(stem, ConvStem) and stem.pool else y  # type: ignore[no-any-return]
 
     @property
-    def stages(self) -> tuple[nn.Sequential, ...]:
+    def stages(self) -> tuple[Stage, ...]:
         """The stages, in the order of the signal."""
         return tuple(getattr(self, name) for name in self.stage_names)
 
@@ -109,6 +110,12 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, BatchNorm2d):
                 module.fused = on
+        return self
+
+    def checkpoint_activations(self, on: bool = True) -> Self:
+        """Keeps few activations for the backward pass and computes the others again: less memory, more time."""
+        for stage in self.stages:
+            stage.segment = segment_length(len(stage)) if on else None
         return self
 
     def group_norm_statistics(self, images: int | None) -> Self:

@@ -17,6 +17,7 @@ class Execution:
     device: torch.device
     fused: bool = True
     deterministic: bool = False
+    checkpoint_activations: bool = False
 
     @property
     def fuses(self) -> bool:

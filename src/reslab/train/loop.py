@@ -121,6 +121,9 @@ class Trainer:
         self.net: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if isinstance(net, Network):
             net.group_norm_statistics(recipe.bn_group).fuse(execution.fused and self.device.type == "cpu")
+            net.checkpoint_activations(execution.checkpoint_activations)
+        elif execution.checkpoint_activations:
+            raise InputError(f"--checkpoint-activations is for Reslab's own networks, not for {recipe.net.name}")
         self.draws = any(isinstance(module, nn.Dropout | DropPath) for module in self.net.modules())
         self.optimizer = Optimizer(self.net, recipe.optimizer)
         self.iteration = 0  # iterations done
@@ -327,6 +330,7 @@ def _environment(
         "threads": torch.get_num_threads(),
         "fused": execution.fuses,
         "deterministic": execution.deterministic,
+        "checkpoint_activations": execution.checkpoint_activations,
         "data": {
             "path": str(Path(source).resolve()) if by_path and source is not None else source,
             **data.info.model_dump(mode="json"),

@@ -18,6 +18,9 @@ from reslab.errors import InputError
 NESTS = ("state_dict", "model_state_dict", "model_state", "state_dict_ema", "model", "net", "network", "weights")
 """Where training scripts put the weights inside what they save, in the order of preference."""
 
+PICKLES = (".pth", ".pt", ".th", ".tar")
+"""What PyTorch's own files are called."""
+
 PREFIXES = ("module", "_orig_mod", "model", "net", "network", "backbone", "encoder")
 """What wrappers put before every name: DataParallel, torch.compile, Lightning and others."""
 
@@ -35,7 +38,13 @@ class Stored:
 
 def to_bytes(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> bytes:
     """Safetensors with a JSON header of ours."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        plain[name] = own.clone() if place in places else own  # safetensors refuses tensors that share memory
+        places.add(place)
     # One entry alone: safetensors writes several in random order, and equal weights should give equal files.
     return serialized(plain, metadata={"reslab": json.dumps(header, allow_nan=False)} if header else None)
 
@@ -64,7 +73,10 @@ def read(path: Path) -> Stored:
     if path.suffix != ".safetensors" and (start[:2] == b"PK" or start[:1] == b"\x80"):
         return _unwrapped(_unpickled(path), path)
     tensors, header = read_safetensors(path)
-    return Stored(*_stripped(tensors)) if not header else Stored(tensors, header)
+    if header:
+        return Stored(tensors, header)
+    stripped, said = _stripped(tensors)
+    return Stored(stripped, {}, said)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -76,10 +88,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, dict(json.loads(meta)) if meta else {}
     except FileNotFoundError:
         raise InputError(f"expected a checkpoint at {path}, but there is no such file") from None
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path} is not a whole safetensors file ({error}); it was refused, and nothing in it run"
-        ) from None
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+        what = "file of weights" if path.suffix in PICKLES else "safetensors file"
+        raise InputError(f"{path} is not a whole {what} ({error}); it was refused, and nothing in it run") from None
 
 
 def _unpickled(path: Path) -> Any:
@@ -93,7 +104,7 @@ def _unpickled(path: Path) -> Any:
             f"nothing in it run ({reason[:120] or 'not a plain pickle'}). Save its state_dict() alone, where you trust "
             f"it, and give that"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AssertionError) as error:
+    except Exception as error:  # bytes from anywhere: a damaged archive fails in any of a dozen ways
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"{path} is not a whole file of weights ({first[:120]}); it was refused, and nothing in it run"
@@ -108,8 +119,9 @@ def _unwrapped(loaded: Any, path: Path) -> Stored:
     said: list[str] = []
     for _ in range(3):
         if _is_state(loaded):
-            tensors, header, more = _stripped({str(name): tensor for name, tensor in loaded.items()})
-            return Stored(tensors, header, (*said, *more))
+            tensors, more = _stripped({str(name): tensor for name, tensor in loaded.items()})
+            _check_plain(tensors, path)
+            return Stored(tensors, {}, (*said, *more))
         if not isinstance(loaded, Mapping):
             break
         nest = next((name for name in NESTS if isinstance(loaded.get(name), Mapping)), None)
@@ -123,8 +135,19 @@ def _unwrapped(loaded: Any, path: Path) -> Stored:
     )
 
 
-def _stripped(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any], tuple[str, ...]]:
-    """Without the prefixes of wrappers; an empty header; and what was done."""
+def _check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses tensors without numbers of their own: sparse, quantised, on no device, or larger than what is stored."""
+    for name, tensor in tensors.items():
+        plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            kind = f"{tensor.layout}, {tensor.dtype}, on {tensor.device}".replace("torch.", "")
+            raise InputError(
+                f"{path}: expected plain tensors, found '{name}' ({kind}); it was refused, and nothing in it run"
+            )
+
+
+def _stripped(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Without the prefixes of wrappers; and what was done."""
     gone: list[str] = []
     while tensors:
         first = {name.partition(".")[0] for name in tensors}
@@ -133,4 +156,4 @@ def _stripped(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
         tensors = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
         gone.append(prefix)
     said = (f"without the prefix '{'.'.join(gone)}.' of its names",) if gone else ()
-    return tensors, {}, said
+    return tensors, said

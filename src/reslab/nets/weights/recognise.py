@@ -1,9 +1,11 @@
 """Which network a state dict is of, as far as names and shapes can tell; what they cannot is said."""
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,8 +15,10 @@ from torch import Tensor
 from reslab.errors import InputError
 from reslab.nets.catalog import CATALOG, resolve
 from reslab.nets.network import Network
+from reslab.nets.reference import build_reference
 from reslab.nets.spec import (
     WEIGHTED,
+    AnyNet,
     Basic,
     Block,
     Bottleneck,
@@ -24,6 +28,8 @@ from reslab.nets.spec import (
     ConvStem,
     Dense,
     DenseStem,
+    Drop,
+    Dropout,
     ExclusiveGate,
     Identity,
     Layer,
@@ -63,18 +69,22 @@ def recognise(state: State) -> Recognised:
 
     Raises `Unrecognised` where it is of no network that can be described; the reason is in the text.
     """
-    if (named := _by_building(state)) is not None:
-        return Recognised(named, _assumptions(named), look_alikes(named))
     if unknown := _unknown(state):
         raise Unrecognised(
             f"no network of Reslab's grammar has parameters named {', '.join(unknown[:3])}"
             f"{f' ({len(unknown)} such)' if len(unknown) > 3 else ''}"
         )
+    _check_ranks(state)
+    if (named := _by_building(state)) is not None:
+        return Recognised(named, _assumptions(named), look_alikes(named))
     spec = _from_shapes(state)
     found = look_alikes(spec)
     if found:
         # The catalogue knows what shapes do not, as the papers have it: strides, orders, the place of zeros.
         spec = resolve(found[0], num_classes=spec.num_classes, in_channels=spec.in_channels)
+    # Some names and shapes lead to a network, which need not have all of them.
+    if apart := misfit(state, spec):
+        raise Unrecognised(f"the nearest network of Reslab's grammar has other parameters: {apart}")
     return Recognised(spec, _assumptions(spec), found)
 
 
@@ -88,15 +98,76 @@ def _by_building(state: State) -> NetSpec | None:
             if not any(isinstance(block.branch, Stack) for block in spec.blocks):
                 continue
             spec = resolve(name, num_classes=len(state["fc.weight"]), in_channels=_get(state, "conv1.weight").shape[1])
-            if shapes_of(spec) == {name: tuple(tensor.shape) for name, tensor in state.items()}:
+            if not misfit(state, spec):
                 return spec
     return None
 
 
-def shapes_of(spec: NetSpec) -> dict[str, tuple[int, ...]]:
+@lru_cache(maxsize=8)
+def shapes_of(spec: AnyNet) -> Mapping[str, tuple[int, ...]]:
     """The name and shape of each tensor in the state of a network."""
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in Network(spec).state_dict().items()}
+        net = Network(spec) if isinstance(spec, NetSpec) else build_reference(spec)
+    return MappingProxyType({name: tuple(tensor.shape) for name, tensor in net.state_dict().items()})
+
+
+LISTED = 4
+"""How many names of parameters an error lists."""
+
+
+def misfit(state: State, spec: AnyNet, *, missing: Container[str] = ()) -> str:
+    """What keeps a state dict from a network, the first names of each kind; nothing if it fits, ``missing`` aside.
+
+    BN's counters of batches, which files from before PyTorch 0.4.1 do not have, are not missed.
+    """
+    expected = shapes_of(spec)
+    there = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    kinds = (
+        ("missing", [n for n in expected if n not in there and n not in missing and not n.endswith(COUNTER)]),
+        ("unexpected", [name for name in there if name not in expected]),
+        (
+            "of another shape",
+            [
+                f"{name} {_by(there[name])} instead of {_by(shape)}"
+                for name, shape in expected.items()
+                if name in there and there[name] != shape
+            ],
+        ),
+    )
+    return "; ".join(
+        f"{len(names)} {what} ({', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''})"
+        for what, names in kinds
+        if names
+    )
+
+
+COUNTER = "num_batches_tracked"
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def nearest_network(state: State) -> NetSpec | None:
+    """The network of the catalogue that has most of these names and shapes; None if none has more than half."""
+    counts: dict[int, int] = {}
+    for name in state:
+        if found := re.match(r"layer(\d+)\.(\d+)\.", name):
+            stage, block = int(found[1]), int(found[2])
+            counts[stage] = max(counts.get(stage, 0), block + 1)
+    lengths = tuple(count for _, count in sorted(counts.items()))
+    there = {(name, tuple(tensor.shape)) for name, tensor in state.items()}
+    best, most = None, len(there) / 2
+    for names in _catalogue().values():
+        spec = resolve(names[0])
+        if tuple(len(stage) for stage in spec.stages) != lengths:
+            continue
+        if (head := state.get("fc.weight")) is not None and head.dim() == 2 and len(head):
+            spec = resolve(names[0], num_classes=len(head))
+        shared = len(there & set(shapes_of(spec).items()))
+        if shared > most:
+            best, most = spec, shared
+    return best
 
 
 _KNOWN = re.compile(
@@ -107,6 +178,23 @@ _KNOWN = re.compile(
 
 def _unknown(state: State) -> list[str]:
     return [name for name in state if not _KNOWN.fullmatch(name)]
+
+
+def _check_ranks(state: State) -> None:
+    """Raises `Unrecognised` for tensors of so many dimensions that their sizes cannot be asked for."""
+    for name, tensor in state.items():
+        layer = name.removesuffix(".weight")
+        if layer == name:
+            continue
+        ranks = (1, 4)  # in a sequence a convolution or a BN
+        if re.search(r"(^|\.)bn\w+$", layer):
+            ranks = (1,)
+        elif re.search(r"(^|\.)(fc|linear\d*)$", layer):
+            ranks = (2,)
+        elif re.search(r"(^|\.)conv\d*$", layer):
+            ranks = (4,)
+        if tensor.dim() not in ranks or 0 in tensor.shape:
+            raise Unrecognised(f"{name} has the shape {_by(tuple(tensor.shape))}, which no layer of its kind has")
 
 
 def _get(state: State, name: str) -> Tensor:
@@ -194,7 +282,10 @@ def _layers(part: State, before: int, prefix: str, stride: int) -> list[Layer]:
         key=lambda name: int(re.sub(r"\D", "", name)),
     )
     if [int(re.sub(r"\D", "", name)) for name in names] != list(range(1, len(names) + 1)) or not names:
-        raise Unrecognised(f"{prefix[:-1]} has pooling or dropout between its layers; name the network with --net")
+        raise Unrecognised(
+            f"{prefix[:-1]} has {', '.join(name.removesuffix('.weight') for name in names) or 'no layers'}: others are "
+            "missing, or without parameters"
+        )
     for name in names:
         weight = part[name]
         if name.startswith("linear"):
@@ -299,21 +390,46 @@ def look_alikes(spec: NetSpec) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda name: (not same_function(specs[name], spec), not specs[name].is_residual)))
 
 
+def _in_evaluation(spec: NetSpec) -> NetSpec:
+    """The same without what only training knows: dropout, stochastic depth, momentum and initial values."""
+
+    def calm(block: Block) -> Block:
+        branch, shortcut = block.branch, block.shortcut
+        if isinstance(branch, Basic):
+            branch = branch.model_copy(update={"dropout": 0.0})
+        elif isinstance(branch, Stack):
+            layers = (Drop(rate=0) if isinstance(layer, Drop) else layer for layer in branch.layers)
+            branch = Stack(layers=tuple(layers))
+        if isinstance(shortcut, Dropout):
+            shortcut = Identity()
+        elif isinstance(shortcut, ExclusiveGate | ShortcutGate):
+            shortcut = shortcut.model_copy(update={"bias": 0.0})
+        return block.model_copy(update={"branch": branch, "shortcut": shortcut, "drop_path": 0.0})
+
+    stem = spec.stem.model_copy(update={"dropout": 0.0}) if isinstance(spec.stem, ConvStem) else spec.stem
+    return spec.model_copy(
+        update={
+            "stem": stem,
+            "stages": tuple(tuple(calm(block) for block in stage) for stage in spec.stages),
+            "norm": None if spec.norm is None else Norm(eps=spec.norm.eps),
+        }
+    )
+
+
+_FUNCTION = ("stem", "stages", "final", "activation", "norm")
+
+
 def same_function(a: NetSpec, b: NetSpec) -> bool:
     """Whether two specifications compute the same from the same weights, in evaluation."""
-
-    def core(spec: NetSpec) -> tuple[Any, ...]:
-        stem = spec.stem.model_dump(exclude={"dropout"})
-        blocks = [block.model_dump(exclude={"drop_path"}) for block in spec.blocks]
-        return (stem, blocks, spec.final, spec.activation, spec.norm is None)
-
-    return core(a) == core(b)
+    a, b = _in_evaluation(a), _in_evaluation(b)
+    return all(getattr(a, part) == getattr(b, part) for part in _FUNCTION)
 
 
 def differences(a: NetSpec, b: NetSpec) -> tuple[str, ...]:
-    """In which ways two networks of as many blocks differ in what they compute, with the first block of each way."""
+    """In which ways two networks of the same names and shapes evaluate to something else, the first block each."""
+    a, b = _in_evaluation(a), _in_evaluation(b)
     said: dict[str, str] = {}
-    for part in ("stem", "final", "activation", "norm", "dropout"):
+    for part in ("stem", "final", "activation", "norm"):
         before, after = getattr(a, part), getattr(b, part)
         if before != after:
             said[part] = f"{part} {_brief(before)} became {_brief(after)}"
@@ -339,8 +455,11 @@ def _brief(value: Any) -> str:
 def _assumptions(spec: NetSpec) -> tuple[str, ...]:
     said = []
     blocks = spec.blocks
-    if any(isinstance(block.shortcut, ZeroPad) for block in blocks):
-        said.append("option A shortcuts, zeros on both sides (a plain network has the same names)")
+    if pads := [block.shortcut for block in blocks if isinstance(block.shortcut, ZeroPad)]:
+        where = "on both sides" if pads[0].zeros == "both" else "behind the others"
+        said.append(f"option A shortcuts, zeros {where} (a plain network has the same names)")
+    elif not spec.is_residual:
+        said.append("no shortcuts")
     elif not any(isinstance(block.shortcut, Projection | Conv1x1 | ExclusiveGate) for block in blocks):
         said.append("identity shortcuts (a plain network has the same names)")
     if any(isinstance(block.branch, Bottleneck) and block.stride > 1 for block in blocks):
@@ -352,5 +471,9 @@ def _assumptions(spec: NetSpec) -> tuple[str, ...]:
         said.append("the original order of activations")
     elif any(block.preactivated_shortcut for block in blocks):
         said.append("shortcuts that change the shape begin behind the first BN and ReLU")
-    said.append(f"{spec.activation} activations")
+    if isinstance(spec.stem, ConvStem):
+        strides = ", ".join(str(math.prod(block.stride for block in stage)) for stage in spec.stages)
+        pool = ", then a max pool" if spec.stem.pool else ", no pool"
+        said.append(f"a stem of stride {spec.stem.stride}{pool}; stages of stride {strides}")
+    said.append(f"{spec.activation} activations{f', BN with eps {spec.norm.eps:g}' if spec.norm else ''}")
     return tuple(said)
