@@ -1,5 +1,6 @@
 """The command ``reslab``: names of commands to functions. Heavy imports happen inside the command."""
 
+import logging
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -296,6 +297,55 @@ def deepen(weights: str, /, *, to: str, out: Path, net: Net = None, force: bool 
 
 
 @app.command
+def bench(
+    what: Literal["train", "infer", "data"],
+    /,
+    *,
+    net: Annotated[str, Parameter(name=["--net", "--model"])] = "resnet20",
+    against: Literal["eager", "torchvision", "timm"] | None = None,
+    batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 128,
+    size: int | None = None,
+    rounds: int = 10,
+    turn: float = 1.0,
+    workers: Annotated[int | None, Parameter(name=["--workers", "-j"])] = None,
+    precision: Literal["auto", "bf16", "fp32"] = "auto",
+    device: str | None = None,
+    threads: int | None = None,
+    out: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Measure how fast this machine trains, evaluates or feeds a network, and against what others use.
+
+    `reslab bench train --net resnet50 -b 32 --against torchvision`
+
+    Both run by turns in one process, so that a machine whose speed drifts slows both; the ratio is the median.
+
+    Args:
+        what: train: whole steps, batches made anew. infer: forward passes. data: batches alone.
+        net: Any network of `reslab nets`, timm:NAME, torchvision:NAME.
+        against: eager: the same network in fp32, channels-first, as scripts have it. torchvision, timm: theirs, so.
+        batch_size: Images of a step.
+        size: Pixels of an image's side; by default the network's own.
+        rounds: Turns that each gets.
+        turn: Seconds of a turn.
+        workers: Loader processes of the peer's data; by default one a core.
+        precision: Ours; bf16 where the hardware has it. The peer's is fp32, its default.
+        device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
+        threads: CPU threads; by default all cores.
+        out: Also write the figures to this JSON file.
+        json: Print JSON.
+    """
+    from reslab.commands.bench import Options, run
+
+    run(
+        Options(
+            what=what, net=net, against=against, batch=batch_size, size=size, rounds=rounds, turn=turn,
+            workers=workers, precision=precision, device=device, threads=threads, out=out, json=json,
+        )
+    )  # fmt: skip
+
+
+@app.command
 def nets(
     name: str | None = None,
     /,
@@ -328,6 +378,7 @@ def _show(report: Path, open_it: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command. Exit codes: 0 done, 2 something to mend in what was asked, 130 interrupted."""
+    logging.basicConfig(format="reslab: %(message)s", level=logging.WARNING)
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except (InputError, CycloptsError) as error:

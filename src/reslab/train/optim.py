@@ -20,10 +20,9 @@ class Optimizer:
         self._velocity: dict[nn.Parameter, Tensor | None] = dict.fromkeys(self._names)
         weights: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
-        for module in net.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                decays = spec.decay == "all" or (name == "weight" and not isinstance(module, nn.BatchNorm2d))
-                (weights if decays else others).append(parameter)
+        for parameter in self._names:
+            # Scales and shifts of a normalisation, and biases, are vectors.
+            (weights if spec.decay == "all" or parameter.dim() > 1 else others).append(parameter)
         self._groups = [(weights, spec.weight_decay), (others, 0.0)]
 
     def set_lr(self, lr: float) -> None:

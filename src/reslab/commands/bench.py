@@ -1,0 +1,179 @@
+"""``reslab bench``."""
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from reslab import runs
+from reslab.bench import peak, works
+from reslab.bench.paired import Ratio, Work, ratio, take_turns
+from reslab.commands.train import start
+from reslab.errors import InputError
+from reslab.nets.catalog import resolve_any
+from reslab.nets.cost import cost_any
+from reslab.train.device import describe, resolve_precision
+
+What = Literal["train", "infer", "data"]
+PASSES = {"train": 3, "infer": 1}
+"""Multiply-adds of a step in forward passes: backward counts two."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command, as they were given."""
+
+    what: What
+    net: str
+    against: works.Against | None
+    batch: int
+    size: int | None
+    rounds: int
+    turn: float
+    workers: int | None
+    precision: Literal["auto", "bf16", "fp32"]
+    device: str | None
+    threads: int | None
+    out: Path | None
+    json: bool
+
+
+def run(options: Options) -> None:
+    """Times ours, and the peer by turns with it, and prints images a second."""
+    for name, value, least in (("rounds", options.rounds, 1), ("turn", options.turn, 0.01)):
+        if value < least:
+            raise InputError(f"--{name} takes {least} or more, got {value}")
+    execution = start(options.device, options.threads)
+    overrides = {"size": (options.size, options.size)} if options.size else {}
+    spec = resolve_any(options.net, **overrides)
+    case = works.Case(spec, options.batch, execution, resolve_precision(options.precision, execution.device))
+    works.check(case)
+    mode = describe(execution.device, case.precision, execution.fuses)
+    console = Console(stderr=True)
+    console.print(
+        f"{options.what}: {spec.name}, {options.batch} images of {spec.size[0]}x{spec.size[1]}; {mode}",
+        highlight=False, soft_wrap=True, markup=False,
+    )  # fmt: skip
+    seconds = _timed(options, case, console)
+    record = _record(options, case, seconds) | {"mode": mode}
+    if options.out is not None:
+        runs.write_json(options.out, record)
+    if options.json:
+        print(json.dumps(record, indent=2))
+    else:
+        _print(record, options)
+
+
+def _timed(options: Options, case: works.Case, console: Console) -> dict[str, list[float]]:
+    todo: dict[str, Work] = {"reslab": _ours(options, case)}
+    if options.against is not None:
+        todo[options.against] = _theirs(options, case, options.against)
+    columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=options.rounds)
+        try:
+            return take_turns(
+                todo, rounds=options.rounds, turn=options.turn, device=case.execution.device,
+                done=lambda number: bar.update(task, completed=number),
+            )  # fmt: skip
+        except torch.OutOfMemoryError:
+            raise _too_large(case) from None
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            raise _too_large(case) from None
+
+
+def _too_large(case: works.Case) -> InputError:
+    half = max(2, case.batch // 2)
+    return InputError(
+        f"out of memory with {case.batch} images of {case.spec.size[0]}x{case.spec.size[1]} at a time; "
+        f"try --batch-size {half}"
+    )
+
+
+def _ours(options: Options, case: works.Case) -> Work:
+    match options.what:
+        case "train":
+            return works.training(case).step
+        case "infer":
+            return works.inference(case)
+        case "data":
+            return works.batches(case)
+
+
+def _theirs(options: Options, case: works.Case, against: works.Against) -> Work:
+    match options.what:
+        case "train":
+            return works.peer_training(case, against)
+        case "infer":
+            return works.peer_inference(case, against)
+        case "data":
+            if against != "torchvision":
+                raise InputError("bench data compares with torchvision's transforms: --against torchvision")
+            return works.peer_batches(case, options.workers if options.workers is not None else os.cpu_count() or 1)
+
+
+def _record(options: Options, case: works.Case, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    own = seconds["reslab"]
+    rates = {name: case.batch / statistics.median(each) for name, each in seconds.items()}
+    found: Ratio | None = None
+    if options.against is not None:
+        found = ratio(seconds[options.against], own)
+    limit = peak.measure(case.execution.device, case.precision)
+    share = None
+    if options.what != "data":
+        macs = cost_any(case.spec).macs * case.batch * PASSES[options.what]
+        share = round(limit.share(macs, statistics.median(own)), 4)
+    return {
+        "what": options.what,
+        "net": case.spec.name,
+        "batch": case.batch,
+        "size": list(case.spec.size),
+        "precision": case.precision,
+        "against": options.against,
+        "images_per_second": {name: round(rate, 2) for name, rate in rates.items()},
+        "ratio": None if found is None else {name: round(value, 3) for name, value in asdict(found).items()},
+        "seconds": {name: _rounded(each) for name, each in seconds.items()},
+        "peak": {"gflops": round(limit.gflops, 1), "copy_gigabytes_per_second": round(limit.gigabytes, 1)},
+        "share_of_peak": share,
+        "when": runs.now(),
+        "machine": runs.describe() | {"threads": str(torch.get_num_threads())},
+    }
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]
+
+
+def _print(record: dict[str, Any], options: Options) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("", "images/s", "ms a step"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, rate in record["images_per_second"].items():
+        table.add_row(name, f"{rate:,.0f}", f"{1e3 * record['batch'] / rate:,.1f}")
+    console = Console(highlight=False)
+    console.print(table)
+    if record["share_of_peak"] is not None:
+        gflops = record["peak"]["gflops"]
+        console.print(
+            f"{100 * record['share_of_peak']:.0f} % of what a large matrix product reaches here in "
+            f"{record['precision']} ({gflops:,.0f} GFLOP/s); a large copy moves "
+            f"{record['peak']['copy_gigabytes_per_second']:,.0f} GB/s",
+            soft_wrap=True,
+        )
+    if record["ratio"] is not None:
+        found = record["ratio"]
+        console.print(
+            f"ratio {found['median']:.2f} x ({found['low']:.2f} to {found['high']:.2f}) against {options.against}, "
+            f"median of {options.rounds} rounds by turns",
+            soft_wrap=True,
+        )
