@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reslab.nets import fused, spec
+from reslab.nets.fused import Tracked
+from reslab.nets.kernels import conv
 from reslab.nets.spec import Activation, NetSpec, ZeroPad, branch_layers
 
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
@@ -88,10 +90,41 @@ class BatchNorm2d(nn.BatchNorm2d):
                 eps=self.eps,
                 relu=relu,
             )
-        y, mean, var = fused.norm_training(x, residual, self.weight, self.bias, eps=self.eps, groups=groups, relu=relu)
-        count = x.numel() // (x.shape[1] * groups)
-        self._track(mean.mean(0), var.mean(0) * (count / (count - 1)))
+        y, twin, mean, var = fused.norm_training(
+            x, residual, self.weight, self.bias, eps=self.eps, groups=groups, relu=relu, tracked=self._followed()
+        )
+        y.twin = twin  # type: ignore[attr-defined]
+        if self.momentum is None:
+            count = x.numel() // (x.shape[1] * groups)
+            self._track(mean.mean(0), var.mean(0) * (count / (count - 1)))
+        elif self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
         return y
+
+    def _followed(self) -> Tracked | None:
+        """The running statistics for the kernel; None where they are a plain average, which `_track` keeps."""
+        if self.momentum is None or self.running_mean is None or self.running_var is None:
+            return None
+        return Tracked(self.running_mean, self.running_var, self.momentum)
+
+
+def shared(x: Tensor) -> Tensor:
+    """The activation as the shortcut takes it: the fused kernel's second output, if it comes from there."""
+    return getattr(x, "twin", x)
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution that runs a kernel of our own where it is quicker and the fused mode is on."""
+
+    fused: bool = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', H', W')."""
+        if self.fused and x.device.type == "cpu":
+            y = x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
+            if conv.supports(y, self):
+                return conv.conv16(y, self.weight)
+        return super().forward(x)
 
 
 class Add(nn.Module):
@@ -190,7 +223,7 @@ def make_layer(width: int, layer: spec.Conv | spec.Dense | spec.MaxPool | spec.D
     """The module of one layer that takes ``width`` channels."""
     match layer:
         case spec.Conv():
-            return nn.Conv2d(
+            return Conv2d(
                 width, layer.width, layer.kernel, layer.stride, layer.padding,
                 dilation=layer.dilation, groups=layer.groups, bias=bias,
             )  # fmt: skip
@@ -310,7 +343,8 @@ class Block(nn.Module):
         return self.drop_path is None and self.gate is None and self.scales == (1.0, 1.0)
 
     def _skip(self, x: Tensor) -> Tensor:
-        return x if self.downsample is None else self.downsample(x)
+        start = shared(x)
+        return start if self.downsample is None else self.downsample(start)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H/stride, W/stride), or (N, C) -> (N, C')."""

@@ -1,94 +1,22 @@
-"""BN, addition and ReLU in one kernel on the CPU: an execution mode on top of the module graph.
+"""BN, addition and ReLU in one kernel on the CPU.
 
-The kernel (``fused_cpu.cpp``) is compiled once with the machine's own C++ compiler and cached. Where
-there is no compiler, or a tensor is not channels-last, the modules run as they are: the results agree
+Where there is no compiler, or a tensor is not channels-last, the modules run as they are: the results agree
 within rounding, only slower.
 """
 
 import ctypes
-import functools
-import hashlib
-import logging
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable
-from importlib import resources
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-log = logging.getLogger("reslab")
-
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
-_SUFFIX = {torch.bfloat16: "bf16", torch.float32: "f32"}
-
-
-def _cache_dir() -> Path:
-    root = os.environ.get("RESLAB_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "reslab") / "kernels"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
-    except OSError:
-        return platform.processor()
-
-
-def _compile(source: bytes, compiler: str) -> Path:
-    key = hashlib.sha256(source + " ".join((compiler, *_FLAGS, _processor())).encode()).hexdigest()[:16]
-    folder = _cache_dir()
-    target = folder / f"fused-{key}.so"
-    if target.exists():
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        code, built = Path(scratch) / "fused.cpp", Path(scratch) / "fused.so"
-        code.write_bytes(source)
-        subprocess.run([compiler, *_FLAGS, "-o", str(built), str(code)], check=True, capture_output=True, timeout=300)
-        built.replace(target)
-    return target
-
-
-@functools.cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None (with one line in the log) where they cannot be had."""
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        log.warning("no C++ compiler found: BN, addition and ReLU run unfused (install g++ for about 1.4 x the speed)")
-        return None
-    try:
-        source = resources.files("reslab.nets").joinpath("fused_cpu.cpp").read_bytes()
-        return ctypes.CDLL(str(_compile(source, compiler)))
-    except (OSError, subprocess.SubprocessError) as error:
-        log.warning("the fused kernels could not be built with %s (%s): running unfused", compiler, error)
-        return None
-
-
-def _kernel(name: str, dtype: torch.dtype) -> Callable[..., int]:
-    lib = library()
-    assert lib is not None
-    function: Callable[..., int] = getattr(lib, f"{name}_{_SUFFIX[dtype]}")
-    return function
-
-
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
-
-
-def _channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last)
+from reslab.nets.kernels.build import SUFFIX, channels_last, kernel, library, pointer
 
 
 def supports(x: Tensor, groups: int) -> bool:
     """Whether the kernels can take this activation (N, C, H, W) with BN statistics over so many groups."""
-    if x.device.type != "cpu" or x.dtype not in _SUFFIX or x.dim() != 4 or not _channels_last(x):
+    if x.device.type != "cpu" or x.dtype not in SUFFIX or x.dim() != 4 or not channels_last(x):
         return False
     rows = x.shape[0] * x.shape[2] * x.shape[3]
     channels = x.shape[1]
@@ -101,47 +29,59 @@ def supports(x: Tensor, groups: int) -> bool:
     return width % 16 == 0 and library() is not None
 
 
+@dataclass(frozen=True)
+class Tracked:
+    """Running statistics (C,), fp32, that follow those of the batch, in place, with a weight for the newest."""
+
+    mean: Tensor
+    var: Tensor
+    momentum: float
+
+
 class _TrainingNorm(torch.autograd.Function):
-    """y = act(BN(x) + residual) with batch statistics; returns y and the statistics [mean, var, 1/std] (3, G, C)."""
+    """y = act(BN(x) + residual) with batch statistics; returns y, y once more, and [mean, var, 1/std] (3, G, C).
+
+    The second y is for the shortcut of the next block. Its gradient then comes apart from that of the branch, and the
+    two are added inside the kernel rather than by a pass over memory.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        residual: Tensor | None,
-        weight: Tensor,
-        bias: Tensor,
-        eps: float,
-        groups: int,
-        relu: bool,
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float, groups: int,
+        relu: bool, tracked: Tracked | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         channels = x.shape[1]
         y = torch.empty_like(x)
         stats = torch.empty(3, groups, channels)
-        _run_forward(x, residual, weight, bias, eps, groups, True, relu, y, stats)
+        _run_forward(x, residual, weight, bias, eps, groups, True, relu, y, stats, tracked)
         ctx.save_for_backward(x, y if residual is not None else None, weight, bias, stats)
         ctx.groups, ctx.relu, ctx.has_residual, ctx.eps = groups, relu, residual is not None, eps
         ctx.mark_non_differentiable(stats)
-        return y, stats
+        ctx.set_materialize_grads(False)
+        return y, y.detach(), stats
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         x, y, weight, bias, stats = ctx.saved_tensors
+        first, second = grads[:2] if grads[0] is not None else (grads[1], None)
+        if first is None:
+            return (None,) * 8
         if torch.is_grad_enabled():  # create_graph: somebody will differentiate this
-            return (*_differentiable_backward(grads[0], x, y, weight, bias, ctx), None, None, None)
-        grad = grads[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
+            total = first if second is None else first + second
+            return (*_differentiable_backward(total, x, y, weight, bias, ctx), None, None, None, None)
+        grad, also = _like(first, x), _like(second, x)
         channels = x.shape[1]
         grad_x = torch.empty_like(x)
         grad_residual = torch.empty_like(x) if ctx.has_residual else None
         grad_weight, grad_bias = torch.empty(channels), torch.empty(channels)
-        failed = _kernel("bn_backward", x.dtype)(
-            _pointer(grad), _pointer(x), _pointer(y),
-            _pointer(weight), _pointer(bias), _pointer(stats[0]), _pointer(stats[2]),
+        failed = kernel("bn_backward", x.dtype)(
+            pointer(grad), pointer(also), pointer(x), pointer(y),
+            pointer(weight), pointer(bias), pointer(stats[0]), pointer(stats[2]),
             ctypes.c_int64(x.numel() // channels), channels, ctx.groups, int(ctx.relu),
-            _pointer(grad_x), _pointer(grad_residual), _pointer(grad_weight), _pointer(grad_bias),
+            pointer(grad_x), pointer(grad_residual), pointer(grad_weight), pointer(grad_bias),
         )  # fmt: skip
         assert not failed, "supports() admitted a shape that the kernel refuses"
-        return grad_x, grad_residual, grad_weight, grad_bias, None, None, None
+        return grad_x, grad_residual, grad_weight, grad_bias, None, None, None, None
 
 
 def _differentiable_backward(
@@ -167,13 +107,15 @@ def _differentiable_backward(
 
 def _run_forward(
     x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float, groups: int,
-    training: bool, relu: bool, y: Tensor, stats: Tensor,
+    training: bool, relu: bool, y: Tensor, stats: Tensor, tracked: Tracked | None,
 ) -> None:  # fmt: skip
     channels = x.shape[1]
-    failed = _kernel("bn_forward", x.dtype)(
-        _pointer(x), _pointer(residual), _pointer(weight), _pointer(bias), ctypes.c_float(eps),
+    failed = kernel("bn_forward", x.dtype)(
+        pointer(x), pointer(residual), pointer(weight), pointer(bias), ctypes.c_float(eps),
         ctypes.c_int64(x.numel() // channels), channels, groups, int(training), int(relu),
-        _pointer(y), _pointer(stats[0]), _pointer(stats[1]), _pointer(stats[2]),
+        pointer(y), pointer(stats[0]), pointer(stats[1]), pointer(stats[2]),
+        pointer(tracked.mean if tracked else None), pointer(tracked.var if tracked else None),
+        ctypes.c_float(tracked.momentum if tracked else 0.0),
     )  # fmt: skip
     assert not failed, "supports() admitted a shape that the kernel refuses"
 
@@ -183,8 +125,9 @@ def _like(residual: Tensor | None, x: Tensor) -> Tensor | None:
 
 
 def norm_training(
-    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, *, eps: float, groups: int, relu: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, *, eps: float, groups: int, relu: bool,
+    tracked: Tracked | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """act(BN(x) + residual) with the statistics of each of ``groups`` equal parts of the batch.
 
     Args:
@@ -195,12 +138,14 @@ def norm_training(
         eps: added to the variance.
         groups: how many equal, consecutive parts of the batch are normalised separately.
         relu: whether a ReLU follows.
+        tracked: running statistics to bring up to date.
 
     Returns:
-        y (N, C, H, W); the groups' means (G, C); their biased variances (G, C).
+        y (N, C, H, W); y once more, for the shortcut that begins at it; the groups' means (G, C); their biased
+        variances (G, C).
     """
-    y, stats = _TrainingNorm.apply(x, _like(residual, x), weight, bias, eps, groups, relu)
-    return y, stats[0], stats[1]
+    y, twin, stats = _TrainingNorm.apply(x, _like(residual, x), weight, bias, eps, groups, relu, tracked)
+    return y, twin, stats[0], stats[1]
 
 
 def norm_inference(
@@ -210,5 +155,5 @@ def norm_inference(
     """act(BN(x) + residual) with given statistics (C,); no gradient. Shapes as in `norm_training`."""
     y = torch.empty_like(x)
     stats = torch.stack([mean, var, var]).unsqueeze(1)
-    _run_forward(x, _like(residual, x), weight, bias, eps, 1, False, relu, y, stats)
+    _run_forward(x, _like(residual, x), weight, bias, eps, 1, False, relu, y, stats, None)
     return y

@@ -6,7 +6,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from reslab.errors import InputError
-from reslab.nets.blocks import ACTIVATIONS, BatchNorm2d, Block, GlobalAveragePool, make_norm, norm_add_act
+from reslab.nets.blocks import ACTIVATIONS, BatchNorm2d, Block, Conv2d, GlobalAveragePool, make_norm, norm_add_act
 from reslab.nets.catalog import resolve, resolve_any
 from reslab.nets.checkpointing import Stage, segment_length
 from reslab.nets.init import initialise
@@ -108,7 +108,7 @@ class Network(nn.Module):
     def fuse(self, on: bool = True) -> Self:
         """Switches fused execution on or off. The modules and their parameters stay what they are."""
         for module in self.modules():
-            if isinstance(module, BatchNorm2d):
+            if isinstance(module, BatchNorm2d | Conv2d):
                 module.fused = on
         return self
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from reslab.errors import InputError
-from reslab.nets import fused
+from reslab.nets.kernels.build import library
 from reslab.train.recipe import Precision
 
 
@@ -22,7 +22,7 @@ class Execution:
     @property
     def fuses(self) -> bool:
         """Whether the fused kernels are wanted, made for the device, and there."""
-        return self.fused and self.device.type == "cpu" and fused.library() is not None
+        return self.fused and self.device.type == "cpu" and library() is not None
 
 
 def pick_device(name: str | None) -> torch.device:

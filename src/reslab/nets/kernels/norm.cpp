@@ -140,11 +140,12 @@ struct Sums {
 };
 
 // training: mean and var are computed here; otherwise they are given (the running statistics).
+// running_mean, running_var: null, or followed with momentum by the mean over the groups (of the unbiased variance).
 // Returns 1, having done nothing, if the shape is one that the vectors cannot cover.
 template <class T>
 int forward(const T* x, const T* residual, const float* weight, const float* bias, float eps,
             int64_t rows, int channels, int groups, int training, int with_relu, T* y, float* mean,
-            float* var, float* invstd) {
+            float* var, float* invstd, float* running_mean, float* running_var, float momentum) {
   const int64_t per_group = rows / groups;
   const int fold = fold_of(per_group, channels);
   if (!fold) return 1;
@@ -189,6 +190,15 @@ int forward(const T* x, const T* residual, const float* weight, const float* bia
           shift[g * width + k] = bias[c] - mean[i] * weight[c] * invstd[i];
         }
       }
+#pragma omp master
+    for (int c = 0; running_mean && c < channels; ++c) {
+      double m = 0, v = 0;
+      for (int g = 0; g < groups; ++g) m += mean[g * channels + c], v += var[g * channels + c];
+      m /= groups;
+      v *= double(per_group) / (per_group - 1) / groups;
+      running_mean[c] = float(running_mean[c] + momentum * (m - running_mean[c]));
+      running_var[c] = float(running_var[c] + momentum * (v - running_var[c]));
+    }
 #pragma omp for schedule(static, 1)
     for (int part = 0; part < sums.parts; ++part) {
       const Range r = slice(lines, part, sums.parts);
@@ -207,12 +217,14 @@ int forward(const T* x, const T* residual, const float* weight, const float* bia
   return 0;
 }
 
+// also: null, or a second gradient of the same y, from the shortcut that y feeds beside the next branch: it is
+// added here, where both have to be read anyway, rather than by a pass of its own.
 // grad_residual: null without an addition; with one it receives the gradient behind the ReLU,
 // which is the gradient of the shortcut, and the second pass reads it.
 // Where the ReLU was open is seen from y if there was an addition. Otherwise it is computed again
 // from x, which has to be read anyway: memory is what these passes wait for.
 template <class T>
-int backward(const T* grad, const T* x, const T* y, const float* weight, const float* bias,
+int backward(const T* grad, const T* also, const T* x, const T* y, const float* weight, const float* bias,
              const float* mean, const float* invstd, int64_t rows, int channels, int groups,
              int with_relu, T* grad_x, T* grad_residual, float* grad_weight, float* grad_bias) {
   const int64_t per_group = rows / groups;
@@ -237,12 +249,13 @@ int backward(const T* grad, const T* x, const T* y, const float* weight, const f
       const Range r = slice(lines, part, sums.parts);
       for (int g = 0; g < groups; ++g) {
         const int64_t at = g * lines * width;
-        const T *dg = grad + at, *xg = x + at, *yg = y + at;
+        const T *dg = grad + at, *eg = also ? also + at : nullptr, *xg = x + at, *yg = y + at;
         T* rg = grad_residual ? grad_residual + at : nullptr;
         const float* mu = &centre[g * width];
         if (rg)
           sum_rows(r, width, sums.of(part, g), [=](int64_t i, int c, Vec& u, Vec& v) {
             u = load(dg + i);
+            if (eg) u += load(eg + i);
             if (with_relu) u = where_positive(load(yg + i), u);
             store(rg + i, u);
             v = u * (load(xg + i) - load(mu + c));
@@ -252,6 +265,7 @@ int backward(const T* grad, const T* x, const T* y, const float* weight, const f
           sum_rows(r, width, sums.of(part, g), [=](int64_t i, int c, Vec& u, Vec& v) {
             const Vec xi = load(xg + i);
             u = load(dg + i);
+            if (eg) u += load(eg + i);
             if (with_relu) u = where_positive(xi * load(a + c) + load(b + c), u);
             v = u * (xi - load(mu + c));
           });
@@ -279,6 +293,7 @@ int backward(const T* grad, const T* x, const T* y, const float* weight, const f
       grad_bias[c] = float(total_bias);
     }
     const T* behind_relu = grad_residual ? grad_residual : grad;
+    const T* added = grad_residual ? nullptr : also;
     const bool mask = with_relu && !grad_residual;
 #pragma omp for schedule(static, 1)
     for (int part = 0; part < sums.parts; ++part) {
@@ -291,6 +306,7 @@ int backward(const T* grad, const T* x, const T* y, const float* weight, const f
             const int64_t i = line * width + c;
             const Vec xi = load(x + i);
             Vec u = load(behind_relu + i);
+            if (added) u += load(added + i);
             if (mask) u = where_positive(xi * load(a + c) + load(b + c), u);
             store(grad_x + i, load(k1 + c) * u + load(k2 + c) * xi + load(k3 + c));
           }
@@ -306,16 +322,19 @@ int backward(const T* grad, const T* x, const T* y, const float* weight, const f
   extern "C" int bn_forward_##SUFFIX(const void* x, const void* residual, const float* weight,     \
                                      const float* bias, float eps, int64_t rows, int channels,     \
                                      int groups, int training, int with_relu, void* y,             \
-                                     float* mean, float* var, float* invstd) {                     \
+                                     float* mean, float* var, float* invstd, float* running_mean,  \
+                                     float* running_var, float momentum) {                         \
     return forward<T>((const T*)x, (const T*)residual, weight, bias, eps, rows, channels, groups,  \
-                      training, with_relu, (T*)y, mean, var, invstd);                              \
+                      training, with_relu, (T*)y, mean, var, invstd, running_mean, running_var,    \
+                      momentum);                                                                   \
   }                                                                                                \
   extern "C" int bn_backward_##SUFFIX(                                                             \
-      const void* grad, const void* x, const void* y, const float* weight, const float* bias,      \
+      const void* grad, const void* also, const void* x, const void* y, const float* weight,       \
+      const float* bias,                                                                           \
       const float* mean, const float* invstd, int64_t rows, int channels, int groups,              \
       int with_relu, void* grad_x, void* grad_residual, float* grad_weight, float* grad_bias) {    \
-    return backward<T>((const T*)grad, (const T*)x, (const T*)y, weight, bias, mean, invstd, rows, \
-                       channels, groups, with_relu, (T*)grad_x, (T*)grad_residual, grad_weight,    \
+    return backward<T>((const T*)grad, (const T*)also, (const T*)x, (const T*)y, weight, bias,     \
+                       mean, invstd, rows, channels, groups, with_relu, (T*)grad_x, (T*)grad_residual, grad_weight,    \
                        grad_bias);                                                                 \
   }
 
