@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 STEPS = 2
 
 
-def measure(depth: int, batch: int, checkpointed: bool, precision: str, shortcut: str) -> dict[str, float]:
+def measure(name: str, batch: int, checkpointed: bool, precision: str) -> dict[str, float]:
     """One process's measurement: bytes above the start, seconds of the second step."""
     import torch
     from torch.nn import functional as F
@@ -28,7 +28,7 @@ def measure(depth: int, batch: int, checkpointed: bool, precision: str, shortcut
     from reslab.train.recipe import Sgd
 
     began = time.perf_counter()
-    net = build(f"cifar_resnet(depth={depth}, shortcut='{shortcut}')").to(memory_format=torch.channels_last)
+    net = build(name).to(memory_format=torch.channels_last)
     built = time.perf_counter() - began
     net.fuse().checkpoint_activations(checkpointed)
     optimizer = Optimizer(net, Sgd())
@@ -48,46 +48,45 @@ def measure(depth: int, batch: int, checkpointed: bool, precision: str, shortcut
     return {"bytes": peak - before, "peak_bytes": peak, "seconds": seconds, "built_in": built}
 
 
-def apart(depth: int, batch: int, checkpointed: bool, precision: str, shortcut: str) -> dict[str, float]:
+def apart(name: str, batch: int, checkpointed: bool, precision: str) -> dict[str, float]:
     """The same in a new process: memory once asked for is not given back."""
-    words = [sys.executable, __file__, "--one", str(depth), "--batch", str(batch), "--precision", precision]
-    words += ["--shortcut", shortcut, *(["--checkpointed"] if checkpointed else [])]
+    words = [sys.executable, __file__, "--one", name, "--batch", str(batch), "--precision", precision]
+    words += ["--checkpointed"] if checkpointed else []
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"depth {depth} failed (out of memory?): {done.stderr.strip().splitlines()[-1:]}")
+        raise SystemExit(f"{name} failed (out of memory?): {done.stderr.strip().splitlines()[-1:]}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--depths", type=int, nargs="+", default=[110, 218, 434])
-    parser.add_argument("--only-checkpointed", type=int, nargs="*", default=[], help="further depths, with it alone")
+    parser.add_argument("--nets", nargs="+", default=[f"cifar_resnet(depth={d})" for d in (110, 218, 434)])
+    parser.add_argument("--only-checkpointed", nargs="*", default=["resnet1202", "preresnet1001"], help="with it alone")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--shortcut", default="A")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "activation_memory.json")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--checkpointed", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(measure(args.one, args.batch, args.checkpointed, args.precision, args.shortcut)))
+        print(json.dumps(measure(args.one, args.batch, args.checkpointed, args.precision)))
         return
     from reslab.runs import describe, now, write_json
 
     rows = []
-    print(f"{'depth':>5} {'without':>10} {'with':>10} {'ratio':>6} {'time':>7}   batch {args.batch}, {args.precision}")
-    for depth in [*args.depths, *args.only_checkpointed]:
+    print(f"{'network':<24} {'without':>9} {'with':>9} {'less':>6} {'time':>7}   batch {args.batch}, {args.precision}")
+    for name in [*args.nets, *args.only_checkpointed]:
         both = {
-            name: apart(depth, args.batch, name == "with", args.precision, args.shortcut)
-            for name in ("without", "with")
-            if name == "with" or depth in args.depths
+            way: apart(name, args.batch, way == "with", args.precision)
+            for way in ("without", "with")
+            if way == "with" or name in args.nets
         }
-        rows.append({"depth": depth, **both})
+        rows.append({"net": name, **both})
         a, b = both.get("without"), both["with"]
-        text = [f"{a['bytes'] / 1e9:>8.2f}GB" if a else " " * 10, f"{b['bytes'] / 1e9:>8.2f}GB"]
+        text = [f"{a['bytes'] / 1e9:>7.2f}GB" if a else " " * 9, f"{b['bytes'] / 1e9:>7.2f}GB"]
         text += [f"{a['bytes'] / b['bytes']:>5.1f}x", f"{b['seconds'] / a['seconds']:>6.2f}x"] if a else []
-        print(f"{depth:>5} {' '.join(text)}", flush=True)
+        print(f"{name:<24} {' '.join(text)}   built in {b['built_in']:.1f} s", flush=True)
     record = {"what": __doc__.splitlines()[0] if __doc__ else "", "command": " ".join(sys.argv), "when": now()}
     write_json(args.out, record | {"batch": args.batch, "precision": args.precision, **describe(), "rows": rows})
 

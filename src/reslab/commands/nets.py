@@ -13,11 +13,11 @@ from reslab import published
 from reslab.commands.nets_compare import print_comparison
 from reslab.errors import InputError
 from reslab.nets.catalog import CATALOG, FAMILIES, REFERENCES, Entry, resolve, resolve_any
-from reslab.nets.cost import Cost, NetCost, Size, cost
+from reslab.nets.cost import Cost, NetCost, cost
 from reslab.nets.describe import Description, Rule, Signal, describe, rows, ten_to_the, where
 from reslab.nets.diagram import picture
 from reslab.nets.imagenet import imagenet_resnet
-from reslab.nets.spec import AnyNet, DenseStem, NetSpec, ReferenceSpec
+from reslab.nets.spec import AnyNet, DenseStem, NetSpec, ReferenceSpec, Size
 from reslab.nets.svg import drawing
 from reslab.runs.files import write_text
 
@@ -281,17 +281,20 @@ def _record(spec: AnyNet, counted: NetCost) -> dict[str, Any]:
         "params": counted.params,
         "macs": counted.macs,
         "flops": counted.flops,
-        "stages": [
-            {
-                "name": part.name,
-                "layers": part.layers,
-                "channels": part.out_channels,
-                "output_size": list(part.out_size),
-                "params": part.params,
-                "macs": part.macs,
-                "activations": part.activations,
-            }
-            for part in counted.parts
-        ],
+        "activations": counted.activations,
+        "stages": [_part(part) for part in counted.parts],
+        "blocks": [_part(part) for part in counted.blocks],
         "cite": spec.cite,
+    }
+
+
+def _part(part: Cost) -> dict[str, Any]:
+    return {
+        "name": part.name,
+        "layers": part.layers,
+        "channels": part.out_channels,
+        "output_size": list(part.out_size),
+        "params": part.params,
+        "macs": part.macs,
+        "activations": part.activations,
     }

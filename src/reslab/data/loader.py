@@ -59,6 +59,7 @@ class Batches:
         self.labels = data.labels.to(device)
         self.normalizer = normalizer.to(device)
         self.spec, self.batch, self.seed, self.device = spec, batch, seed, device
+        self._orders: dict[int, Tensor] = {}
 
     def positions(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Which images (N,) the batch of an iteration, counted from 0, holds, and the epoch of each (N,)."""
@@ -66,15 +67,25 @@ class Batches:
         index, epochs = [], []
         while start < (iteration + 1) * self.batch:
             epoch, offset = divmod(start, self.n)
-            part = _order(self.n, self.seed, epoch)[offset : offset + (iteration + 1) * self.batch - start]
+            part = self._order(epoch)[offset : offset + (iteration + 1) * self.batch - start]
             index.append(part)
             epochs.append(torch.full_like(part, epoch))
             start += len(part)
-        return torch.cat(index).to(self.device), torch.cat(epochs).to(self.device)
+        return torch.cat(index), torch.cat(epochs)
+
+    def _order(self, epoch: int) -> Tensor:
+        """The order of an epoch, on the device, so that no step has to bring its part there."""
+        if epoch not in self._orders:
+            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
+            self._orders[epoch] = _order(self.n, self.seed, epoch).to(self.device)
+        return self._orders[epoch]
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Input (N, C, H, W), fp32 and channels-last, and labels (N,) of an iteration, counted from 0."""
-        index, epoch = self.positions(iteration)
+        return self.at(*self.positions(iteration))
+
+    def at(self, index: Tensor, epoch: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for given images (N,) and epochs (N,), as `positions` gives them."""
         images = augment(
             self.images[index],
             index,

@@ -27,7 +27,8 @@ class Result:
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context that a forward pass runs in: bf16 where the recipe says so, otherwise nothing."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    # Each weight is used once, so a cache of converted weights saves nothing, and a CUDA graph must not hold one.
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
 
 
 @torch.no_grad()

@@ -18,11 +18,18 @@ class Execution:
     fused: bool = True
     deterministic: bool = False
     checkpoint_activations: bool = False
+    graphs: bool = True
+    """on CUDA, capture the step and replay it"""
 
     @property
     def fuses(self) -> bool:
         """Whether the fused kernels are wanted, made for the device, and there."""
         return self.fused and self.device.type == "cpu" and library() is not None
+
+    @property
+    def captures(self) -> bool:
+        """Whether steps are captured as CUDA graphs."""
+        return self.graphs and self.device.type == "cuda"
 
 
 def pick_device(name: str | None) -> torch.device:
@@ -62,6 +69,14 @@ def use_deterministic_kernels(device: torch.device) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+
+
+def use_exact_fp32(device: torch.device) -> None:
+    """Fp32 means fp32: without this, convolutions on CUDA round their inputs to 10 bits (TF32)."""
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
 
 
 def describe(device: torch.device, precision: str, fused: bool) -> str:

@@ -1,237 +1,32 @@
 """The training loop: from a recipe and its data to a run directory."""
 
-import logging
 import math
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from reslab import runs
-from reslab.data.draws import bits
-from reslab.data.loader import Batches, Eval, check, split
 from reslab.data.sources import KNOWN, Dataset
-from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
-from reslab.evaluate.metrics import Result, autocast, evaluate
-from reslab.nets.blocks import DropPath
-from reslab.nets.network import Network, build_any
+from reslab.evaluate.metrics import Result, evaluate
 from reslab.nets.weights.files import read_safetensors
 from reslab.nets.weights.hub import is_hub
-from reslab.nets.weights.load import Weights, header_of, load
-from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.nets.weights.load import load
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
-from reslab.train.device import Execution, resolve_precision, use_deterministic_kernels
-from reslab.train.optim import Optimizer
+from reslab.train.device import Execution
 from reslab.train.progress import TrainingProgress
 from reslab.train.recipe import Recipe
-from reslab.train.schedule import WarmUpState, scheduled
 from reslab.train.tensorboard import Events
+from reslab.train.trainer import Clock, NonFiniteLoss, Trainer
 
-_log = logging.getLogger("reslab")
-EVAL_BATCH = 500
+__all__ = ["NonFiniteLoss", "Trainer", "train"]
+
 CHECKPOINT_SECONDS = 120
-_DROPOUT = 71  # which random number it is, among those of an iteration
-
-
-class NonFiniteLoss(InputError):
-    """The loss became infinite or not a number."""
-
-
-@dataclass
-class Window:
-    """Sums over the iterations since the last look, on the device so that a step never waits for the host."""
-
-    loss: Tensor
-    wrong: Tensor
-    seen: int = 0
-
-    @classmethod
-    def empty(cls, device: torch.device) -> "Window":
-        """Nothing seen yet."""
-        return cls(
-            torch.zeros((), dtype=torch.float64, device=device),
-            torch.zeros((), dtype=torch.int64, device=device),
-        )
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Adds a batch: its mean loss, and how many images were classified wrongly."""
-        self.loss += loss.detach().double() * len(labels)
-        self.wrong += (logits.detach().argmax(1) != labels).sum()
-        self.seen += len(labels)
-
-    def mean_loss(self) -> float:
-        """Mean loss of the window."""
-        return float(self.loss) / max(self.seen, 1)
-
-    def error(self) -> float:
-        """Training error of the window in per cent, on the augmented images as they were trained on."""
-        return 100 * int(self.wrong) / max(self.seen, 1)
-
-
-@dataclass
-class Clock:
-    """Time spent in training steps and, of that, on making batches."""
-
-    steps: float = 0.0
-    data: float = 0.0
-    images: int = 0
-
-    @property
-    def images_per_second(self) -> float:
-        """Throughput of the training steps, evaluations not counted."""
-        return self.images / self.steps if self.steps else 0.0
-
-    @property
-    def waiting(self) -> float:
-        """Share of the time that went into data, 0 to 1."""
-        return self.data / self.steps if self.steps else 0.0
-
-
-class Trainer:
-    """One run. `train` is the function to call; this holds its parts."""
-
-    def __init__(self, recipe: Recipe, data: Dataset, execution: Execution) -> None:
-        check(data, recipe.data)
-        self.device = execution.device
-        if execution.deterministic:
-            use_deterministic_kernels(self.device)
-        self.recipe = recipe.model_copy(update={"precision": resolve_precision(recipe.precision, self.device)})
-        fitting, held = split(data.train, recipe.data.holdout, recipe.data.holdout_seed)
-        normalizer = Normalizer.of(recipe.data.normalization, fitting.images)
-        self.preprocessing = Preprocessing(
-            mean=normalizer.mean_values(), std=normalizer.std_values(), crop=recipe.data.size
-        )
-        self.classes = data.info.classes
-        self.batches = Batches(
-            fitting, recipe.data, normalizer, batch=recipe.global_batch, seed=recipe.seed, device=self.device
-        )
-        # With validation images the test set is read once, at the end; without, its curve is recorded
-        # for the figure and chooses nothing.
-        self.validation = None if held is None else Eval(held, normalizer, batch=EVAL_BATCH, device=self.device)
-        self.test = Eval(data.test, normalizer, batch=EVAL_BATCH, device=self.device)
-        net = build_any(recipe.net, seed=recipe.seed)
-        self.net: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if isinstance(net, Network):
-            net.group_norm_statistics(recipe.bn_group).fuse(execution.fused and self.device.type == "cpu")
-            net.checkpoint_activations(execution.checkpoint_activations)
-        elif execution.checkpoint_activations:
-            raise InputError(f"--checkpoint-activations is for Reslab's own networks, not for {recipe.net.name}")
-        self.draws = any(isinstance(module, nn.Dropout | DropPath) for module in self.net.modules())
-        self.optimizer = Optimizer(self.net, recipe.optimizer)
-        self.iteration = 0  # iterations done
-        self.window = Window.empty(self.device)
-        self.warm_up_window = Window.empty(self.device)
-        self.warm_up = WarmUpState(active=recipe.warm_up is not None)
-        self.best: dict[str, float] | None = None
-        self.first_bad = torch.full((), recipe.iterations, dtype=torch.int64, device=self.device)
-        self.total, self.recent = Clock(), Clock()
-        self.seconds_before = 0.0  # of earlier processes of this run
-        self.started = time.monotonic()
-
-    def start_from(self, weights: Weights) -> None:
-        """Weights instead of drawn ones; a new head stays as it was drawn."""
-        self.net.load_state_dict(weights.tensors, strict=False)
-        for text in weights.said:
-            _log.info("%s: %s", weights.origin, text)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of the run so far, over all its processes."""
-        return self.seconds_before + time.monotonic() - self.started
-
-    def lr(self) -> float:
-        """The learning rate of the coming iteration."""
-        rate = scheduled(self.recipe.optimizer.lr, self.recipe.schedule, self.iteration)
-        if self.warm_up.active and self.recipe.warm_up is not None:
-            rate = min(rate, self.recipe.warm_up.lr)
-        return rate
-
-    def step(self) -> None:
-        """One iteration: batch, forward, backward, update."""
-        start = time.perf_counter()
-        images, labels = self.batches(self.iteration)
-        if self.draws:
-            # Dropout and stochastic depth take from PyTorch's generator: its state is a function of the iteration.
-            torch.manual_seed(int(bits(torch.tensor(self.iteration), self.recipe.seed, _DROPOUT)))
-        got_data = time.perf_counter()
-        self.optimizer.set_lr(self.lr())
-        with autocast(self.device, self.recipe.precision):
-            logits = self.net(images)
-        logits = logits.float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        loss.backward()
-        self.optimizer.step()
-        bad = torch.where(loss.detach().isfinite(), self.recipe.iterations, self.iteration)
-        self.first_bad = torch.minimum(self.first_bad, bad)
-        self.window.add(loss, logits, labels)
-        if self.warm_up.active:
-            self.warm_up_window.add(loss, logits, labels)
-        self.iteration += 1
-        for clock in (self.total, self.recent):
-            clock.steps += time.perf_counter() - start
-            clock.data += got_data - start
-            clock.images += len(labels)
-
-    def look(self) -> None:
-        """What is decided by looking at the error: a loss that is not finite, and the end of the warm-up.
-
-        Comes before each checkpoint, so that a good one is never replaced by one that is not.
-        """
-        if int(self.first_bad) < self.recipe.iterations:
-            raise NonFiniteLoss(
-                f"the loss is not finite at iteration {int(self.first_bad) + 1} with learning rate "
-                f"{self.optimizer.lr:g}; try a lower rate (--set optimizer.lr=...), a warm-up or --precision fp32"
-            )
-        rule = self.recipe.warm_up
-        if rule is not None and self.warm_up.active and self.iteration % rule.window == 0:
-            self.warm_up.look(rule, self.iteration, int(self.warm_up_window.wrong), self.warm_up_window.seen)
-            self.warm_up_window = Window.empty(self.device)
-
-    def header(self) -> dict[str, Any]:
-        """What travels with the weights: network, preprocessing, classes."""
-        return header_of(self.recipe.net, self.preprocessing, self.classes)
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that a resumed run needs to equal an uninterrupted one."""
-        tensors = {f"model.{k}": v for k, v in self.net.state_dict().items()}
-        tensors |= {f"momentum.{k}": v for k, v in self.optimizer.momentum().items()}
-        windows = {"window": self.window, "warm_up_window": self.warm_up_window}
-        for name, window in windows.items():
-            tensors |= {f"{name}.loss": window.loss, f"{name}.wrong": window.wrong}
-        meta = {
-            **self.header(),
-            "lr": self.optimizer.lr,
-            "seen": {name: window.seen for name, window in windows.items()},
-            "warm_up": {"active": self.warm_up.active, "ended_at": self.warm_up.ended_at},
-            "best": self.best,
-            "seconds": self.seconds,
-        }
-        return tensors, meta
-
-    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Continues from a checkpoint."""
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.net.load_state_dict(part("model."))
-        self.optimizer.restore(meta["lr"], part("momentum."))
-        for name, window in (("window", self.window), ("warm_up_window", self.warm_up_window)):
-            window.loss.copy_(tensors[f"{name}.loss"])
-            window.wrong.copy_(tensors[f"{name}.wrong"])
-            window.seen = meta["seen"][name]
-        self.warm_up = WarmUpState(**meta["warm_up"])
-        self.best = meta["best"]
-        self.seconds_before = meta.get("seconds", 0.0)
-        self.iteration = meta["iteration"]
 
 
 def train(
@@ -335,7 +130,7 @@ def _environment(
             "path": str(Path(source).resolve()) if by_path and source is not None else source,
             **data.info.model_dump(mode="json"),
         },
-        "weights": weights if weights is None or is_hub(weights) else str(Path(weights).resolve()),
+        "weights": weights if weights is None or is_hub(weights) else str(Path(weights).expanduser().resolve()),
         "new_head": new_head,
     }
 
@@ -424,7 +219,8 @@ def _record(trainer: Trainer, run: RunDir, events: Events, evaluate_now: bool) -
     }
     runs.append_line(run.speed, {"iteration": i, **speed})
     events.add(i, line | speed)
-    trainer.window, trainer.recent = Window.empty(trainer.device), Clock()
+    trainer.window.clear()
+    trainer.recent = Clock()
 
 
 def _keep_best(trainer: Trainer, run: RunDir, split_name: str, result: Result) -> None:

@@ -2,9 +2,14 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.sgd import sgd
 
 from reslab.train.recipe import Sgd
+
+
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+"""Modules whose weight is a scale, which does not decay with the weights."""
 
 
 class Optimizer:
@@ -20,9 +25,13 @@ class Optimizer:
         self._velocity: dict[nn.Parameter, Tensor | None] = dict.fromkeys(self._names)
         weights: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
-        for parameter in self._names:
-            # Scales and shifts of a normalisation, and biases, are vectors.
-            (weights if spec.decay == "all" or parameter.dim() > 1 else others).append(parameter)
+        for module in net.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                decays = spec.decay == "all" or (name == "weight" and not isinstance(module, NORMS))
+                (weights if decays else others).append(parameter)
+        device = next(iter(self._names)).device
+        # On CUDA the rate lies on the device, so that a captured step reads the newest.
+        self._rate = torch.tensor(spec.lr, device=device) if device.type == "cuda" else None
         self._groups = [(weights, spec.weight_decay), (others, 0.0)]
 
     def set_lr(self, lr: float) -> None:
@@ -37,7 +46,12 @@ class Optimizer:
             velocities = list(self.momentum().values())
             if velocities:
                 torch._foreach_mul_(velocities, self.lr / lr)
+        self._set(lr)
+
+    def _set(self, lr: float) -> None:
         self.lr = lr
+        if self._rate is not None:
+            self._rate.fill_(lr)
 
     def momentum(self) -> dict[str, Tensor]:
         """The velocities by the names of their parameters; empty before the first step."""
@@ -52,7 +66,7 @@ class Optimizer:
         for parameter, name in self._names.items():
             if name in momentum:
                 self._velocity[parameter] = torch.empty_like(parameter).copy_(momentum[name]).detach()
-        self.lr = lr
+        self._set(lr)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -67,7 +81,7 @@ class Optimizer:
                 fused=True,
                 weight_decay=weight_decay,
                 momentum=self.spec.momentum,
-                lr=self.lr,
+                lr=self.lr if self._rate is None else self._rate,
                 dampening=0.0,
                 nesterov=self.spec.nesterov,
                 maximize=False,

@@ -1,0 +1,52 @@
+"""A training step captured once as a CUDA graph and replayed: the host says one word instead of a thousand."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+WARM_UP = 3
+"""Steps that run as they are before one is captured: libraries choose their algorithms, buffers are made."""
+
+
+class Graphed:
+    """A step that is a function of the tensors ``index`` and ``epoch`` alone, and changes others in place.
+
+    All its work must be of the device: no number may come back to the host, and no tensor that is kept may be
+    replaced. The steps before the capture are real ones.
+    """
+
+    def __init__(self, work: Callable[[Tensor, Tensor], None], device: torch.device) -> None:
+        self.work, self.device = work, device
+        self.seen = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.index = self.epoch = torch.empty(0)
+
+    def __call__(self, index: Tensor, epoch: Tensor) -> None:
+        """One step."""
+        if self.graph is not None:
+            self.index.copy_(index)
+            self.epoch.copy_(epoch)
+            self.graph.replay()
+        elif self.seen < WARM_UP:
+            self._aside(index, epoch)
+        else:
+            self._capture(index, epoch)
+        self.seen += 1
+
+    def _aside(self, index: Tensor, epoch: Tensor) -> None:
+        """A step on a stream of its own, as capturing asks for of the steps before it."""
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            self.work(index, epoch)
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+
+    def _capture(self, index: Tensor, epoch: Tensor) -> None:
+        self.index, self.epoch = index.clone(), epoch.clone()
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize(self.device)
+        with torch.cuda.graph(graph):  # records, and runs nothing
+            self.work(self.index, self.epoch)
+        self.graph = graph
+        graph.replay()

@@ -1,0 +1,253 @@
+"""One training under way: network, batches, optimiser, and the state that a checkpoint holds."""
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reslab.data.draws import bits
+from reslab.data.loader import Batches, Eval, check, split
+from reslab.data.sources import Dataset
+from reslab.data.transforms import Normalizer
+from reslab.errors import InputError
+from reslab.evaluate.metrics import autocast
+from reslab.nets.blocks import DropPath
+from reslab.nets.network import Network, build_any
+from reslab.nets.weights.load import Weights, header_of
+from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.train.device import Execution, resolve_precision, use_deterministic_kernels, use_exact_fp32
+from reslab.train.graph import Graphed
+from reslab.train.optim import Optimizer
+from reslab.train.recipe import Recipe
+from reslab.train.schedule import WarmUpState, scheduled
+
+_log = logging.getLogger("reslab")
+EVAL_BATCH = 500
+_DROPOUT = 71  # which random number it is, among those of an iteration
+
+
+class NonFiniteLoss(InputError):
+    """The loss became infinite or not a number."""
+
+
+@dataclass
+class Window:
+    """Sums over the iterations since the last look, on the device so that a step never waits for the host."""
+
+    loss: Tensor
+    wrong: Tensor
+    seen: int = 0
+
+    @classmethod
+    def empty(cls, device: torch.device) -> "Window":
+        """Nothing seen yet."""
+        return cls(
+            torch.zeros((), dtype=torch.float64, device=device),
+            torch.zeros((), dtype=torch.int64, device=device),
+        )
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Adds a batch: its mean loss, and how many images were classified wrongly. ``seen`` is the caller's."""
+        self.loss.add_(loss.detach().double() * len(labels))
+        self.wrong.add_((logits.detach().argmax(1) != labels).sum())
+
+    def clear(self) -> None:
+        """Forgets all, in place: a captured step goes on adding to the same numbers."""
+        self.loss.zero_()
+        self.wrong.zero_()
+        self.seen = 0
+
+    def mean_loss(self) -> float:
+        """Mean loss of the window."""
+        return float(self.loss) / max(self.seen, 1)
+
+    def error(self) -> float:
+        """Training error of the window in per cent, on the augmented images as they were trained on."""
+        return 100 * int(self.wrong) / max(self.seen, 1)
+
+
+@dataclass
+class Clock:
+    """Time spent in training steps and, of that, on making batches."""
+
+    steps: float = 0.0
+    data: float = 0.0
+    images: int = 0
+
+    @property
+    def images_per_second(self) -> float:
+        """Throughput of the training steps, evaluations not counted."""
+        return self.images / self.steps if self.steps else 0.0
+
+    @property
+    def waiting(self) -> float:
+        """Share of the time that went into data, 0 to 1."""
+        return self.data / self.steps if self.steps else 0.0
+
+
+class Trainer:
+    """One run. `train` is the function to call; this holds its parts."""
+
+    def __init__(self, recipe: Recipe, data: Dataset, execution: Execution) -> None:
+        check(data, recipe.data)
+        self.device = execution.device
+        if execution.deterministic:
+            use_deterministic_kernels(self.device)
+        use_exact_fp32(self.device)
+        self.recipe = recipe.model_copy(update={"precision": resolve_precision(recipe.precision, self.device)})
+        fitting, held = split(data.train, recipe.data.holdout, recipe.data.holdout_seed)
+        normalizer = Normalizer.of(recipe.data.normalization, fitting.images)
+        self.preprocessing = Preprocessing(
+            mean=normalizer.mean_values(), std=normalizer.std_values(), crop=recipe.data.size
+        )
+        self.classes = data.info.classes
+        self.batches = Batches(
+            fitting, recipe.data, normalizer, batch=recipe.global_batch, seed=recipe.seed, device=self.device
+        )
+        # With validation images the test set is read once, at the end; without, its curve is recorded
+        # for the figure and chooses nothing.
+        self.validation = None if held is None else Eval(held, normalizer, batch=EVAL_BATCH, device=self.device)
+        self.test = Eval(data.test, normalizer, batch=EVAL_BATCH, device=self.device)
+        net = build_any(recipe.net, seed=recipe.seed)
+        self.net: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if isinstance(net, Network):
+            net.group_norm_statistics(recipe.bn_group).fuse(execution.fused and self.device.type == "cpu")
+            net.checkpoint_activations(execution.checkpoint_activations)
+        elif execution.checkpoint_activations:
+            raise InputError(f"--checkpoint-activations is for Reslab's own networks, not for {recipe.net.name}")
+        self.draws = any(isinstance(module, nn.Dropout | DropPath) for module in self.net.modules())
+        self.optimizer = Optimizer(self.net, recipe.optimizer)
+        self.iteration = 0  # iterations done
+        self.window = Window.empty(self.device)
+        self.warm_up_window = Window.empty(self.device)
+        self.warm_up = WarmUpState(active=recipe.warm_up is not None)
+        self.best: dict[str, float] | None = None
+        self.first_bad = torch.full((), recipe.iterations, dtype=torch.int64, device=self.device)
+        self.done = torch.zeros((), dtype=torch.int64, device=self.device)  # ``iteration``, on the device
+        self.graphed: Graphed | None = None
+        if execution.captures and not self.draws:
+            self.graphed = Graphed(self._whole_step, self.device)
+        self.total, self.recent = Clock(), Clock()
+        self.seconds_before = 0.0  # of earlier processes of this run
+        self.started = time.monotonic()
+
+    def start_from(self, weights: Weights) -> None:
+        """Weights instead of drawn ones; a new head stays as it was drawn."""
+        self.net.load_state_dict(weights.tensors, strict=False)
+        for text in weights.said:
+            _log.info("%s: %s", weights.origin, text)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, over all its processes."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def lr(self) -> float:
+        """The learning rate of the coming iteration."""
+        rate = scheduled(self.recipe.optimizer.lr, self.recipe.schedule, self.iteration)
+        if self.warm_up.active and self.recipe.warm_up is not None:
+            rate = min(rate, self.recipe.warm_up.lr)
+        return rate
+
+    def step(self) -> None:
+        """One iteration: batch, forward, backward, update."""
+        start = time.perf_counter()
+        index, epoch = self.batches.positions(self.iteration)
+        self.optimizer.set_lr(self.lr())
+        if self.graphed is not None:
+            got_data = time.perf_counter()
+            self.graphed(index, epoch)
+        else:
+            images, labels = self.batches.at(index, epoch)
+            if self.draws:
+                # Dropout and stochastic depth take from PyTorch's generator: its state is a function of the iteration.
+                torch.manual_seed(int(bits(torch.tensor(self.iteration), self.recipe.seed, _DROPOUT)))
+            got_data = time.perf_counter()
+            self._learn(images, labels)
+        self.iteration += 1
+        self.window.seen += len(index)
+        self.warm_up_window.seen += len(index)
+        for clock in (self.total, self.recent):
+            clock.steps += time.perf_counter() - start
+            clock.data += got_data - start
+            clock.images += len(index)
+
+    def _learn(self, images: Tensor, labels: Tensor) -> None:
+        """Forward, backward, update, and what is counted: work of the device alone, which never waits for the host."""
+        with autocast(self.device, self.recipe.precision):
+            logits = self.net(images)
+        logits = logits.float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        loss.backward()
+        self.optimizer.step()
+        bad = torch.where(loss.detach().isfinite(), self.recipe.iterations, self.done)
+        self.first_bad.copy_(torch.minimum(self.first_bad, bad))
+        self.done.add_(1)
+        self.window.add(loss, logits, labels)
+        if self.recipe.warm_up is not None:
+            self.warm_up_window.add(loss, logits, labels)
+
+    def _whole_step(self, index: Tensor, epoch: Tensor) -> None:
+        self._learn(*self.batches.at(index, epoch))
+
+    def look(self) -> None:
+        """What is decided by looking at the error: a loss that is not finite, and the end of the warm-up.
+
+        Comes before each checkpoint, so that a good one is never replaced by one that is not.
+        """
+        start = time.perf_counter()
+        first_bad = int(self.first_bad)  # waits for the device
+        for clock in (self.total, self.recent):
+            clock.steps += time.perf_counter() - start
+        if first_bad < self.recipe.iterations:
+            raise NonFiniteLoss(
+                f"the loss is not finite at iteration {first_bad + 1} with learning rate "
+                f"{self.optimizer.lr:g}; try a lower rate (--set optimizer.lr=...), a warm-up or --precision fp32"
+            )
+        rule = self.recipe.warm_up
+        if rule is not None and self.warm_up.active and self.iteration % rule.window == 0:
+            self.warm_up.look(rule, self.iteration, int(self.warm_up_window.wrong), self.warm_up_window.seen)
+            self.warm_up_window.clear()
+
+    def header(self) -> dict[str, Any]:
+        """What travels with the weights: network, preprocessing, classes."""
+        return header_of(self.recipe.net, self.preprocessing, self.classes)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a resumed run needs to equal an uninterrupted one."""
+        tensors = {f"model.{k}": v for k, v in self.net.state_dict().items()}
+        tensors |= {f"momentum.{k}": v for k, v in self.optimizer.momentum().items()}
+        windows = {"window": self.window, "warm_up_window": self.warm_up_window}
+        for name, window in windows.items():
+            tensors |= {f"{name}.loss": window.loss, f"{name}.wrong": window.wrong}
+        meta = {
+            **self.header(),
+            "lr": self.optimizer.lr,
+            "seen": {name: window.seen for name, window in windows.items()},
+            "warm_up": {"active": self.warm_up.active, "ended_at": self.warm_up.ended_at},
+            "best": self.best,
+            "seconds": self.seconds,
+        }
+        return tensors, meta
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Continues from a checkpoint."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.net.load_state_dict(part("model."))
+        self.optimizer.restore(meta["lr"], part("momentum."))
+        for name, window in (("window", self.window), ("warm_up_window", self.warm_up_window)):
+            window.loss.copy_(tensors[f"{name}.loss"])
+            window.wrong.copy_(tensors[f"{name}.wrong"])
+            window.seen = meta["seen"][name]
+        self.warm_up = WarmUpState(**meta["warm_up"])
+        self.best = meta["best"]
+        self.seconds_before = meta.get("seconds", 0.0)
+        self.iteration = meta["iteration"]
+        self.done.fill_(self.iteration)
