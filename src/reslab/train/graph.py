@@ -46,7 +46,7 @@ class Graphed:
         self.index, self.epoch = index.clone(), epoch.clone()
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self.device)
-        with torch.cuda.graph(graph):  # records, and runs nothing
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # records, and runs nothing
             self.work(self.index, self.epoch)
         self.graph = graph
         graph.replay()

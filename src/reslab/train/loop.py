@@ -3,6 +3,7 @@
 import math
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,13 @@ from reslab.train.recipe import Recipe
 from reslab.train.tensorboard import Events
 from reslab.train.trainer import Clock, NonFiniteLoss, Trainer
 
-__all__ = ["NonFiniteLoss", "Trainer", "train"]
+__all__ = ["NonFiniteLoss", "Stopped", "Trainer", "train"]
 
 CHECKPOINT_SECONDS = 120
+
+
+class Stopped(Exception):
+    """A run was asked to stop, and left a checkpoint to go on from."""
 
 
 def train(
@@ -40,6 +45,7 @@ def train(
     checkpoint_every: int | None = None,
     weights: str | None = None,
     new_head: bool = False,
+    stop: Callable[[], bool] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains a recipe to its end in ``out``, going on from its last checkpoint if there is one.
@@ -54,12 +60,14 @@ def train(
         checkpoint_every: iterations between checkpoints; default at evaluations and every two minutes.
         weights: start from these instead of drawn ones: a file, a run, or a hub's name.
         new_head: the weights may be of another number of classes; the last layer is then drawn.
+        stop: asked after each iteration; once it says yes, a checkpoint is written and `Stopped` raised.
         quiet: no progress.
 
     Returns:
         The content of ``result.json``: errors in per cent, iterations, parameters, times.
 
     Raises:
+        Stopped: ``stop`` said so; the run can be gone on with.
         InputError: the data does not fit, ``out`` holds another run, the loss is not finite, the disk is full.
     """
     trainer = Trainer(recipe, data, execution)
@@ -85,7 +93,7 @@ def train(
         try:
             run.clean()
             run.truncate_metrics(trainer.iteration)
-            _fit(trainer, run, title or recipe.net.name, checkpoint_every, quiet)
+            _fit(trainer, run, title or recipe.net.name, checkpoint_every, stop, quiet)
             return _finish(trainer, run)
         except OSError as error:
             last = sorted(run.checkpoints.glob("iteration-*.safetensors"))
@@ -160,7 +168,14 @@ def _check_disk(trainer: Trainer, run: RunDir) -> None:
         )
 
 
-def _fit(trainer: Trainer, run: RunDir, title: str, checkpoint_every: int | None, quiet: bool) -> None:
+def _fit(
+    trainer: Trainer,
+    run: RunDir,
+    title: str,
+    checkpoint_every: int | None,
+    stop: Callable[[], bool] | None,
+    quiet: bool,
+) -> None:
     recipe = trainer.recipe
     saved_at = time.monotonic()
     # CUDA runs ahead of the host: looking too often would make it wait.
@@ -177,7 +192,8 @@ def _fit(trainer: Trainer, run: RunDir, title: str, checkpoint_every: int | None
             evaluate_now = i % recipe.evaluate_every == 0 or last
             log_now = i % recipe.log_every == 0 or evaluate_now
             due = i % checkpoint_every == 0 if checkpoint_every else evaluate_now
-            save_now = due or last or time.monotonic() - saved_at > CHECKPOINT_SECONDS
+            leave = stop is not None and not last and stop()
+            save_now = due or last or leave or time.monotonic() - saved_at > CHECKPOINT_SECONDS
             ends_window = recipe.warm_up is not None and i % recipe.warm_up.window == 0
             if i % glance == 0 or log_now or save_now or ends_window:
                 trainer.look()
@@ -194,6 +210,8 @@ def _fit(trainer: Trainer, run: RunDir, title: str, checkpoint_every: int | None
             if save_now:
                 checkpoints.save_checkpoint(run.checkpoints, i, *trainer.state())
                 saved_at = time.monotonic()
+            if leave:
+                raise Stopped(f"stopped at iteration {i} of {recipe.iterations}; it can be gone on with")
 
 
 def _record(trainer: Trainer, run: RunDir, events: Events, evaluate_now: bool) -> None:

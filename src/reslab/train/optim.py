@@ -7,7 +7,6 @@ from torch.optim.sgd import sgd
 
 from reslab.train.recipe import Sgd
 
-
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 """Modules whose weight is a scale, which does not decay with the weights."""
 

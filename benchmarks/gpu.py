@@ -1,0 +1,329 @@
+"""What only a GPU can show, in order of value, within a budget of minutes.
+
+    python benchmarks/gpu.py --budget 28 --data path/to/cifar10 [--out results/gpu] [--runs runs/gpu] [--only NAME ...]
+
+Each job writes one JSON file; a job whose file is there is not run again, and a training that the budget cut short
+goes on from its checkpoint. `--list` prints the agenda. Works with torch 2.11.
+"""
+
+import argparse
+import json
+import math
+import shutil
+import statistics
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reslab import runs
+from reslab.bench import peak, works
+from reslab.bench.paired import ratio, take_turns
+from reslab.data.sources import Dataset, load
+from reslab.nets.catalog import resolve_any
+from reslab.recipes.he2015_cifar import he2015_cifar
+from reslab.runs import RunDir
+from reslab.train.device import Execution
+from reslab.train.loop import Stopped, Trainer, train
+from reslab.train.recipe import Recipe, override
+
+ROOT = Path(__file__).parents[1]
+CUDA = torch.device("cuda")
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where the jobs read and write, and when they have to end."""
+
+    data: str | None
+    out: Path
+    folder: Path
+    deadline: float
+    jobs: int
+
+    def left(self) -> float:
+        """Seconds until the end."""
+        return self.deadline - time.monotonic()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One entry of the agenda."""
+
+    name: str
+    what: str
+    minutes: float
+    """at least so long; with less left it is not begun, unless it can be gone on with"""
+    gigabytes: float
+    """memory of the device that it needs"""
+    run: Callable[["Context"], dict[str, Any]]
+    resumable: bool = False
+
+
+# --- speed -----------------------------------------------------------------------------------------
+
+
+def throughput(
+    net: str, batch: int, against: works.Against, precision: str = "bf16"
+) -> Callable[[Context], dict[str, Any]]:
+    """Training images a second, ours captured and not, by turns with the peer."""
+
+    def run(context: Context) -> dict[str, Any]:
+        spec = resolve_any(net)
+        case = works.Case(spec, batch, Execution(CUDA), precision)
+        eager = replace(case, execution=Execution(CUDA, graphs=False))
+        todo: dict[str, Callable[[], object]] = {
+            "reslab": works.training(case).step,
+            "reslab uncaptured": works.training(eager).step,
+            against: works.peer_training(case, against),
+        }
+        for work in todo.values():  # three steps before one is captured
+            for _ in range(6):
+                work()
+        seconds = take_turns(todo, rounds=10, turn=0.5, device=CUDA)
+        limit = peak.measure(CUDA, precision)
+        return {
+            "net": net, "batch": batch, "precision": precision, "against": against,
+            "images_per_second": {name: batch / statistics.median(each) for name, each in seconds.items()},
+            "ratio": vars(ratio(seconds[against], seconds["reslab"])),
+            "seconds": seconds, "peak": vars(limit),
+        }  # fmt: skip
+
+    return run
+
+
+def captured_is_eager(context: Context) -> dict[str, Any]:
+    """Twenty steps, captured and not, from one seed: how far weights and losses are apart."""
+    data = _data(context)
+    recipe = override(he2015_cifar("resnet20", data.info, iterations=400), ["precision=fp32"])
+    found: dict[str, Any] = {}
+    trainers = {}
+    for name, graphs in (("captured", True), ("eager", False), ("eager again", False)):
+        trainer = Trainer(recipe, data, Execution(CUDA, graphs=graphs, deterministic=True))
+        trainer.net.train()
+        for _ in range(20):
+            trainer.step()
+        trainer.look()
+        trainers[name] = trainer
+    eager = trainers["eager"].net.state_dict()
+    for name in ("captured", "eager again"):
+        state = trainers[name].net.state_dict()
+        apart = [float((state[k].float() - v.float()).abs().max()) for k, v in eager.items()]
+        found[name] = {"greatest_difference": max(apart), "equal": max(apart) == 0.0}
+        found[name]["loss"] = trainers[name].window.mean_loss()
+    found["eager"] = {"loss": trainers["eager"].window.mean_loss()}
+    if not found["captured"]["greatest_difference"] < 1e-3:
+        raise RuntimeError(f"captured steps are not the steps: {found}")
+    return found
+
+
+def concurrency(context: Context) -> dict[str, Any]:
+    """Steps a second of ResNet-20 with one training and with several at a time, each on a stream of its own."""
+    data = _data(context)
+    rates = {}
+    for count in (1, 2, 4, 8):
+        trainers = [Trainer(_paper("resnet20", data, seed), data, Execution(CUDA)) for seed in range(count)]
+        streams = [torch.cuda.Stream() for _ in trainers]
+
+        def drive(trainer: Trainer, stream: torch.cuda.Stream, steps: int) -> None:
+            with torch.cuda.stream(stream):
+                trainer.net.train()
+                for _ in range(steps):
+                    trainer.step()
+                stream.synchronize()
+
+        for trainer, stream in zip(trainers, streams, strict=True):
+            drive(trainer, stream, 10)
+        start = time.perf_counter()
+        threads = [threading.Thread(target=drive, args=(t, s, 300)) for t, s in zip(trainers, streams, strict=True)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        rates[str(count)] = 300 * count / (time.perf_counter() - start)
+    return {"steps_per_second": rates}
+
+
+# --- trainings -------------------------------------------------------------------------------------
+
+
+def _data(context: Context) -> Dataset:
+    if context.data is None:
+        raise SystemExit("this job needs CIFAR-10: --data PATH")
+    return load(context.data)
+
+
+def _paper(net: str, data: Dataset, seed: int, iterations: int = 64_000, precision: str | None = None) -> Recipe:
+    recipe = he2015_cifar(net, data.info, iterations=iterations, seed=seed)
+    return override(recipe, [f"precision={precision}"] if precision else [])
+
+
+def training(
+    net: str, seed: int, iterations: int = 64_000, precision: str | None = None
+) -> Callable[[Context], dict[str, Any]]:
+    """One run by the paper's recipe; its curve and result, and its weights beside."""
+
+    def run(context: Context) -> dict[str, Any]:
+        data = _data(context)
+        name = f"{net}-{iterations}-seed{seed}"
+        folder = context.folder / name
+        recipe = _paper(net, data, seed, iterations, precision)
+        result = train(
+            recipe, data, folder, execution=Execution(CUDA), source=context.data, quiet=True,
+            stop=lambda: context.left() < 5,
+        )  # fmt: skip
+        final = folder / "checkpoints" / "final.safetensors"
+        shutil.copyfile(final, context.out / f"{name}.safetensors")
+        return {"result": result, "metrics": RunDir(folder).read_metrics(), "recipe": recipe.model_dump(mode="json")}
+
+    return run
+
+
+def degradation(context: Context) -> dict[str, Any]:
+    """The degradation study at 4,000 iterations, three paired seeds, fp32, as the command does it."""
+    from reslab.studies import he2015_degradation as study
+
+    data = _data(context)
+    plan = study.Plan(
+        info=data.info, depths=(20, 56), seeds=3, iterations=4000, batch=128, settings=(),
+    )  # fmt: skip
+    folder = context.folder / "degradation-cifar10" / "runs"
+    found = {}
+    for name, recipe in plan.recipes().items():
+        train(
+            recipe, data, folder / name, execution=Execution(CUDA), source=context.data, quiet=True,
+            stop=lambda: context.left() < 5,
+        )  # fmt: skip
+        run = RunDir(folder / name)
+        found[name] = {
+            "result": runs.read_json(run.result), "metrics": run.read_metrics(),
+            "recipe": runs.read_json(run.recipe), "env": runs.read_json(run.env),
+        }  # fmt: skip
+        print(f"    {name}: {found[name]['result']['seconds']} s", flush=True)
+    return {"runs": found}
+
+
+def agenda() -> list[Job]:
+    """The jobs, the most valuable first."""
+    jobs = [
+        Job("captured-is-eager", "captured steps equal eager ones", 0.5, 2, captured_is_eager),
+        Job("concurrency", "trainings at a time", 1, 8, concurrency),
+        Job("degradation-4000", "the degradation study, 12 runs of 4,000 iterations, fp32", 1, 4, degradation, True),
+        Job("speed-resnet20", "ResNet-20 against eager", 0.5, 4, throughput("resnet20", 128, "eager")),
+        Job("speed-resnet56", "ResNet-56 against eager", 0.5, 4, throughput("resnet56", 128, "eager")),
+        Job("speed-resnet110", "ResNet-110 against eager", 0.7, 4, throughput("resnet110", 128, "eager")),
+        Job(
+            "speed-resnet50", "ResNet-50 at 224 against torchvision", 1, 40, throughput("resnet50", 256, "torchvision")
+        ),
+    ]
+
+    def paper(net: str, seed: int, minutes: float, iterations: int = 64_000) -> Job:
+        what = f"{net} by the paper's recipe, {iterations:,} iterations, seed {seed}"
+        run = training(net, seed, iterations)
+        return Job(f"{net}-{iterations}-seed{seed}", what, min(1.0, minutes), 4, run, resumable=True)
+
+    table6 = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+    jobs += [paper(net, 0, 2) for net in (*table6, "plain20", "plain56")]
+    jobs += [paper(net, seed, 2) for seed in (1, 2) for net in ("resnet20", "plain20", "plain56", "resnet56")]
+    jobs += [paper(net, seed, 2) for seed in (1, 2, 3, 4) for net in table6 if (net, seed) not in done_above()]
+    jobs += [paper(net, 0, 2) for net in ("preresnet56", "preresnet110")]
+    jobs += [paper("plain56", 0, 2, 192_000)]
+    return jobs
+
+
+def done_above() -> set[tuple[str, int]]:
+    """Networks and seeds that stand in the agenda already."""
+    return {(net, seed) for net in ("resnet20", "resnet56") for seed in (1, 2)}
+
+
+def carry_out(job: Job, context: Context) -> str:
+    """One job; what to say of it."""
+    target = context.out / f"{job.name}.json"
+    if target.exists():
+        return "done before"
+    memory = torch.cuda.get_device_properties(CUDA).total_memory / 1e9
+    if memory < job.gigabytes:
+        return f"skipped: needs {job.gigabytes:g} GB of device memory, {memory:.0f} are there"
+    if context.left() < 60 * job.minutes:
+        return "no time left"
+    start = time.monotonic()
+    try:
+        found = job.run(context)
+    except Stopped as stopped:
+        return str(stopped)
+    except Exception as error:  # the jobs behind it are worth their time all the same
+        traceback.print_exc()
+        return f"FAILED: {type(error).__name__}: {error}"
+    finally:
+        torch.cuda.empty_cache()
+    about = {
+        "job": job.name, "what": job.what, "command": " ".join(sys.argv), "when": runs.now(),
+        "machine": runs.describe() | {"gpu": torch.cuda.get_device_name(CUDA), "torch": torch.__version__},
+        "minutes": round((time.monotonic() - start) / 60, 2),
+    }  # fmt: skip
+    runs.write_json(target, json.loads(json.dumps(about | found, default=str)))
+    return f"{(time.monotonic() - start):.0f} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", type=float, default=28, help="minutes")
+    parser.add_argument("--data", help="CIFAR-10: cifar10, or the path of its Parquet folder")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "gpu")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "gpu")
+    parser.add_argument("--only", nargs="+", help="these jobs alone")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--list", action="store_true", help="print the agenda, and do nothing")
+    options = parser.parse_args()
+    jobs = agenda()
+    if options.only and (unknown := set(options.only) - {job.name for job in jobs}):
+        parser.error(f"no such job: {', '.join(sorted(unknown))}; --list prints all")
+    if options.list:
+        for job in jobs:
+            state = "done" if (options.out / f"{job.name}.json").exists() else ""
+            print(f"{job.name:<28} {job.what:<70} {state}")
+        return
+    if not torch.cuda.is_available():
+        parser.error("no CUDA device here")
+    if not 0 < options.budget < math.inf:
+        parser.error(f"--budget takes minutes above 0, got {options.budget}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    context = Context(options.data, options.out, options.runs, time.monotonic() + 60 * options.budget, options.jobs)
+    chosen = [job for job in jobs if not options.only or job.name in options.only]
+    _all(chosen, context)
+
+
+def _all(jobs: list[Job], context: Context) -> None:
+    """The jobs in their order; trainings several at a time, each on a stream of its own."""
+    waiting = list(jobs)
+    lock = threading.Lock()
+
+    def work() -> None:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            while True:
+                with lock:
+                    if not waiting or not waiting[0].resumable:
+                        return
+                    job = waiting.pop(0)
+                print(f"{job.name:<28} {carry_out(job, context)}", flush=True)
+
+    while waiting:
+        if waiting[0].resumable and context.jobs > 1:
+            threads = [threading.Thread(target=work) for _ in range(context.jobs)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        else:
+            job = waiting.pop(0)
+            print(f"{job.name:<28} {carry_out(job, context)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
