@@ -102,9 +102,9 @@ def serve() -> None:
 
     import reslab.commands.study
     import reslab.commands.train  # noqa: F401
-    from reslab.nets import fused
+    from reslab.nets.kernels.build import library
 
-    fused.library()
+    library()
     torch.set_num_threads(1)
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:

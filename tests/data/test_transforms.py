@@ -1,11 +1,14 @@
 """Normalisation against numpy; augmentation against a slow, obvious reference, image by image."""
 
+import json
 from collections import Counter
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reslab.data.images import suited_augment
 from reslab.data.sources import load
@@ -193,6 +196,34 @@ def test_a_constant_channel_is_not_divided_by_zero() -> None:
     assert ready[:, 1].abs().max() < 0.1
 
 
+@pytest.mark.parametrize("kind", ["per-pixel-mean", "per-channel", "none", "imagenet"])
+def test_constants_as_plain_values_and_back(kind: Normalization) -> None:
+    normalizer = Normalizer.of(kind, pictures(30))
+    mean, std = normalizer.mean_values(), normalizer.std_values()
+    again = Normalizer.from_values(*json.loads(json.dumps([mean, std])))
+    assert torch.equal(again.mean, normalizer.mean)
+    assert torch.equal(again.std, normalizer.std)
+    assert len(std) == len(mean) == 3
+    assert isinstance(mean[0], tuple) == (kind == "per-pixel-mean")
+    images = pictures(4)
+    assert torch.equal(again(images), normalizer(images))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.floats(-1000, 1000, width=32))
+def test_the_shortest_decimals_give_the_same_numbers_back(value: float) -> None:
+    normalizer = Normalizer(torch.tensor([[[value]]]), torch.ones(1, 1, 1))
+    text = json.dumps(normalizer.mean_values())
+    assert torch.equal(Normalizer.from_values(tuple(json.loads(text)), (1.0,)).mean, normalizer.mean)
+    assert len(text) <= 17  # nine digits, a sign, a point, an exponent; of the double there would be seventeen
+
+
+def test_whole_numbers_are_numbers_too() -> None:
+    ready = Normalizer.from_values((0, 0, 0), (1, 1, 1))(pictures(2))
+    assert ready.dtype == torch.float32
+    assert Normalizer.from_values((0, 0, 0), (1, 1, 1)).std.dtype == torch.float32
+
+
 @pytest.mark.parametrize("n", [1, 4])
 @pytest.mark.parametrize("kind", ["per-pixel-mean", "per-channel", "none"])
 def test_the_memory_format_is_kept(n: int, kind: Normalization) -> None:
@@ -201,3 +232,44 @@ def test_the_memory_format_is_kept(n: int, kind: Normalization) -> None:
         images = pictures(n).contiguous(memory_format=memory_format)
         assert normalizer(images).is_contiguous(memory_format=memory_format)
         assert images.dtype == torch.uint8
+
+
+def prepared(n: int, spec: Augment, epoch: int, size: tuple[int, int] = (6, 7)) -> tuple[Floats, Floats]:
+    """The images as they are, and augmented in an epoch, both without normalisation."""
+    images = pictures(n, size=size)
+    plain = Normalizer.of("none", images)
+    index, epochs = torch.arange(n), torch.full((n,), epoch)
+    out = augment(images, index, normalizer=plain, spec=spec, seed=3, epoch=epochs)
+    return plain(images).double().numpy(), out.double().numpy()
+
+
+def test_alternating_flips() -> None:
+    spec = Augment(flip="alternating")
+    flipped = []
+    for epoch in range(4):
+        images, out = prepared(64, spec, epoch)
+        same = (out == images).all((1, 2, 3))
+        mirrored = (out == images[:, :, :, ::-1]).all((1, 2, 3))
+        assert (same ^ mirrored).all()
+        flipped.append(mirrored)
+    assert 16 < flipped[0].sum() < 48, "at random in the first epoch"
+    assert (flipped[0] != flipped[1]).all(), "then every image the other way"
+    assert (flipped[0] == flipped[2]).all()
+    assert (flipped[1] == flipped[3]).all()
+
+
+@pytest.mark.parametrize("pad", [1, 2, 5])
+def test_the_border_can_mirror_the_image(pad: int) -> None:
+    images, out = prepared(40, Augment(pad=pad, border="reflect"), 0)
+    seen = set()
+    for image, shifted_image in zip(images, out, strict=True):
+        canvas = np.pad(image, ((0, 0), (pad, pad), (pad, pad)), mode="reflect")
+        places = [
+            (dy, dx)
+            for dy in range(2 * pad + 1)
+            for dx in range(2 * pad + 1)
+            if np.array_equal(canvas[:, dy : dy + 6, dx : dx + 7], shifted_image)
+        ]
+        assert places
+        seen.add(places[0])
+    assert len(seen) > pad

@@ -37,7 +37,7 @@ def apart(a: Network, b: Network, size: tuple[int, ...]) -> float:
     return float((ours - theirs).abs().max() / ours.abs().max())
 
 
-SMALL = {"size": (9, 9), "width": 4}
+SMALL: dict[str, Any] = {"size": (9, 9), "width": 4}
 
 
 @pytest.mark.parametrize(

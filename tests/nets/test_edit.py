@@ -1,5 +1,7 @@
 """Blocks removed, reordered, replaced and inserted, with their weights carried along."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ def through(net: Network, blocks: list[str], x: Tensor) -> Tensor:
     """The obvious reference: the blocks of a network called one after the other."""
     y = F.relu(net.bn1(net.conv1(x)))
     for name in blocks:
-        y = net.get_submodule(name)(y)
+        y = net.named_blocks[name](y)
     return net.fc(y.mean((2, 3)))  # type: ignore[no-any-return]
 
 
@@ -95,7 +97,7 @@ def test_mode_type_and_stages_are_kept() -> None:
 
 def test_what_cannot_be_edited() -> None:
     net = network()
-    for wrong, said in (
+    attempts: tuple[tuple[Callable[[], object], str], ...] = (
         (lambda: edit.without(net, "layer2.0"), "layer2.0: a shortcut of kind 'identity' needs equal shapes|zero-pad"),
         (lambda: edit.without(net, "layer4.0"), "has no block 'layer4.0'; did you mean"),
         (lambda: edit.without(net, *[f"layer1.{i}" for i in range(3)]), "each stage at least one block"),
@@ -106,7 +108,8 @@ def test_what_cannot_be_edited() -> None:
             lambda: edit.replaced(net, "layer1.0", Block(branch=Basic(), width=8, shortcut=NoShortcut())),
             "cannot be edited so: layer1.1",
         ),
-    ):
+    )
+    for wrong, said in attempts:
         with pytest.raises(InputError, match=said):
             wrong()
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reslab.nets import fused
 from reslab.nets.blocks import Add, BatchNorm2d, norm_add_act
+from reslab.nets.kernels.build import library
 from reslab.nets.network import Network, build
 
-pytestmark = pytest.mark.skipif(fused.library() is None, reason="no C++ compiler: there is no fused mode")
+pytestmark = pytest.mark.skipif(library() is None, reason="no C++ compiler: there is no fused mode")
 
 CASES = [  # (batch, channels, height, width): all fill the vectors when neighbouring rows are folded
     (4, 16, 5, 7),
@@ -340,15 +340,15 @@ def test_a_second_derivative_is_right_or_refused() -> None:
 
 def test_fewer_threads_than_asked_for_do_not_leave_work_undone() -> None:
     """The system may grant a smaller team than PyTorch's number of threads, here by OpenMP's dynamic mode."""
-    library = fused.library()
-    assert library is not None
+    kernels = library()
+    assert kernels is not None
     x, module = normal((32, 16, 9, 9), 1), norm(16)
     torch.set_num_threads(4 * (os.cpu_count() or 1))
-    library.omp_set_dynamic(1)
+    kernels.omp_set_dynamic(1)
     try:
         found = by_kernel(x, x, module, relu=True)
     finally:
-        library.omp_set_dynamic(0)
+        kernels.omp_set_dynamic(0)
     expected = exact(x, x, norm(16), 1, relu=True)
     assert found is not None
     for name, value in expected.items():

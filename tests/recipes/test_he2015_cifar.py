@@ -33,7 +33,7 @@ def test_what_the_paper_says() -> None:
     assert recipe.data.augment == Augment(pad=4, flip=True, border="mean")
     assert recipe.data.normalization == "per-pixel-mean"
     assert (recipe.data.holdout, recipe.select) == (0, "last")
-    assert not recipe.net.init.zero_gamma
+    assert not recipe.own_net.init.zero_gamma
     assert recipe.label_smoothing == 0
     assert "1512.03385" in recipe.cite
 

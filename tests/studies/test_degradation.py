@@ -47,7 +47,7 @@ def finish(folder: Path, recipe: Recipe, error: float) -> None:
 
 def finish_all(plan: Plan, folder: Path) -> None:
     for name, recipe in plan.recipes().items():
-        deep_and_plain = recipe.net.depth == max(plan.depths) and not recipe.net.is_residual
+        deep_and_plain = recipe.own_net.depth == max(plan.depths) and not recipe.own_net.is_residual
         finish(folder / name, recipe, 30.0 + recipe.seed if deep_and_plain else 1.0)
 
 
@@ -58,8 +58,8 @@ def test_the_runs_are_paired() -> None:
         f"{kind}{depth}-seed{seed}" for seed in (0, 1) for depth in (20, 56) for kind in ("plain", "residual")
     ]
     for name, recipe in recipes.items():
-        assert recipe.net.name == ("plain" if name.startswith("plain") else "resnet") + str(recipe.net.depth)
-        other = recipes[f"plain{recipe.net.depth}-seed{recipe.seed}"]
+        assert recipe.net.name == ("plain" if name.startswith("plain") else "resnet") + str(recipe.own_net.depth)
+        other = recipes[f"plain{recipe.own_net.depth}-seed{recipe.seed}"]
         assert recipe.model_dump(exclude={"net"}) == other.model_dump(exclude={"net"})
 
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reslab.nets import build
-from reslab.train.optim import Optimizer
-from reslab.train.recipe import Sgd
+from reslab.train.optim import MuonOptimizer, Optimizer, make_optimizer, orthogonalised
+from reslab.train.recipe import Muon, Sgd
 
 RATES = [0.1, 0.1, 0.1, 0.01, 0.01, 0.2, 0.2, 0.001]
 
@@ -22,7 +22,7 @@ class Scalar(nn.Module):
 
 def by_optimizer(spec: Sgd, rates: list[float]) -> list[float]:
     net, path = Scalar(), []
-    optimizer = Optimizer(net, spec)
+    optimizer = Optimizer.of(net, spec)
     for step, lr in enumerate(rates):
         optimizer.set_lr(lr)
         net.weight.grad = torch.tensor([1.0 + step])
@@ -73,7 +73,7 @@ def batches(n: int) -> list[tuple[Tensor, Tensor]]:
 
 def trained(spec: Sgd, rates: list[float]) -> dict[str, Tensor]:
     net = build("cifar_resnet(depth=8, width=4, shortcut='B')", seed=1, size=(8, 8))
-    optimizer = Optimizer(net, spec)
+    optimizer = Optimizer.of(net, spec)
     for lr, (x, y) in zip(rates, batches(len(rates)), strict=True):
         optimizer.set_lr(lr)
         F.cross_entropy(net(x), y).backward()
@@ -109,7 +109,7 @@ def test_what_decays() -> None:
         with torch.no_grad():
             for p in net.parameters():
                 p.fill_(1.0)
-        optimizer = Optimizer(net, Sgd.model_validate({"decay": decay, "weight_decay": 0.5, "lr": 0.1}))
+        optimizer = Optimizer.of(net, Sgd.model_validate({"decay": decay, "weight_decay": 0.5, "lr": 0.1}))
         for p in net.parameters():
             p.grad = torch.zeros_like(p)
         optimizer.step()
@@ -125,12 +125,12 @@ def test_what_decays() -> None:
 def test_restored_velocities_go_on() -> None:
     spec = Sgd()
     straight, stopped = Scalar(), Scalar()
-    one, two = Optimizer(straight, spec), Optimizer(stopped, spec)
+    one, two = Optimizer.of(straight, spec), Optimizer.of(stopped, spec)
     for step, lr in enumerate(RATES):
         if step == 4:  # just after a drop: the velocity and the rate it was made with belong together
             before = {name: v.clone() for name, v in two.momentum().items()}
             lr_before = two.lr
-            two = Optimizer(stopped, spec)
+            two = Optimizer.of(stopped, spec)
             assert two.momentum() == {}
             two.restore(lr_before, before)
         for net, optimizer in ((straight, one), (stopped, two)):
@@ -138,3 +138,69 @@ def test_restored_velocities_go_on() -> None:
             net.weight.grad = torch.tensor([1.0 + step])
             optimizer.step()
         assert straight.weight.item() == stopped.weight.item()
+
+
+def test_muon_orthogonalises() -> None:
+    for shape in ((4, 30), (30, 4), (6, 6)):
+        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        ours = orthogonalised(drawn, 8).float()
+        values = torch.linalg.svdvals(ours)
+        assert values.min() > 0.6
+        assert values.max() < 1.3
+        # The same directions: the nearest orthogonal matrix is U V of the singular value decomposition.
+        left, _, right = torch.linalg.svd(drawn, full_matrices=False)
+        assert float((ours * (left @ right)).sum() / (ours.norm() * (left @ right).norm())) > 0.97
+
+
+def test_muons_step_by_hand() -> None:
+    net = build("cifar_resnet(depth=8, width=4)", size=(8, 8))
+    spec = Muon(lr=0.2, momentum=0.5, nesterov=True, steps=3)
+    optimizer = MuonOptimizer(net, spec)
+    weight, scale = net.get_parameter("layer2.0.conv2.weight"), net.get_parameter("bn1.weight")
+    started, scale_started = weight.detach().clone(), scale.detach().clone()
+    velocity = torch.zeros_like(weight)
+    for step, lr in enumerate((0.2, 0.1)):
+        optimizer.set_lr(lr)
+        for parameter in net.parameters():
+            draw = torch.Generator().manual_seed(step)
+            parameter.grad = torch.randn(parameter.shape, generator=draw)
+        gradient = torch.randn(weight.shape, generator=torch.Generator().manual_seed(step))
+        velocity = 0.5 * velocity + gradient
+        rows = len(started)
+        started *= rows**0.5 / started.norm()
+        update = orthogonalised((gradient + 0.5 * velocity).reshape(rows, -1), 3).view_as(started)
+        started -= lr * update.float()
+        optimizer.step()
+        torch.testing.assert_close(weight.detach(), started, rtol=1e-5, atol=1e-6)
+        assert all(parameter.grad is None for parameter in net.parameters())
+    assert optimizer.others.lr == pytest.approx(spec.others.lr / 2)
+    assert not torch.equal(scale, scale_started), "SGD moves what is no filter"
+
+
+def test_muon_goes_on_from_saved_velocities() -> None:
+    nets = [build("cifar_resnet(depth=8, width=4)", size=(8, 8)) for _ in range(2)]
+    one, two = (MuonOptimizer(net, Muon()) for net in nets)
+    for step in range(4):
+        for net, optimizer in zip(nets, (one, two), strict=True):
+            for number, parameter in enumerate(net.parameters()):
+                draw = torch.Generator().manual_seed(100 * step + number)
+                parameter.grad = torch.randn(parameter.shape, generator=draw)
+            optimizer.step()
+        saved = {name: tensor.clone() for name, tensor in two.momentum().items()}
+        lr = two.lr
+        two = MuonOptimizer(nets[1], Muon())
+        two.restore(lr, saved)
+        one.set_lr(one.lr / 2)
+        two.set_lr(two.lr / 2)
+    torch.testing.assert_close(nets[0].state_dict(), nets[1].state_dict(), rtol=0, atol=0)
+
+
+def test_what_is_frozen_stays() -> None:
+    for spec in (Sgd(), Muon()):
+        net = build("cifar_resnet(depth=8, width=4)", size=(8, 8))
+        net.get_parameter("conv1.weight").requires_grad_(False)
+        before = net.state_dict()["conv1.weight"].clone()
+        net(torch.randn(4, 3, 8, 8)).sum().backward()
+        make_optimizer(net, spec).step()
+        assert torch.equal(net.state_dict()["conv1.weight"], before)
+        assert not torch.equal(net.state_dict()["fc.weight"], build(net.spec).state_dict()["fc.weight"])

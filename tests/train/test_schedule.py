@@ -10,7 +10,7 @@ from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
 from reslab.train.device import Execution
 from reslab.train.loop import Trainer, train
-from reslab.train.recipe import Recipe, Steps, WarmUp
+from reslab.train.recipe import Ramp, Recipe, Steps, WarmUp
 from reslab.train.schedule import WarmUpState, scheduled
 
 CPU = Execution(torch.device("cpu"))
@@ -29,7 +29,8 @@ def tiny(iterations: int, **changes: object) -> Recipe:
 def test_the_papers_rates(iteration: int, rate: float) -> None:
     recipe = he2015_cifar("resnet20", load("digits").info)
     assert recipe.iterations == 64_000
-    assert scheduled(recipe.optimizer.lr, recipe.schedule, iteration) == rate  # exactly, as the paper writes it
+    # exactly, as the paper writes it
+    assert scheduled(recipe.optimizer.lr, recipe.schedule, iteration, recipe.iterations) == rate
 
 
 @pytest.mark.parametrize(
@@ -37,18 +38,37 @@ def test_the_papers_rates(iteration: int, rate: float) -> None:
     [(64_000, (32_000, 48_000)), (4_000, (2_000, 3_000)), (500, (250, 375)), (3, (1, 2)), (2, (1, 2)), (1, (1, 2))],
 )
 def test_a_shorter_run_scales_the_drops(iterations: int, drops: tuple[int, ...]) -> None:
-    assert tiny(iterations).schedule.drops == drops
+    assert tiny(iterations).schedule == Steps(drops=drops)
 
 
 def test_other_factors_and_no_drops() -> None:
-    assert [scheduled(0.1, Steps(drops=(1, 2, 3), factor=0.2), i) for i in range(5)] == [
+    assert [scheduled(0.1, Steps(drops=(1, 2, 3), factor=0.2), i, 5) for i in range(5)] == [
         0.1,
         0.02,
         0.004,
         0.0008,
         0.0008,
     ]
-    assert scheduled(0.3, Steps(drops=()), 10**9) == 0.3
+    assert scheduled(0.3, Steps(drops=()), 10**9, 10**9) == 0.3
+
+
+def test_a_ramp() -> None:
+    ramp = Ramp(start=0.2, peak=0.25, end=0.1)
+    rates = [scheduled(2.0, ramp, i, 8) for i in range(9)]
+    assert rates == pytest.approx([0.4, 1.2, 2.0, 1.7, 1.4, 1.1, 0.8, 0.5, 0.2])
+    falling = Ramp(peak=0.0, end=0.0)
+    assert [scheduled(1.0, falling, i, 4) for i in range(4)] == pytest.approx([1.0, 0.75, 0.5, 0.25])
+
+
+def test_a_ramp_in_a_run() -> None:
+    recipe = tiny(8, schedule={"kind": "ramp", "start": 0.5, "peak": 0.5, "end": 0.0})
+    trainer = Trainer(recipe, load("digits"), CPU)
+    trainer.net.train()
+    seen = []
+    for _ in range(8):
+        trainer.step()
+        seen.append(trainer.optimizer.lr / recipe.optimizer.lr)
+    assert seen == pytest.approx([0.5, 0.625, 0.75, 0.875, 1.0, 0.75, 0.5, 0.25])
 
 
 def test_the_trace_of_a_real_run_follows_the_schedule(tmp_path: Path) -> None:

@@ -20,10 +20,15 @@ class Augment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pad: int = Field(0, ge=0, description="pixels padded on each side before a random crop of the original size")
-    flip: bool = Field(False, description="mirror horizontally with probability one half")
-    border: Literal["mean", "black"] = Field(
+    flip: bool | Literal["alternating"] = Field(
+        False,
+        description="mirror horizontally with probability one half; 'alternating': at random in the first epoch, then "
+        "every other epoch, so that two epochs show both (Jordan 2024, arXiv 2404.00498, section 3.6)",
+    )
+    border: Literal["mean", "black", "reflect"] = Field(
         "mean",
-        description="colour of the padding: 'mean' pads after normalisation (zeros), 'black' before it",
+        description="the padding: 'mean' pads after normalisation (zeros), 'black' before it, 'reflect' mirrors "
+        "what is inside",
     )
 
 

@@ -50,7 +50,9 @@ class Normalizer:
     def from_values(cls, mean: Values, std: tuple[float, ...]) -> "Normalizer":
         """The constants from plain values, as `mean_values` and `std_values` give them."""
         whole = torch.tensor(mean, dtype=torch.float32)
-        return cls(whole if whole.dim() == 3 else whole.view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1))
+        return cls(
+            whole if whole.dim() == 3 else whole.view(-1, 1, 1), torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
+        )
 
     def mean_values(self) -> Values:
         """The mean as plain values: per channel, or (C, H, W) where it is per pixel."""
@@ -69,6 +71,11 @@ class Normalizer:
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> fp32 (N, C, H, W), in the memory format of the input."""
         return (images.float().div_(255) - self.mean).div_(self.std)
+
+
+def _mirrored(position: Tensor, size: int) -> Tensor:
+    """Positions beyond the edges of 0 ... size-1 turned back at them, the edge itself not repeated."""
+    return (size - 1) - ((size - 1) - position.abs()).abs()
 
 
 def _shortest(values: Tensor) -> tuple[float, ...]:
@@ -108,7 +115,8 @@ def augment(
     if pad == 0 and not spec.flip:
         return x.contiguous(memory_format=torch.channels_last)
     device = x.device
-    if pad:
+    reflects = spec.border == "reflect"
+    if pad and not reflects:
         if spec.border == "black":
             # Of a per-pixel mean the average over the image: beyond the edge there is no pixel to subtract.
             black = -normalizer.mean.mean((1, 2), keepdim=True) / normalizer.std
@@ -118,11 +126,16 @@ def augment(
     rows = torch.arange(height, device=device).expand(n, height)
     columns = torch.arange(width, device=device).expand(n, width)
     if spec.flip:
-        flip = (bits(index, seed, epoch, _FLIP) & 1).bool()
+        if spec.flip == "alternating":
+            flip = ((bits(index, seed, _FLIP) + epoch) & 1).bool()
+        else:
+            flip = (bits(index, seed, epoch, _FLIP) & 1).bool()
         columns = torch.where(flip[:, None], width - 1 - columns, columns)
     if pad:
         rows = rows + integers(index, 2 * pad + 1, seed, epoch, _DY)[:, None]
         columns = columns + integers(index, 2 * pad + 1, seed, epoch, _DX)[:, None]
+        if reflects:
+            rows, columns = _mirrored(rows - pad, height), _mirrored(columns - pad, width)
     image = torch.arange(n, device=device)[:, None, None]
     # One gather of whole pixels; its result (N, H, W, C) is channels-last storage already.
     return x.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -17,12 +17,11 @@ from reslab import __version__, published, runs
 from reslab.data.spec import DataInfo
 from reslab.errors import InputError
 from reslab.nets.catalog import CATALOG
-from reslab.nets.spec import NetSpec
 from reslab.recipes.he2015_cifar import ITERATIONS, he2015_cifar
 from reslab.report.summary import Curve, Judgement, Kind, Run, Summary, Verdict, VerdictPart, rows_of
 from reslab.runs import RunDir
 from reslab.studies.verdict import Difference, both
-from reslab.train.recipe import Recipe, override
+from reslab.train.recipe import Recipe, Sgd, Steps, override
 
 QUESTION = "Does a deeper plain network have the higher training error, and do shortcuts turn that round?"
 PAPER = "He, Zhang, Ren, Sun 2015, arXiv 1512.03385, Fig. 1 and 6, Table 6"
@@ -100,14 +99,13 @@ def net_name(kind: str, depth: int) -> str:
 def read_run(name: str, folder: Path, recipe: Recipe) -> Run:
     """A finished run, as the report needs it."""
     run = RunDir(folder)
-    assert isinstance(recipe.net, NetSpec)  # `Plan` names networks of ours alone
     result, history = runs.read_json(run.result), run.read_metrics()
     reached = [line["iteration"] for line in history if line["train_error"] <= THRESHOLD]
     return Run(
         name=name,
         net=recipe.net.name,
-        kind="residual" if recipe.net.is_residual else "plain",
-        depth=recipe.net.depth,
+        kind="residual" if recipe.own_net.is_residual else "plain",
+        depth=recipe.own_net.depth,
         seed=recipe.seed,
         iterations=recipe.iterations,
         params=result["params"],
@@ -290,9 +288,9 @@ def summarise(plan: Plan, folder: Path, *, command: str) -> Summary:
             "batch": first.global_batch,
             "epochs": round(first.iterations * first.global_batch / plan.info.n_train, 1),
             "lr": first.optimizer.lr,
-            "drops": first.schedule.drops,
+            "drops": first.schedule.drops if isinstance(first.schedule, Steps) else (),
             "momentum": first.optimizer.momentum,
-            "weight_decay": first.optimizer.weight_decay,
+            "weight_decay": first.optimizer.weight_decay if isinstance(first.optimizer, Sgd) else None,
             "bn_group": first.bn_group,
             "precision": saved["precision"],
         },

@@ -1,14 +1,40 @@
 """The optimiser of a recipe."""
 
+from collections.abc import Collection, Iterable, Mapping
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.sgd import sgd
 
-from reslab.train.recipe import Sgd
+from reslab.train.recipe import Muon, Sgd
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 """Modules whose weight is a scale, which does not decay with the weights."""
+
+
+Parameters = Mapping[str, nn.Parameter]
+
+
+def make_optimizer(net: nn.Module, spec: Sgd | Muon) -> "Optimizer | MuonOptimizer":
+    """The optimiser of a recipe for all parameters of a network that are trained."""
+    return Optimizer.of(net, spec) if isinstance(spec, Sgd) else MuonOptimizer(net, spec)
+
+
+def decaying(net: nn.Module) -> set[nn.Parameter]:
+    """Weights of layers: neither biases nor the scales and shifts of a normalisation."""
+    return {
+        parameter
+        for module in net.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if name == "weight" and not isinstance(module, NORMS)
+    }
+
+
+def trained(net: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name."""
+    return {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
 
 
 class Optimizer:
@@ -17,20 +43,19 @@ class Optimizer:
     By its function and not by `torch.optim.SGD`, whose construction imports the compiler: seconds at every start.
     """
 
-    def __init__(self, net: nn.Module, spec: Sgd) -> None:
+    @classmethod
+    def of(cls, net: nn.Module, spec: Sgd) -> Self:
+        """For all of a network."""
+        return cls(trained(net), spec, decaying(net))
+
+    def __init__(self, parameters: Parameters, spec: Sgd, decaying: Collection[nn.Parameter]) -> None:
         self.spec = spec
         self.lr = spec.lr
-        self._names = {parameter: name for name, parameter in net.named_parameters()}
+        self._names = {parameter: name for name, parameter in parameters.items()}
         self._velocity: dict[nn.Parameter, Tensor | None] = dict.fromkeys(self._names)
-        weights: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
-        for module in net.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                decays = spec.decay == "all" or (name == "weight" and not isinstance(module, NORMS))
-                (weights if decays else others).append(parameter)
-        device = next(iter(self._names)).device
-        # On CUDA the rate lies on the device, so that a captured step reads the newest.
-        self._rate = torch.tensor(spec.lr, device=device) if device.type == "cuda" else None
+        weights = [p for p in self._names if spec.decay == "all" or p in decaying]
+        others = [p for p in self._names if not (spec.decay == "all" or p in decaying)]
+        self._rate = rate_on_device(spec.lr, self._names)
         self._groups = [(weights, spec.weight_decay), (others, 0.0)]
 
     def set_lr(self, lr: float) -> None:
@@ -88,3 +113,81 @@ class Optimizer:
             self._velocity.update(zip(parameters, velocities, strict=True))
         for parameter in self._names:
             parameter.grad = None
+
+
+def rate_on_device(lr: float, parameters: Iterable[nn.Parameter]) -> Tensor | None:
+    """On CUDA the rate lies on the device, so that a captured step reads the newest; elsewhere None."""
+    device = next((parameter.device for parameter in parameters), torch.device("cpu"))
+    return torch.tensor(lr, device=device) if device.type == "cuda" else None
+
+
+class MuonOptimizer:
+    """Muon for the filters of convolutions, SGD for everything else (Jordan et al. 2024, "Muon").
+
+    The momentum of a bank of filters, as a matrix of a row a filter, is replaced by the nearest matrix with
+    orthogonal rows (or columns), so that every direction learns at the same rate.
+    """
+
+    def __init__(self, net: nn.Module, spec: Muon) -> None:
+        self.spec, self.lr = spec, spec.lr
+        everything = trained(net)
+        self._filters = {name: parameter for name, parameter in everything.items() if parameter.dim() == 4}
+        rest = {name: parameter for name, parameter in everything.items() if name not in self._filters}
+        self._velocity = {name: torch.zeros_like(parameter) for name, parameter in self._filters.items()}
+        self._rate = rate_on_device(spec.lr, everything.values())
+        self.others = Optimizer(rest, spec.others, decaying(net))
+
+    def set_lr(self, lr: float) -> None:
+        """Sets the rate of the next step, and that of the others in proportion."""
+        self.lr = lr
+        if self._rate is not None:
+            self._rate.fill_(lr)
+        self.others.set_lr(self.spec.others.lr * lr / self.spec.lr)
+
+    def momentum(self) -> dict[str, Tensor]:
+        """The velocities by the names of their parameters."""
+        return {**self._velocity, **self.others.momentum()}
+
+    def restore(self, lr: float, momentum: dict[str, Tensor]) -> None:
+        """Continues from saved velocities and the rate that they were made with."""
+        for name, velocity in self._velocity.items():
+            if name in momentum:
+                velocity.copy_(momentum[name])
+        self.others.restore(self.spec.others.lr * lr / self.spec.lr, momentum)
+        self.set_lr(lr)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One update from the gradients, which are then dropped."""
+        for name, parameter in self._filters.items():
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            velocity = self._velocity[name]
+            velocity.mul_(self.spec.momentum).add_(gradient)
+            direction = gradient.add(velocity, alpha=self.spec.momentum) if self.spec.nesterov else velocity
+            rows = len(parameter)
+            if self.spec.normalize:
+                parameter.mul_(rows**0.5 / parameter.norm())
+            update = orthogonalised(direction.reshape(rows, -1), self.spec.steps).view(parameter.shape)
+            rate = self.lr if self._rate is None else self._rate
+            parameter.sub_(update.to(parameter.dtype) * rate)
+            parameter.grad = None
+        self.others.step()
+
+
+def orthogonalised(matrix: Tensor, steps: int) -> Tensor:
+    """About the nearest matrix with singular values of one, by a quintic Newton-Schulz iteration in bf16.
+
+    The coefficients are those of Jordan et al. 2024, chosen for speed: singular values end between 0.7 and 1.2.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x: Tensor = matrix.bfloat16()
+    x = x / (x.norm() + 1e-7)
+    tall = x.shape[0] > x.shape[1]
+    if tall:
+        x = x.T
+    for _ in range(steps):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return x.T if tall else x

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from reslab.data.spec import DataSpec
 from reslab.errors import InputError, nearest
@@ -38,6 +38,29 @@ class Sgd(Finite):
     )
 
 
+class Muon(Finite):
+    """Momentum orthogonalised by Newton-Schulz iteration for the filters (Jordan et al. 2024), SGD for the others.
+
+    ``lr`` is of the filters; the rate of the others follows the same schedule from its own.
+    """
+
+    kind: Literal["muon"] = "muon"
+    lr: float = Field(0.24, gt=0)
+    momentum: float = Field(0.6, ge=0, lt=1)
+    nesterov: bool = True
+    steps: int = Field(3, ge=1, description="of the Newton-Schulz iteration")
+    normalize: bool = Field(True, description="keep each filter bank's norm at the root of its number of filters")
+    others: Sgd = Sgd(lr=0.05, momentum=0.85, momentum_form="lr-outside", nesterov=True)
+
+
+def kind_or(usual: str) -> Discriminator:
+    """Tells the members of a union by their ``kind``; what names none is of the usual kind."""
+    return Discriminator(lambda value: value.get("kind", usual) if isinstance(value, dict) else value.kind)
+
+
+AnyOptimizer = Annotated[Annotated[Sgd, Tag("sgd")] | Annotated[Muon, Tag("muon")], kind_or("sgd")]
+
+
 class Steps(Finite):
     """The learning rate is multiplied by ``factor`` once each of ``drops`` iterations is reached."""
 
@@ -50,6 +73,18 @@ class Steps(Finite):
         if list(self.drops) != sorted(set(self.drops)) or any(drop < 1 for drop in self.drops):
             raise ValueError(f"drops must ascend from 1, got {list(self.drops)}")
         return self
+
+
+class Ramp(Finite):
+    """The learning rate rises linearly to its peak and falls linearly again (Smith 2018, arXiv 1803.09820)."""
+
+    kind: Literal["ramp"] = "ramp"
+    start: float = Field(0.2, ge=0, le=1, description="share of the peak rate at the first iteration")
+    peak: float = Field(0.2, ge=0, lt=1, description="share of the length at which the peak stands")
+    end: float = Field(0.0, ge=0, le=1, description="share of the peak rate behind the last iteration")
+
+
+Schedule = Annotated[Annotated[Steps, Tag("steps")] | Annotated[Ramp, Tag("ramp")], kind_or("steps")]
 
 
 class WarmUp(Finite):
@@ -74,8 +109,8 @@ class Recipe(Finite):
         ge=2,
         description="images that BN takes its statistics over while training; null: the whole batch",
     )
-    optimizer: Sgd = Sgd()
-    schedule: Steps
+    optimizer: AnyOptimizer = Sgd()
+    schedule: Schedule
     warm_up: WarmUp | None = None
     iterations: int = Field(ge=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -87,6 +122,13 @@ class Recipe(Finite):
         "last", description="which weights are the result; 'best-validation' needs data.holdout"
     )
     cite: str = ""
+
+    @property
+    def own_net(self) -> NetSpec:
+        """The network, where it is one of ours; ValueError for another library's."""
+        if not isinstance(self.net, NetSpec):
+            raise ValueError(f"{self.net.name} is {self.net.library}'s network")
+        return self.net
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -139,6 +181,9 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         if isinstance(value, bool) and isinstance(target[last], int | float) and not isinstance(target[last], bool):
             # pydantic reads true as 1; nobody means a learning rate of 1 by it.
             raise InputError(f"--set {text}: {path.strip()} takes a number such as {target[last]}, got {given}")
+        old = target[last]
+        if isinstance(value, dict) and isinstance(old, dict) and "kind" in old:
+            value = {"kind": old["kind"], **value}  # another kind has to be named
         target[last] = value
     return validated(values, "--set " + " ".join(assignments) if assignments else "the recipe")
 
@@ -151,9 +196,13 @@ def validated(values: dict[str, Any], source: str) -> Recipe:
         raise InputError(f"{source}: {what_is_wrong(error)}") from None
 
 
+TAGS = ("sgd", "muon", "steps", "ramp", "ours", "reference")
+"""Members of unions, which pydantic names on the way to a field, and nobody writes there."""
+
+
 def what_is_wrong(error: ValidationError) -> str:
     """The first thing that does not fit, in one line: field, reason, and the value that came."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"] if part not in TAGS)
     reason = first["msg"].removeprefix("Value error, ")
     return f"{where}: {reason}, got {first['input']!r}" if where else reason

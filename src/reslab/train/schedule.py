@@ -2,14 +2,20 @@
 
 from dataclasses import dataclass
 
-from reslab.train.recipe import Steps, WarmUp
+from reslab.train.recipe import Ramp, Schedule, WarmUp
 
 
-def scheduled(base: float, schedule: Steps, iteration: int) -> float:
-    """The rate for an iteration, counted from 0: the base, times the factor for each drop that was reached.
+def scheduled(base: float, schedule: Schedule, iteration: int, length: int) -> float:
+    """The rate for an iteration, counted from 0, of a training of ``length`` iterations.
 
-    The paper's 64k iterations (He 2015, section 4.2): 0.1 up to 32k, 0.01 up to 48k, then 0.001.
+    Steps: the base, times the factor for each drop that was reached. The paper's 64k iterations (He 2015, section
+    4.2): 0.1 up to 32k, 0.01 up to 48k, then 0.001. Ramp: the base is the rate at the peak.
     """
+    if isinstance(schedule, Ramp):
+        progress = iteration / length
+        if progress < schedule.peak:
+            return base * (schedule.start + (1 - schedule.start) * progress / schedule.peak)
+        return base * (1 + (schedule.end - 1) * (progress - schedule.peak) / (1 - schedule.peak))
     # Divided rather than multiplied, so that 0.1 dropped by 0.1 is 0.01 and not 0.010000000000000002.
     return base / (1 / schedule.factor) ** sum(iteration >= drop for drop in schedule.drops)
 

@@ -21,7 +21,7 @@ from reslab.nets.weights.load import Weights, header_of
 from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.train.device import Execution, resolve_precision, use_deterministic_kernels, use_exact_fp32
 from reslab.train.graph import Graphed
-from reslab.train.optim import Optimizer
+from reslab.train.optim import make_optimizer
 from reslab.train.recipe import Recipe
 from reslab.train.schedule import WarmUpState, scheduled
 
@@ -120,7 +120,7 @@ class Trainer:
         elif execution.checkpoint_activations:
             raise InputError(f"--checkpoint-activations is for Reslab's own networks, not for {recipe.net.name}")
         self.draws = any(isinstance(module, nn.Dropout | DropPath) for module in self.net.modules())
-        self.optimizer = Optimizer(self.net, recipe.optimizer)
+        self.optimizer = make_optimizer(self.net, recipe.optimizer)
         self.iteration = 0  # iterations done
         self.window = Window.empty(self.device)
         self.warm_up_window = Window.empty(self.device)
@@ -148,7 +148,7 @@ class Trainer:
 
     def lr(self) -> float:
         """The learning rate of the coming iteration."""
-        rate = scheduled(self.recipe.optimizer.lr, self.recipe.schedule, self.iteration)
+        rate = scheduled(self.recipe.optimizer.lr, self.recipe.schedule, self.iteration, self.recipe.iterations)
         if self.warm_up.active and self.recipe.warm_up is not None:
             rate = min(rate, self.recipe.warm_up.lr)
         return rate
