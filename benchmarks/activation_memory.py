@@ -31,7 +31,7 @@ def measure(name: str, batch: int, checkpointed: bool, precision: str) -> dict[s
     net = build(name).to(memory_format=torch.channels_last)
     built = time.perf_counter() - began
     net.fuse().checkpoint_activations(checkpointed)
-    optimizer = Optimizer(net, Sgd())
+    optimizer = Optimizer.of(net, Sgd())
     images = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     labels = torch.arange(batch) % 10
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from cyclopts import App
 
 from reslab import __version__
 from reslab.cli import app, main
-from reslab.nets import fused
+from reslab.nets.kernels.build import library
 from reslab.runs import RunDir, read_json
 
 Reslab = Callable[..., tuple[int, str, str]]
@@ -41,6 +42,7 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("train", "--device"): "test_cli.py::test_how_a_run_is_carried_out",
     ("train", "--threads"): "test_cli.py::test_how_a_run_is_carried_out",
     ("train", "--weights"): "test_cli.py::test_weights_to_start_from",
+    ("train", "--num-classes"): "test_cli_weights.py::test_training_with_a_new_head",
     ("train", "--resume"): "resume/test_kill.py::test_killed_equals_unkilled",
     ("train", "--checkpoint-every"): "test_cli.py::test_checkpoints_as_often_as_asked",
     ("train", "--deterministic"): "test_cli.py::test_how_a_run_is_carried_out",
@@ -61,21 +63,64 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("study", "--device"): "test_bad_input.py::test_names_and_shapes",
     ("study", "--open"): "test_cli.py::test_options_of_a_study",
     ("study", "--json"): "studies/test_degradation.py::test_a_real_study",
+    ("eval", "WEIGHTS"): "test_cli_weights.py::test_eval_of_a_run_is_what_the_run_said",
+    ("eval", "--data"): "test_cli_weights.py::test_eval_of_a_run_is_what_the_run_said",
+    ("eval", "--net"): "test_cli_weights.py::test_the_network_of_an_eval",
+    ("eval", "--model"): "test_cli_weights.py::test_eval_by_labels_and_by_folders_of_imagenet",
+    ("eval", "--split"): "test_cli_weights.py::test_eval_of_other_splits",
+    ("eval", "--mean"): "test_cli_weights.py::test_eval_of_weights_that_carry_no_normalisation",
+    ("eval", "--std"): "test_cli_weights.py::test_mistakes_in_an_eval",
+    ("eval", "--resize"): "test_cli_weights.py::test_eval_of_weights_that_carry_no_normalisation",
+    ("eval", "--crop"): "test_cli_weights.py::test_eval_of_weights_that_carry_no_normalisation",
+    ("eval", "--interpolation"): "test_cli_weights.py::test_eval_of_weights_that_carry_no_normalisation",
+    ("eval", "--labels"): "test_cli_weights.py::test_eval_by_labels_and_by_folders_of_imagenet",
+    ("eval", "--batch-size"): "test_cli_weights.py::test_how_an_eval_is_carried_out",
+    ("eval", "-b"): "test_cli_weights.py::test_how_an_eval_is_carried_out",
+    ("eval", "--precision"): "test_cli_weights.py::test_how_an_eval_is_carried_out",
+    ("eval", "--device"): "test_cli_weights.py::test_how_an_eval_is_carried_out",
+    ("eval", "--threads"): "test_cli_weights.py::test_how_an_eval_is_carried_out",
+    ("eval", "--json"): "test_cli_weights.py::test_eval_of_a_run_is_what_the_run_said",
+    ("weights inspect", "WEIGHTS"): "test_cli_weights.py::test_inspect",
+    ("weights inspect", "--net"): "test_cli_weights.py::test_inspect_of_a_run_and_of_look_alikes",
+    ("weights inspect", "--model"): "test_cli_weights.py::test_inspect_of_a_run_and_of_look_alikes",
+    ("weights inspect", "--json"): "test_cli_weights.py::test_inspect",
+    ("weights convert", "WEIGHTS"): "test_cli_weights.py::test_convert_keeps_all_that_is_known",
+    ("weights convert", "OUT"): "test_cli_weights.py::test_convert_between_formats",
+    ("weights convert", "--to"): "test_cli_weights.py::test_convert_to_other_libraries",
+    ("weights convert", "--net"): "test_cli_weights.py::test_convert_into_another_network_warns",
+    ("weights convert", "--model"): "test_cli_weights.py::test_convert_into_another_network_warns",
+    ("weights convert", "--num-classes"): "test_cli_weights.py::test_convert_with_a_new_head",
+    ("weights convert", "--force"): "test_cli_weights.py::test_convert_overwrites_only_by_force",
+    ("weights fetch", "WEIGHTS"): "test_cli_weights.py::test_fetch",
+    ("weights fetch", "--out"): "test_cli_weights.py::test_fetch",
+    ("weights fetch", "--force"): "test_cli_weights.py::test_fetch",
     ("nets", "NAME"): "test_cli.py::test_a_network_as_json",
     ("nets", "--size"): "test_cli.py::test_a_network_as_json",
+    ("nets", "--compare"): "test_cli_nets.py::test_networks_side_by_side",
+    ("nets", "--diagram"): "test_cli_nets.py::test_a_picture_in_the_terminal",
+    ("nets", "--svg"): "test_cli_nets.py::test_a_picture_in_a_file",
     ("nets", "--json"): "test_cli.py::test_a_network_as_json",
 }
 
 
 def options() -> Iterator[tuple[str, str]]:
     """Every option of every command, by all its names."""
-    for command in app:
-        if command.startswith("-"):
-            continue
-        for argument in app[command].assemble_argument_collection():
+    for command, called in commands(app):
+        for argument in called.assemble_argument_collection():
             for name in argument.names:
                 if name not in argument.negatives or name in ("--no-fused",):
                     yield command, name
+
+
+def commands(group: App, *above: str) -> Iterator[tuple[str, App]]:
+    """Every command by its words: ``train``, ``weights inspect``."""
+    for name in group:
+        if name.startswith("-"):
+            continue
+        if group[name].default_command is None:
+            yield from commands(group[name], *above, name)
+        else:
+            yield " ".join((*above, name)), group[name]
 
 
 def test_every_option_has_a_test() -> None:
@@ -226,14 +271,14 @@ def test_how_a_run_is_carried_out(reslab: Reslab, tmp_path: Path) -> None:
         code, _, err = reslab(*words, *more, "--out", tmp_path / name)
         assert code == 0, err
         assert torch.are_deterministic_algorithms_enabled() == (name == "cpu")
-        assert ("fused BN+ReLU" in err) == (name != "unfused" and fused.library() is not None)
+        assert ("fused BN+ReLU" in err) == (name != "unfused" and library() is not None)
         assert f"CPU, {1 + (name == 'cpu')} threads" in err or torch.cuda.is_available()
         assert len(err.splitlines()) == 2  # what is run, and how
         env[name] = read_json(tmp_path / name / "env.json")
     assert [env[name]["threads"] for name in env] == [1, 1, 2]
     assert [env[name]["deterministic"] for name in env] == [False, False, True]
     assert env["cpu"]["device"] == "cpu"
-    assert env["plain"]["fused"] == (fused.library() is not None)
+    assert env["plain"]["fused"] == (library() is not None)
     assert env["unfused"]["fused"] is False
     assert reslab(*words, "--device", "cuda:9")[0] == 2
 
@@ -251,7 +296,7 @@ def test_resume_carries_on_as_before(reslab: Reslab, tmp_path: Path) -> None:
     (out / "result.json").unlink()
     _, _, err = reslab("train", "--resume", out, "--threads", 2, "--fused")
     assert "CPU, 2 threads" in err
-    assert ("fused" in err) == (fused.library() is not None)
+    assert ("fused" in err) == (library() is not None)
 
 
 def test_a_folder_called_like_a_known_data_set(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,10 @@ import copy
 import pickle
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
@@ -17,9 +15,7 @@ from torchvision.models.resnet import BasicBlock
 from reslab.errors import InputError
 from reslab.nets.blocks import Add, Block
 from reslab.nets.cifar import cifar_plain, cifar_resnet
-from reslab.nets.cost import cost
 from reslab.nets.network import Network, build
-from reslab.nets.spec import NetSpec
 
 
 def random_statistics(net: nn.Module, seed: int = 0) -> None:
@@ -126,44 +122,6 @@ def test_where_the_zeros_go_matters() -> None:
     x = torch.randn(2, 3, 8, 8)
     both, end = (build(cifar_resnet(8, zeros=zeros, size=(8, 8))).eval()(x) for zeros in ("both", "end"))
     assert not torch.allclose(both, end)
-
-
-@st.composite
-def specs(draw: st.DrawFn) -> NetSpec:
-    width = draw(st.integers(1, 4) | st.lists(st.integers(1, 6), min_size=3, max_size=3).map(sorted).map(tuple))
-    common: dict[str, Any] = {
-        "depth": 6 * draw(st.integers(1, 2)) + 2,
-        "width": width,
-        "activation": draw(st.sampled_from(["relu", "tanh", "elu", "gelu", "silu", "leaky-relu", "identity"])),
-        "in_channels": draw(st.integers(1, 4)),
-        "size": draw(st.tuples(st.integers(4, 11), st.integers(4, 11))),
-        "num_classes": draw(st.integers(1, 12)),
-    }
-    if draw(st.booleans()):
-        return cifar_plain(**common)
-    option = draw(st.sampled_from(["A", "B", "C"]))
-    zeros = draw(st.sampled_from(["both", "end"])) if option == "A" else "both"
-    return cifar_resnet(shortcut=option, zeros=zeros, **common)
-
-
-@settings(max_examples=20, deadline=None, derandomize=True)
-@given(spec=specs(), seed=st.integers(0, 2**32 - 1), fused=st.booleans())
-def test_any_small_network_builds_trains_and_is_counted(spec: NetSpec, seed: int, fused: bool) -> None:
-    assert NetSpec.model_validate_json(spec.model_dump_json()) == spec
-    net = build(spec, seed=seed).fuse(fused)
-    assert cost(spec).params == sum(p.numel() for p in net.parameters() if p.requires_grad)
-    assert len(net.blocks) == len(spec.blocks)
-    x = torch.randn(4, spec.in_channels, *spec.size, generator=torch.Generator().manual_seed(seed))
-    logits = net.train()(x.contiguous(memory_format=torch.channels_last))
-    assert logits.shape == (4, spec.num_classes)
-    logits.square().sum().backward()
-    assert torch.isfinite(logits).all()
-    for name, parameter in net.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-    shapes = net.eval().features(x)
-    for part in cost(spec).parts[:-1]:
-        assert shapes[part.name].shape == (4, part.out_channels, *part.out_size)
 
 
 def count_calls(modules: dict[str, nn.Module]) -> Counter[str]:

@@ -1,5 +1,8 @@
 """A specification is plain data that refuses what cannot be built."""
 
+import math
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -8,11 +11,16 @@ from reslab.nets.spec import (
     Block,
     Conv,
     ConvStem,
+    ExclusiveGate,
     Identity,
+    MaxPool,
     NetSpec,
     NoShortcut,
     Projection,
+    Scale,
     Shortcut,
+    ShortcutGate,
+    Stack,
     ZeroPad,
     branch_layers,
 )
@@ -39,6 +47,69 @@ def test_the_complaint_names_the_block() -> None:
     good, bad = Block(width=4, shortcut=Identity()), Block(width=8, shortcut=Identity())
     with pytest.raises(ValidationError, match=r"layer2\.1"):
         net((good,), (good, bad))
+
+
+POOL = MaxPool()
+BEHIND_BN: dict[str, Any] = {"order": "full-preactivation", "preactivated_shortcut": True}
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"branch": Stack(layers=(POOL,)), "stride": 2}, "beside a shortcut needs a layer with weights"),
+        ({"branch": Stack(layers=(POOL, Conv(width=4))), "stride": 2, **BEHIND_BN}, "so no pool can precede them"),
+    ],
+)
+def test_a_branch_that_does_not_fit_its_shortcut_is_refused(fields: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        Block(width=4, shortcut=ZeroPad(), **fields)
+    Block(width=4, shortcut=NoShortcut(), **fields)
+
+
+@pytest.mark.parametrize("shortcut", [ZeroPad(), Projection(), Projection(pool=True)])
+def test_the_two_ways_to_an_addition_end_in_one_size(shortcut: Shortcut) -> None:
+    """A pool rounds an odd size down, a shortcut up; behind the last weights it works on the sum."""
+    before, behind = (POOL, Conv(width=4)), (Conv(width=4), POOL)
+    for size, layers, order, fits in (
+        (8, before, "original", True),
+        (9, before, "original", False),
+        (8, behind, "original", False),
+        (8, behind, "bn-after-addition", False),
+        (8, behind, "relu-before-addition", True),
+        (9, behind, "relu-before-addition", False),
+        (8, behind, "full-preactivation", True),
+    ):
+        block = Block(
+            branch=Stack(layers=layers), width=4, stride=2, shortcut=shortcut, order=order, preactivated_shortcut=False
+        )
+        fields: dict[str, Any] = {"name": "test", "stem": ConvStem(width=4), "stages": ((block,),), "size": (8, size)}
+        if fits:
+            assert NetSpec(**fields).size == (8, size)
+        else:
+            with pytest.raises(ValidationError, match=r"layer1\.0: at the addition the branch has .* the shortcut 4x"):
+                NetSpec(**fields)
+
+
+def test_a_pool_needs_pixels() -> None:
+    pools = Block(branch=Stack(layers=(POOL, POOL)), width=4, stride=4, shortcut=NoShortcut())
+    assert net((pools, pools)).size == (32, 32)
+    with pytest.raises(ValidationError, match=r"layer1\.2: 2x2 pixels are left for a 3x3 max pool"):
+        net((pools, pools, Block(branch=Stack(layers=(MaxPool(kernel=3),)), width=4, stride=2, shortcut=NoShortcut())))
+
+
+@pytest.mark.parametrize("make", [Conv, ConvStem, ExclusiveGate, ShortcutGate])
+def test_even_kernels_are_refused(make: Any) -> None:
+    """No padding that is the same on both sides keeps the size, so that sums and costs would be of other sizes."""
+    fields = {"width": 4} if make in (Conv, ConvStem) else {}
+    with pytest.raises(ValidationError, match=r"a kernel is odd, .* try 3 or 5"):
+        make(kernel=4, **fields)
+    assert make(kernel=5, **fields).kernel == 5
+
+
+def test_numbers_that_json_cannot_hold_are_refused() -> None:
+    for value in (math.inf, math.nan):
+        with pytest.raises(ValidationError, match="finite number"):
+            Scale(shortcut=value)
 
 
 @pytest.mark.parametrize("shortcut", [NoShortcut(), Projection()])

@@ -1,6 +1,7 @@
 """``reslab eval``."""
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from reslab.commands.train import start
@@ -50,12 +52,13 @@ class Options:
 
 def run(options: Options) -> None:
     """Evaluates weights on a data set, one crop an image, and prints the errors."""
-    if options.batch < 1:
-        raise InputError(f"--batch-size takes 1 or more, got {options.batch}")
+    for name, number in (("batch-size", options.batch), ("resize", options.resize), ("crop", options.crop)):
+        if number is not None and number < 1:
+            raise InputError(f"--{name} takes 1 or more, got {number}")
     execution = start(options.device, options.threads)
     weights = load(options.weights, net=options.net)
     preprocessing = _preprocessing(options, weights)
-    data = _data(options.data, preprocessing, whole=options.split == "all")
+    data, changed = _data(options.data, preprocessing, whole=options.split == "all")
     images = data.train if options.split == "train" else data.test
     channels = weights.spec.in_channels
     if images.images.shape[1] != channels:
@@ -67,15 +70,17 @@ def run(options: Options) -> None:
         "network": f"{weights.spec.name}, {weights.spec.num_classes} classes",
         "images": f"{len(images):,} of {data.info.name}, split '{options.split}': {data.info.source}",
         "outputs": found.said,
-        "input": preprocessing.words(),
+        "input": preprocessing.words() + changed,
     }
     console = Console(stderr=True)
     if not options.json:
         for name, text in (said | {f"note {i}": text for i, text in enumerate(weights.said, 1)}).items():
-            console.print(f"[bold]{name:>8}[/]  {text}", highlight=False, soft_wrap=True)
+            console.print(f"[bold]{name:>8}[/]  {escape(text)}", highlight=False, soft_wrap=True)
     record = _measure(weights, ImageSet(images.images, labels), preprocessing, execution, options)
     record |= {"weights": str(weights.origin), "net": weights.spec.name, "data": data.info.name, "split": options.split}
-    record |= {"preprocessing": preprocessing.model_dump(mode="json", exclude={"mean"}), "notes": list(weights.said)}
+    image = {"mean"} if preprocessing.mean_size else set()  # a whole image of numbers is no result
+    record |= {"preprocessing": preprocessing.model_dump(mode="json", exclude=image), "notes": list(weights.said)}
+    record |= {"outputs": said["outputs"], "input": said["input"]}
     if options.json:
         print(json.dumps(record, indent=2))
         return
@@ -104,6 +109,7 @@ def _measure(
     return result.as_dict() | {
         # Of five classes or fewer the right one is always among the first five.
         "top5_error": result.top5_error if weights.spec.num_classes > 5 else None,
+        "loss": result.loss if math.isfinite(result.loss) else None,  # JSON has no word for infinity
         "precision": precision,
         "seconds": round(seconds, 3),
         "images_per_second": round(len(images) / seconds, 1),
@@ -122,29 +128,47 @@ def _preprocessing(options: Options, weights: Weights) -> Preprocessing:
                 f"{weights.origin} does not say how its images were normalised; give --mean and --std with three "
                 "numbers each, of pixels from 0 to 1: --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 are ImageNet's"
             )
-    if any(value <= 0 for value in options.std):
+    if not all(math.isfinite(value) for value in options.mean):
+        raise InputError(f"--mean takes finite numbers, got {' '.join(map(str, options.mean))}")
+    if not all(0 < value < math.inf for value in options.std):
         raise InputError(f"--std takes numbers above 0, got {' '.join(map(str, options.std))}")
     size = (options.crop, options.crop) if options.crop else carried.crop if carried else weights.spec.size
     resize = options.resize or (carried.resize if carried else None)
     if resize is None and carried is None and options.crop is None and min(size) >= 128:
         resize = round(min(size) / 0.875)  # ImageNet's 256 for 224
-    return Preprocessing(
-        mean=options.mean or carried.mean if carried else options.mean,
-        std=options.std or carried.std if carried else options.std,
+    found = Preprocessing(
+        mean=options.mean or (carried.mean if carried else ()),
+        std=options.std or (carried.std if carried else ()),
         crop=size,
         resize=resize,
         interpolation=options.interpolation or (carried.interpolation if carried else "bilinear"),
     )
+    if found.mean_size not in (None, found.crop):
+        raise InputError(
+            f"{weights.origin} subtracts a mean image of {_by(found.mean_size)}, which does not go with a crop of "
+            f"{_by(found.crop)}; leave out --crop, or give --mean with a number for each channel"
+        )
+    return found
 
 
-def _data(source: str, preprocessing: Preprocessing, *, whole: bool) -> Dataset:
+def _by(size: tuple[int, int] | None) -> str:
+    return "x".join(map(str, size or ()))
+
+
+def _data(source: str, preprocessing: Preprocessing, *, whole: bool) -> tuple[Dataset, str]:
+    """The data as the network takes it, and what was done to images of another size."""
     fit = Fit(preprocessing.crop, preprocessing.resize, preprocessing.interpolation)
-    if preprocessing.resize is not None:
-        return load_data(source, size=fit, whole=whole)
+    changed = f"; images of many sizes, resized ({fit.interpolation}) and cropped to {_by(fit.crop)}"
     try:
+        if preprocessing.resize is not None:
+            return load_data(source, size=fit, whole=whole), ""  # which `words` says
         data = load_data(source, whole=whole)
+        if data.info.size == preprocessing.crop:
+            return data, ""
+        changed = changed.replace("many sizes", _by(data.info.size))
     except InputError as error:
+        if "hold out a fifth" in str(error):
+            raise InputError(f"{error}; or evaluate on all images, by --split all") from None
         if "give a size" not in str(error):
             raise
-        return load_data(source, size=fit, whole=whole)
-    return data if data.info.size == preprocessing.crop else load_data(source, size=fit, whole=whole)
+    return load_data(source, size=fit, whole=whole), changed

@@ -1,7 +1,6 @@
 """``reslab train``."""
 
 import json
-import logging
 import math
 import shlex
 import sys
@@ -18,6 +17,7 @@ from reslab.data.sources import Dataset, load
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
 from reslab.nets.spec import AnyNet
+from reslab.nets.weights.load import Weights
 from reslab.nets.weights.load import load as load_weights
 from reslab.runs import RunDir
 from reslab.train.device import Execution, describe, pick_device, resolve_precision
@@ -54,7 +54,6 @@ class Options:
 def run(options: Options) -> None:
     """Trains, or goes on with a run, and prints its result."""
     console = Console(stderr=True)
-    logging.basicConfig(format="reslab: %(message)s", level=logging.WARNING)
     if options.checkpoint_every is not None and options.checkpoint_every < 1:
         raise InputError(f"--checkpoint-every takes 1 or more iterations, got {options.checkpoint_every}")
     if options.resume is not None:
@@ -136,13 +135,19 @@ def _new(options: Options) -> tuple[Recipe, Dataset, Path]:
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"--{name} takes a number above 0, got {value}")
     # Names are checked before the data is read: a typo should not cost a minute of decoding.
+    weights = None
     if options.weights is not None:
-        net = load_weights(options.weights, net=options.net, num_classes=options.num_classes).spec
+        weights = load_weights(options.weights, net=options.net, num_classes=options.num_classes)
+        net = weights.spec
     elif options.num_classes is not None:
         net = resolve_any(net, num_classes=options.num_classes)
     else:
         resolve_any(net)
     data = load(options.data)
+    if weights is not None:
+        _check_classes(options, weights, len(data.info.classes))
+        for text in weights.said:
+            Console(stderr=True).print(f"weights: {text}", soft_wrap=True, highlight=False, markup=False)
     holdout = options.holdout or 0
     arguments: dict[str, Any] = {"holdout": holdout, "seed": options.seed or 0}
     if options.batch is not None:
@@ -152,9 +157,23 @@ def _new(options: Options) -> tuple[Recipe, Dataset, Path]:
         arguments["iterations"] = max(1, round(options.epochs * (data.info.n_train - holdout) / batch))
     if options.iterations is not None:
         arguments["iterations"] = options.iterations
-    recipe = override(make(net, data.info, **arguments), options.settings)
+    settings = options.settings
+    if options.num_classes is not None:  # which a recipe takes for its default where the two are equal
+        settings = (f"net.num_classes={options.num_classes}", *settings)
+    recipe = override(make(net, data.info, **arguments), settings)
     default = Path("runs") / f"{recipe.name}-{_plain(recipe.net.name)}-{data.info.name}-seed{recipe.seed}"
     return recipe, data, options.out or default
+
+
+def _check_classes(options: Options, weights: Weights, classes: int) -> None:
+    """Raises `InputError` where nobody has said what becomes of a head of another number of classes."""
+    own = weights.spec.num_classes
+    if options.num_classes is None and own != classes:
+        keep = f", --num-classes {own} keeps it" if own > classes else ""
+        raise InputError(
+            f"{weights.origin} is of {own} classes, the data has {classes}: --num-classes {classes} replaces the "
+            f"head{keep}"
+        )
 
 
 def _plain(name: str) -> str:

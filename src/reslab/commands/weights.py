@@ -1,22 +1,24 @@
 """``reslab weights``: inspect, convert, fetch."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from reslab.errors import InputError
 from reslab.nets.spec import NetSpec
 from reslab.nets.weights.export import PEERS, Library, exported, peer_of
+from reslab.nets.weights.files import PICKLES as PICKLES
 from reslab.nets.weights.files import pickled, to_bytes
 from reslab.nets.weights.hub import is_hub
 from reslab.nets.weights.load import Weights, load
 from reslab.runs.files import write_bytes
 
 Format = Literal["reslab", "torchvision", "timm"]
-PICKLES = (".pth", ".pt", ".th", ".tar")
 
 
 def inspect(source: str, *, net: str | None, as_json: bool) -> None:
@@ -29,24 +31,24 @@ def inspect(source: str, *, net: str | None, as_json: bool) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("network", f"{record['net']}, {record['num_classes']} classes")
+    table.add_row("network", escape(f"{record['net']}, {record['num_classes']} classes"))
     table.add_row("parameters", f"{record['params']:,} in {record['tensors']} tensors")
     table.add_row("names", f"{weights.dialect}")
     if weights.look_alikes[1:]:
         table.add_row("fits also", ", ".join(name for name in weights.look_alikes if name != weights.spec.name))
     for text in weights.said:
-        table.add_row("note", text)
+        table.add_row("note", escape(text))
     preprocessing = weights.preprocessing
     said = "not said; eval needs --mean and --std" if preprocessing is None else preprocessing.words()
     table.add_row("input", said)
     if weights.classes:
         more = ", ..." if len(weights.classes) > 4 else ""
-        table.add_row("classes", ", ".join(weights.classes[:4]) + more)
+        table.add_row("classes", escape(", ".join(weights.classes[:4])) + more)
     for name, theirs in record["loads_in"].items():
         table.add_row("loads in", f"{name}, as {theirs}")
     for name, value in weights.header.items():
         if isinstance(value, str | int | float):
-            table.add_row(name, str(value))
+            table.add_row(escape(name), escape(str(value)))
     Console().print(table)
 
 
@@ -81,7 +83,9 @@ def convert(source: str, out: Path, *, to: Format, net: str | None, num_classes:
     if num_classes is not None and num_classes < 1:
         raise InputError(f"--num-classes takes 1 or more, got {num_classes}")
     weights = load(source, net=net, num_classes=num_classes)
-    tensors: dict[str, Any] = dict(weights.module().state_dict()) if num_classes else weights.tensors
+    if num_classes is not None:
+        weights = replace(weights, tensors=dict(weights.module().state_dict()))  # with the head that was drawn
+    tensors: dict[str, Any] = weights.tensors
     name, header = weights.spec.name, weights.as_header()
     if to != "reslab":
         library: Library = to

@@ -203,6 +203,17 @@ def _fitted(image: Image.Image, fit: Fit) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
+def fitted(images: torch.Tensor, fit: Fit) -> torch.Tensor:
+    """Decoded images, uint8 (N, C, H, W), resized and cropped as `decode` does it."""
+    count, channels = images.shape[:2]
+    out = torch.empty((count, channels, *fit.crop), dtype=torch.uint8)
+    for row, image in enumerate(images):
+        pixels = image[0] if channels == 1 else image.permute(1, 2, 0)
+        fresh = torch.from_numpy(np.array(_fitted(Image.fromarray(pixels.numpy()), fit)))
+        out[row] = fresh if channels == 1 else fresh.permute(2, 0, 1)
+    return out
+
+
 def _late_bar(what: str, count: int) -> Callable[[int | None], None]:
     """A progress bar that shows itself only once the work has taken a while; called with None it ends."""
     console = Console(stderr=True)

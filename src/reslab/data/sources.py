@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from reslab.data.decode import Fit
+from reslab.data.decode import Fit, check_memory, fitted
 from reslab.data.images import Dataset, ImageSet, dataset, decoded, held_out
 from reslab.data.spec import Augment
 from reslab.errors import InputError, nearest
@@ -31,19 +31,20 @@ def load(source: str, *, cache_dir: Path | None = None, size: int | Fit | None =
 
     A folder that holds Parquet files is read in the layout of the Hugging Face hub, any other as a folder of
     images with one folder for each class. ``size`` (pixels, or a `Fit`) resizes the shorter side of a folder's
-    images and crops the centre. With ``whole`` nothing is held out: both sets are all images. Decoded images are
-    cached in ``cache_dir`` (default: ``$RESLAB_CACHE``, else the platform's cache folder). A folder whose name is
-    a known name is meant by ``./name``.
+    images and crops the centre; known names take a `Fit` alone. With ``whole`` nothing is held out: both sets are
+    all images. Decoded images are cached in ``cache_dir`` (default: ``$RESLAB_CACHE``, else the platform's cache
+    folder). A folder whose name is a known name is meant by ``./name``.
 
     Raises InputError for an unknown name, or a path that is missing, empty, damaged, or has fewer than two
     classes.
     """
     fit = Fit((size, size)) if isinstance(size, int) else size
     if source in KNOWN:
-        if fit is not None:
+        if isinstance(size, int):
             raise InputError(f"'{source}' has images of one fixed size; leave out the size, which is for folders")
         known = _load_known(source, cache_dir)
-        return _both(known) if whole else known
+        known = _both(known) if whole else known
+        return known if fit is None else _refitted(known, fit)
     path = _existing(source)
     try:
         parquet = any(path.rglob("*.parquet"))
@@ -66,6 +67,17 @@ def _both(data: Dataset) -> Dataset:
     everything = ImageSet(images, torch.cat((data.train.labels, data.test.labels)))
     info = data.info.model_copy(update={"n_train": len(images), "n_test": len(images)})
     return Dataset(info, everything, everything)
+
+
+def _refitted(data: Dataset, fit: Fit) -> Dataset:
+    sets = {id(split): len(split) for split in (data.train, data.test)}
+    check_memory(sum(sets.values()), data.info.channels, fit.crop, where=data.info.name)
+    test = ImageSet(fitted(data.test.images, fit), data.test.labels)
+    train = test
+    if data.train is not data.test:
+        train = ImageSet(fitted(data.train.images, fit), data.train.labels)
+    found = decoded(train, test, data.info.classes, where=data.info.name)
+    return dataset(found, name=data.info.name, source=data.info.source)
 
 
 def _load_known(name: str, cache_dir: Path | None) -> Dataset:

@@ -19,10 +19,11 @@ from reslab.nets.spec import (
     NetSpec,
     Projection,
     ShortcutGate,
+    Size,
     branch_layers,
+    layer_size,
+    shortcut_size,
 )
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -101,25 +102,16 @@ class _Counter:
 
     def conv(self, conv: Conv) -> None:
         """A convolution on the main path."""
-        self.size = _out(self.size, conv.kernel, conv.stride, conv.padding, conv.dilation)
+        self.size = layer_size(self.size, conv)
         self.weigh(self.width, conv.width, conv.kernel, conv.groups, self.size, bias=not self.normed)
         self.width = conv.width
         self.layers += 1
-
-    def pool(self, kernel: int, stride: int, padding: int) -> None:
-        """A max pool on the main path."""
-        self.size = _out(self.size, kernel, stride, padding, 1)
 
     def dense(self, width: int) -> None:
         """A fully connected layer on the main path."""
         self.weigh(self.width, width, 1, 1, (1, 1), bias=not self.normed)
         self.width = width
         self.layers += 1
-
-
-def _out(size: Size, kernel: int, stride: int, padding: int, dilation: int) -> Size:
-    h, w = ((s + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for s in size)
-    return h, w
 
 
 def _stem(counter: _Counter, spec: NetSpec) -> None:
@@ -135,14 +127,14 @@ def _stem(counter: _Counter, spec: NetSpec) -> None:
     if stem.norm:
         counter.norm(stem.width)
     if not isinstance(stem, DenseStem) and stem.pool:
-        counter.pool(3, 2, 1)
+        counter.size = shortcut_size(counter.size, 2)  # 3x3 with a pixel of padding rounds up too
 
 
 def _block(counter: _Counter, block: Block) -> None:
     entering, entering_size = counter.width, counter.size
     for layer in branch_layers(block):
         if isinstance(layer, MaxPool):
-            counter.pool(layer.kernel, layer.stride, 0)
+            counter.size = layer_size(counter.size, layer)
         if not isinstance(layer, WEIGHTED):
             continue
         before = counter.width
@@ -151,13 +143,14 @@ def _block(counter: _Counter, block: Block) -> None:
         else:
             counter.conv(layer)
         counter.norm(before if block.order == "full-preactivation" else counter.width)
+    leaving_size = shortcut_size(entering_size, block.stride)
     match block.shortcut:
         case Projection(norm=normed):
-            counter.weigh(entering, block.width, 1, 1, counter.size, bias=not counter.normed)
+            counter.weigh(entering, block.width, 1, 1, leaving_size, bias=not counter.normed)
             if normed:
                 counter.norm(block.width)
         case Conv1x1():
-            counter.weigh(entering, block.width, 1, 1, counter.size, bias=True)
+            counter.weigh(entering, block.width, 1, 1, entering_size, bias=True)
         case ExclusiveGate(kernel=kernel) | ShortcutGate(kernel=kernel):
             counter.weigh(entering, entering, kernel, 1, entering_size, bias=True)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
 
-from reslab.nets.cost import Cost, NetCost, Size, cost
+from reslab.nets.cost import Cost, NetCost, cost
 from reslab.nets.flow import Flow, Steps, flow, head, layers, stem
 from reslab.nets.spec import (
     Basic,
@@ -26,6 +26,7 @@ from reslab.nets.spec import (
     Projection,
     Scale,
     ShortcutGate,
+    Size,
     ZeroPad,
 )
 

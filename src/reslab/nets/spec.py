@@ -7,7 +7,7 @@ of data and no network has code of its own.
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Activation = Literal["relu", "tanh", "elu", "gelu", "silu", "leaky-relu", "identity"]
 
@@ -22,12 +22,24 @@ Order = Literal[
 
 
 Pixels = Annotated[int, Field(ge=1)]
+Size = tuple[int, int]
+"""Height and width."""
+
+
+def _odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise ValueError(f"a kernel is odd, or no padding keeps the size: try {kernel - 1} or {kernel + 1}")
+    return kernel
+
+
+Kernel = Annotated[int, Field(ge=1), AfterValidator(_odd)]
+"""Pixels a side of a convolution."""
 
 
 class Spec(BaseModel):
-    """Frozen, and strict about unknown fields."""
+    """Frozen, and strict about unknown fields and numbers that JSON cannot hold."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 # --- shortcuts ---------------------------------------------------------------------------------------------------
@@ -79,7 +91,7 @@ class ExclusiveGate(Spec):
 
     kind: Literal["exclusive-gate"] = "exclusive-gate"
     bias: float = Field(-6.0, description="initial bias of the gate's convolution: the lower, the more is passed on")
-    kernel: int = Field(1, ge=1)
+    kernel: Kernel = 1
 
 
 class ShortcutGate(Spec):
@@ -87,7 +99,7 @@ class ShortcutGate(Spec):
 
     kind: Literal["shortcut-gate"] = "shortcut-gate"
     bias: float = -6.0
-    kernel: int = Field(1, ge=1)
+    kernel: Kernel = 1
 
 
 class Conv1x1(Spec):
@@ -120,7 +132,7 @@ class Conv(Spec):
 
     kind: Literal["conv"] = "conv"
     width: int = Field(ge=1)
-    kernel: int = Field(3, ge=1)
+    kernel: Kernel = 3
     stride: int = Field(1, ge=1)
     groups: int = Field(1, ge=1)
     dilation: int = Field(1, ge=1)
@@ -216,8 +228,15 @@ class Block(Spec):
             raise ValueError(f"the branch has stride {stride}, but the block's stride is {self.stride}")
         if self.preactivated_shortcut and not self.order.endswith("preactivation"):
             raise ValueError(f"a pre-activated shortcut needs a pre-activation order, got '{self.order}'")
-        if self.drop_path and isinstance(self.shortcut, NoShortcut):
-            raise ValueError("stochastic depth skips the branch, so a block without a shortcut cannot have it")
+        if isinstance(self.shortcut, NoShortcut):
+            if self.drop_path:
+                raise ValueError("stochastic depth skips the branch, so a block without a shortcut cannot have it")
+        elif not widths:
+            raise ValueError("a branch beside a shortcut needs a layer with weights, got pools and dropout alone")
+        elif self.preactivated_shortcut and isinstance(next(x for x in layers if not isinstance(x, Drop)), MaxPool):
+            raise ValueError(
+                "a pre-activated shortcut starts behind the first BN and ReLU, so no pool can precede them"
+            )
         return self
 
 
@@ -248,7 +267,7 @@ class ConvStem(Spec):
 
     kind: Literal["conv"] = "conv"
     width: int = Field(ge=1)
-    kernel: int = Field(3, ge=1)
+    kernel: Kernel = 3
     stride: int = Field(1, ge=1)
     before: tuple[int, ...] = Field(
         (), description="widths of convolutions before the last one; the stride moves to the first (ResNet-C: 32, 32)"
@@ -316,10 +335,12 @@ class NetSpec(Spec):
             raise ValueError("a network needs at least one stage, and each stage at least one block")
         width = self.stem.width
         dense = isinstance(self.stem, DenseStem)
-        for s, stage in enumerate(self.stages, 1):
-            for b, block in enumerate(stage):
-                _check_block(f"layer{s}.{b}", width, block, dense)
-                width = block.width
+        size = self.size if isinstance(self.stem, DenseStem) else stem_size(self.size, self.stem)
+        for name, block in self.named_blocks.items():
+            _check_block(name, width, block, dense)
+            width = block.width
+            if not dense:
+                size = _check_sizes(name, size, block)
         return self
 
     @property
@@ -372,6 +393,47 @@ def _check_block(where: str, width: int, block: Block, dense: bool) -> None:
         width = layer.width
     if width != block.width:
         raise ValueError(f"{where}: the branch leaves {width} channels, but the block's width is {block.width}")
+
+
+def layer_size(size: Size, layer: Conv | MaxPool) -> Size:
+    """The size of what a layer puts out."""
+    if isinstance(layer, Conv):
+        return shortcut_size(size, layer.stride)  # padded so that it rounds up too
+    return (size[0] - layer.kernel) // layer.stride + 1, (size[1] - layer.kernel) // layer.stride + 1
+
+
+def stem_size(size: Size, stem: ConvStem) -> Size:
+    """The size of what enters the first block."""
+    return shortcut_size(shortcut_size(size, stem.stride), 2 if stem.pool else 1)
+
+
+def shortcut_size(size: Size, stride: int) -> Size:
+    """The size that every shortcut leaves: it keeps each ``stride``-th pixel, the first among them."""
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
+def _check_sizes(where: str, size: Size, block: Block) -> Size:
+    """The size that leaves a block; raises ValueError if a pool has too few pixels, or the two ways to the addition
+    end in different sizes: pools round down, shortcuts up."""
+    layers = branch_layers(block)
+    summed = len(layers) - 1
+    if block.order in ("original", "bn-after-addition"):  # where layers behind the last weights work on the sum
+        summed = max((i for i, layer in enumerate(layers) if isinstance(layer, WEIGHTED)), default=summed)
+    beside = shortcut_size(size, block.stride)
+    for i, layer in enumerate(layers):
+        if isinstance(layer, MaxPool) and min(size) < layer.kernel:
+            raise ValueError(
+                f"{where}: {size[0]}x{size[1]} pixels are left for a {layer.kernel}x{layer.kernel} max pool; choose a "
+                "larger size of the input"
+            )
+        if isinstance(layer, Conv | MaxPool):
+            size = layer_size(size, layer)
+        if i == summed and size != beside and not isinstance(block.shortcut, NoShortcut):
+            raise ValueError(
+                f"{where}: at the addition the branch has {size[0]}x{size[1]} pixels, the shortcut "
+                f"{beside[0]}x{beside[1]}; a pool needs sizes that its stride divides, and comes before the addition"
+            )
+    return size
 
 
 class ReferenceSpec(Spec):

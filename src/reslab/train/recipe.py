@@ -55,7 +55,11 @@ class Muon(Finite):
 
 def kind_or(usual: str) -> Discriminator:
     """Tells the members of a union by their ``kind``; what names none is of the usual kind."""
-    return Discriminator(lambda value: value.get("kind", usual) if isinstance(value, dict) else value.kind)
+
+    def kind(value: Any) -> str:
+        return str(value.get("kind", usual) if isinstance(value, dict) else getattr(value, "kind", usual))
+
+    return Discriminator(kind)
 
 
 AnyOptimizer = Annotated[Annotated[Sgd, Tag("sgd")] | Annotated[Muon, Tag("muon")], kind_or("sgd")]

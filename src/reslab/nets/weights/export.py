@@ -30,6 +30,8 @@ PEERS: dict[Library, dict[str, str]] = {
 
 def peer_of(spec: NetSpec, library: Library) -> str | None:
     """What the library calls the network that computes the same; None if it has none."""
+    if library == "torchvision" and spec.in_channels != 3:
+        return None
     for name, theirs in PEERS[library].items():
         if same_function(resolve(name), spec):
             return theirs

@@ -1,23 +1,26 @@
 """Weights by name: ``torchvision:NAME/VARIANT``, ``timm:NAME.TAG``, ``hf:ORG/NAME``. Each library keeps its cache."""
 
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from reslab.errors import InputError, nearest
 from reslab.nets.reference import timm
-from reslab.nets.spec import ReferenceSpec
+from reslab.nets.spec import Bottleneck, NetSpec, ReferenceSpec
 from reslab.nets.weights.files import read
 from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.nets.weights.recognise import Unrecognised
 
 PREFIXES = ("torchvision:", "timm:", "hf:")
 T = TypeVar("T")
@@ -34,6 +37,8 @@ class Fetched:
     reference: ReferenceSpec | None
     """the library's own network, should it be none of ours"""
     said: tuple[str, ...] = ()
+    adjust: Callable[[NetSpec], NetSpec] | None = None
+    """what a description says of the network and names and shapes do not"""
 
 
 def is_hub(source: str) -> bool:
@@ -60,10 +65,10 @@ def _reached(source: str, cache: str | Path, get: Callable[[], T]) -> T:
     except InputError:
         raise
     except Exception as error:  # urllib, httpx, requests and the hub's library have errors of their own
-        reason = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
+        reason = (str(error).splitlines() or [""])[0].split(". ")[0][:200]
         raise InputError(
-            f"'{source}' could not be fetched ({type(error).__name__}: {reason}) and is not in the cache {cache}; "
-            "connect to the network, copy the file into the cache, or give a file of weights"
+            f"'{source}' could not be fetched ({type(error).__name__}: {reason}), and its cache, {cache}, does not "
+            "have it whole; connect to the network, or give a file of weights"
         ) from None
 
 
@@ -74,7 +79,7 @@ def _offline_if_cut_off() -> Iterator[None]:
 
     before = constants.HF_HUB_OFFLINE
     host = urlparse(constants.ENDPOINT).hostname or ""
-    if not getproxies() and not before:
+    if not before and not {"http", "https", "all"} & getproxies().keys():
         try:
             socket.getaddrinfo(host, 443)
         except OSError:
@@ -98,12 +103,14 @@ def _torchvision(rest: str) -> Fetched:
         raise InputError(f"torchvision has no weights '{variant}' for {name}, but {', '.join(variants) or 'none'}")
     if not variants:
         raise InputError(f"torchvision has no weights for {name}")
+    if name in ("googlenet", "inception_v3"):
+        raise InputError(f"the weights of torchvision's {name} expect inputs that are scaled inside the network")
     weights = family[variant] if variant else family.DEFAULT
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    state: dict[str, Tensor] = _reached(
-        f"torchvision:{rest}", folder / weights.url.rpartition("/")[2],
-        lambda: weights.get_state_dict(progress=True, check_hash=True),
-    )  # fmt: skip
+    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    if not file.is_file():
+        _reached(f"torchvision:{rest}", file, lambda: _download(weights.url, file))
+    # Read by us: torchvision would unpickle whatever lies in its cache.
+    stored = read(file)
     transform = weights.transforms()
     preprocessing = Preprocessing(
         mean=tuple(transform.mean),
@@ -114,7 +121,13 @@ def _torchvision(rest: str) -> Fetched:
     )
     reference = ReferenceSpec(library="torchvision", model=name, name=f"torchvision:{name}", cite="torchvision")
     said = () if variant else (f"torchvision's default weights, {weights.name}",)
-    return Fetched(dict(state), {}, preprocessing, tuple(weights.meta["categories"]), reference, said)
+    return Fetched(stored.tensors, {}, preprocessing, tuple(weights.meta["categories"]), reference, said)
+
+
+def _download(url: str, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    digits = re.search(r"-([a-f0-9]+)\.", file.name)  # of the content's SHA-256, by the library's convention
+    torch.hub.download_url_to_file(url, str(file), hash_prefix=digits[1] if digits else None)
 
 
 def _timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing | None:
@@ -142,15 +155,15 @@ def _timm(rest: str) -> Fetched:
     library = timm()
     if rest.split(".")[0] not in library.list_models():
         raise InputError(f"timm has no network '{rest}'; {nearest(rest.split('.')[0], library.list_models())}")
-    if rest not in library.list_models(pretrained=True) and rest not in library.list_pretrained():
+    if not library.is_model_pretrained(rest):
         tags = library.list_pretrained(f"{rest.split('.')[0]}.*")
         raise InputError(f"timm has no weights '{rest}', but {', '.join(tags) or 'none for this network'}")
     with _offline_if_cut_off():
         module = _reached(f"timm:{rest}", _hub_cache(), lambda: library.create_model(rest, pretrained=True))
     config = dict(module.pretrained_cfg)
     reference = ReferenceSpec(
-        library="timm", model=rest.split(".")[0], name=f"timm:{rest}", size=tuple(config["input_size"][1:]),
-        num_classes=module.num_classes, cite="timm",
+        library="timm", model=rest.split(".")[0], name=f"timm:{rest}", in_channels=config["input_size"][0],
+        size=tuple(config["input_size"][1:]), num_classes=module.num_classes, cite="timm",
     )  # fmt: skip
     said = () if "." in rest else (f"timm's default weights, {config.get('tag', '')}",)
     return Fetched(dict(module.state_dict()), {}, _timm_preprocessing(config), None, reference, said)
@@ -175,8 +188,15 @@ def _hugging_face(rest: str) -> Fetched:
         return Path(hf_hub_download(repo, name))
 
     names = ["/".join(parts[2:])] if parts[2:] else ["model.safetensors", "pytorch_model.bin"]
+
+    def find() -> Path | None:
+        # The cache first, for all names: without a network nothing else can be asked.
+        cached = (try_to_load_from_cache(repo, name) for name in names)
+        there = next((Path(file) for file in cached if isinstance(file, str)), None)
+        return there or next((file for name in names if (file := get(name))), None)
+
     with _offline_if_cut_off():
-        file = _reached(f"hf:{rest}", _hub_cache(), lambda: next((f for name in names if (f := get(name))), None))
+        file = _reached(f"hf:{rest}", _hub_cache(), find)
         if file is None:
             raise InputError(f"hf:{repo} has no file {' or '.join(names)}; name one as hf:{repo}/FILE")
         return described(file, lambda name: _quietly(get, name))
@@ -192,22 +212,57 @@ def _quietly(get: Callable[[str], Path | None], name: str) -> Path | None:
 def described(file: Path, beside: Callable[[str], Path | None]) -> Fetched:
     """Weights of a repository in the layout of the Hugging Face hub, with what its descriptions say."""
     stored = read(file)
+    bare = Fetched(stored.tensors, stored.header, None, None, None, stored.said)
     config = _json(beside("config.json"))
-    preprocessing, reference = None, None
-    if "pretrained_cfg" in config or "architecture" in config:
+    try:
+        return _as_described(bare, config, beside)
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError):
+        # Weights are worth more than their description, which anybody may have written.
+        return replace(bare, said=(*bare.said, "its config.json is not understood and was left aside"))
+
+
+def _as_described(bare: Fetched, config: dict[str, Any], beside: Callable[[str], Path | None]) -> Fetched:
+    preprocessing, reference, adjust = None, None, None
+    if "architecture" in config:
         inner = config.get("pretrained_cfg") or config
         preprocessing = _timm_preprocessing(inner)
+        channels, *size = inner.get("input_size") or (3, 224, 224)
         reference = ReferenceSpec(
             library="timm", model=str(config["architecture"]), name=f"timm:{config['architecture']}",
-            num_classes=int(config.get("num_classes", 1000)), cite="timm",
+            in_channels=channels, size=tuple(size), num_classes=int(config.get("num_classes", 1000)), cite="timm",
         )  # fmt: skip
     elif "model_type" in config:
         preprocessing = _transformers_preprocessing(_json(beside("preprocessor_config.json")))
+        if config["model_type"] == "resnet":
+            adjust = _as_configured(config)
     names = config.get("id2label") or config.get("label_names")
     if isinstance(names, dict):
         names = [names[key] for key in sorted(names, key=int)]
     classes = tuple(map(str, names)) if names else None
-    return Fetched(stored.tensors, stored.header, preprocessing, classes, reference, stored.said)
+    return replace(bare, preprocessing=preprocessing, classes=classes, reference=reference, adjust=adjust)
+
+
+def _as_configured(config: Mapping[str, Any]) -> Callable[[NetSpec], NetSpec]:
+    """What transformers' description of a ResNet says and names and shapes do not."""
+    stride_on = "first" if config.get("downsample_in_bottleneck") else "middle"
+
+    def adjust(spec: NetSpec) -> NetSpec:
+        stages = [list(stage) for stage in spec.stages]
+        if config.get("downsample_in_first_stage"):
+            stages[0][0] = stages[0][0].model_copy(update={"stride": 2})
+        for stage in stages:
+            for i, block in enumerate(stage):
+                if isinstance(block.branch, Bottleneck):
+                    branch = block.branch.model_copy(update={"stride_on": stride_on})
+                    stage[i] = block.model_copy(update={"branch": branch})
+        if config.get("hidden_act", "relu") != "relu":  # theirs is for some of the activations, and ReLU the others
+            raise Unrecognised(f"its config.json names the activation '{config['hidden_act']}'")
+        try:
+            return NetSpec.model_validate({**dict(spec), "stages": stages})
+        except ValidationError as error:
+            raise Unrecognised(f"its config.json describes another network: {error.errors()[0]['msg']}") from None
+
+    return adjust
 
 
 def _transformers_preprocessing(config: Mapping[str, Any]) -> Preprocessing | None:
@@ -230,6 +285,6 @@ def _json(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, OSError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from reslab.errors import InputError
+
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
 
@@ -133,9 +135,14 @@ def dialect_of(names: Iterable[str]) -> Dialect:
 
 
 def to_ours(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Dialect]:
-    """The same tensors under our names, and the dialect they were in."""
+    """The same tensors under our names, and the dialect they were in; `InputError` where two get one name."""
     dialect = dialect_of(tensors)
-    renamed = {dialect.ours(name): tensor for name, tensor in tensors.items()}
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        ours = dialect.ours(name)
+        if ours in renamed:
+            raise InputError(f"two of the names stand for one parameter, '{ours}', of which one is '{name}'")
+        renamed[ours] = tensor
     head = renamed.get("fc.weight")
     if head is not None and head.dim() == 4 and head.shape[2:] == (1, 1):
         renamed["fc.weight"] = head.flatten(1)  # timm keeps it as a 1x1 convolution

@@ -2,29 +2,43 @@
 
 import logging
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from reslab.errors import InputError
-from reslab.nets.catalog import resolve_any
+from reslab.nets.catalog import resolve, resolve_any
 from reslab.nets.network import Network, build_any
 from reslab.nets.reference import build_reference
 from reslab.nets.spec import AnyNet, NetSpec, ReferenceSpec
 from reslab.nets.weights import hub
 from reslab.nets.weights.keys import to_ours
 from reslab.nets.weights.preprocessing import Preprocessing
-from reslab.nets.weights.recognise import Recognised, Unrecognised, differences, names_and_shapes, recognise, shapes_of
+from reslab.nets.weights.recognise import (
+    COUNTER,
+    State,
+    Unrecognised,
+    differences,
+    look_alikes,
+    misfit,
+    names_and_shapes,
+    nearest_network,
+    recognise,
+    same_function,
+    shapes_of,
+)
 
 _log = logging.getLogger("reslab")
 _NET: TypeAdapter[AnyNet] = TypeAdapter(AnyNet)
+_PREPROCESSING: TypeAdapter[Preprocessing | None] = TypeAdapter(Preprocessing | None)
+_CLASSES: TypeAdapter[tuple[str, ...] | None] = TypeAdapter(tuple[str, ...] | None)
+T = TypeVar("T")
 FINAL = Path("checkpoints") / "final.safetensors"
 """Where the folder of a run has its result."""
-LISTED = 4
-"""How many names of parameters an error lists."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +55,14 @@ class Weights:
     """names of the outputs, in their order"""
     said: tuple[str, ...] = ()
     """what was unwrapped, assumed or replaced, for people"""
+    assumed: tuple[str, ...] = ()
+    """of that: what names and shapes do not tell, where nobody else did"""
     header: dict[str, Any] = field(default_factory=dict)
     """what else the file says: recipe, iteration, errors"""
     look_alikes: tuple[str, ...] = ()
     """where the network was told from names and shapes: all of the catalogue that they fit"""
+    certain: bool = False
+    """whether the file or the hub says the network; names and shapes alone leave some of it to be assumed"""
 
     def as_header(self) -> dict[str, Any]:
         """What a file of ours says beside the tensors."""
@@ -87,17 +105,22 @@ def load(source: str | Path, *, net: str | AnyNet | None = None, num_classes: in
     Raises:
         InputError: nothing there, not whole, refused as unsafe, of no known network, or not of ``net``.
     """
-    found, spec, why = _found(source)
+    wanted = resolve_any(net) if isinstance(net, str) else net
+    found, spec, why = _found(source, wanted)
     origin = str(source)
-    if net is not None:
-        wanted = _named(found, net) if isinstance(net, str) else net
+    if wanted is not None:
+        wanted = _with_own_head(found, net) if isinstance(net, str) else wanted
         _warn_of_another_function(found, spec, wanted)
-        origin = f"{source}, weights of '{spec.name}'," if spec is not None and not found.look_alikes else str(source)
+        origin = f"{source}, weights of '{spec.name}'," if spec is not None and found.certain else str(source)
         spec = wanted
     elif spec is None:
-        raise InputError(f"{source} is of no network that is known ({why}); name the network with --net, if it has one")
-    tensors, said, head = found.tensors, found.said, _head(spec, found.tensors)
-    rows = len(tensors[head[0]]) if head and head[0] in tensors else spec.num_classes
+        raise InputError(f"{source} {_of_no_network(found.tensors, why)}")
+    assumed = found.assumed if wanted is None else ()
+    said = (*found.said, *(f"assumed: {text}" for text in assumed))
+    tensors, head = found.tensors, _head(spec, found.tensors)
+    rows = spec.num_classes
+    if head and head[0] in tensors and tensors[head[0]].dim():
+        rows = len(tensors[head[0]])
     new: tuple[str, ...] = ()
     if num_classes is not None and num_classes != spec.num_classes:
         spec = resolve_any(spec, num_classes=num_classes)
@@ -105,43 +128,98 @@ def load(source: str | Path, *, net: str | AnyNet | None = None, num_classes: in
         new = head
         tensors = {name: tensor for name, tensor in tensors.items() if name not in head}
         said = (*said, f"a new head: {num_classes} classes instead of {rows} ({', '.join(head)} drawn)")
-    _check(tensors, spec, origin, missing=new)
-    return replace(found, spec=spec, tensors=_counted(tensors, spec), said=said, classes=None if new else found.classes)
+    if apart := misfit(tensors, spec, missing=new):
+        raise InputError(f"{origin} does not fit '{spec.name}': {apart}{_advice(tensors, spec)}")
+    classes = None if new else found.classes
+    return replace(
+        found, spec=spec, tensors=_counted(tensors, spec), classes=classes, said=said, assumed=assumed
+    )  # fmt: skip
 
 
-def _found(source: str | Path) -> tuple[Weights, AnyNet | None, str]:
-    """The weights, their network if it is known, and why not otherwise."""
+def _found(source: str | Path, wanted: AnyNet | None) -> tuple[Weights, AnyNet | None, str]:
+    """The weights, under the names of the ``wanted`` network's kind; their network if it is known, and why not."""
     on_hub = isinstance(source, str) and hub.is_hub(source)
-    fetched = hub.fetch(str(source)) if on_hub else _local(Path(source).expanduser())
+    fetched = hub.fetch(str(source)) if on_hub else _local(Path(source))
     header, tensors, origin = dict(fetched.header), fetched.tensors, str(source)
     placeholder = ReferenceSpec(library="torchvision", model="", name="")
     if "net" in header:
-        if "model.fc.weight" in tensors or any(name.startswith("model.") for name in tensors):
+        if any(name.startswith("model.") for name in tensors):
             # A checkpoint in mid-training holds more than weights.
             tensors = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-        spec = _embedded(header.pop("net"), origin)
+        spec = _valid(_NET, header.pop("net"), origin, "network")
         own = Weights(
             spec, tensors, origin, "Reslab",
-            preprocessing=_preprocessing(header.pop("preprocessing", None), origin) or fetched.preprocessing,
-            classes=tuple(header.pop("classes", None) or ()) or fetched.classes,
-            said=fetched.said, header=header,
+            preprocessing=_valid(_PREPROCESSING, header.pop("preprocessing", None), origin, "preprocessing")
+            or fetched.preprocessing,
+            classes=_valid(_CLASSES, header.pop("classes", None), origin, "classes") or fetched.classes,
+            said=fetched.said, header=header, certain=True,
         )  # fmt: skip
         return own, spec, ""
+    theirs = fetched.reference
     renamed, dialect = to_ours(tensors)
     other = Weights(placeholder, renamed, origin, dialect.name, fetched.preprocessing, fetched.classes, fetched.said)
+    as_they_are = replace(other, tensors=tensors, dialect=theirs.library if theirs else "as they are", certain=True)
+    if isinstance(wanted, ReferenceSpec):
+        return as_they_are, theirs, ""
     try:
-        known: Recognised = recognise(renamed)
+        known = recognise(renamed)
+        spec = _named(fetched.adjust(known.spec)) if fetched.adjust else known.spec
     except Unrecognised as reason:
-        if (theirs := fetched.reference) is None:
-            return other, None, str(reason)
-        said = (*fetched.said, f"run by {theirs.library}'s own code, since {reason}")
-        return replace(other, tensors=tensors, dialect=theirs.library, said=said), theirs, ""
-    said = (*fetched.said, *(f"assumed: {text}" for text in known.assumed))
-    return replace(other, spec=known.spec, said=said, look_alikes=known.look_alikes), known.spec, ""
+        if wanted is not None or theirs is None:
+            return replace(other, certain=theirs is not None), theirs, str(reason)
+        return replace(as_they_are, said=(*fetched.said, _by_their_code(theirs, str(reason)))), theirs, ""
+    found = replace(other, spec=spec, look_alikes=known.look_alikes)
+    same = _same_output(spec, renamed, theirs, tensors) if theirs else None
+    if theirs and same is False and wanted is not None:
+        return replace(found, certain=True), theirs, ""
+    if theirs and same is False:
+        other_function = f"from the same weights Reslab's '{spec.name}' computes something else"
+        return replace(as_they_are, said=(*fetched.said, _by_their_code(theirs, other_function))), theirs, ""
+    if same or fetched.adjust:
+        return replace(found, certain=True), spec, ""
+    return replace(found, assumed=known.assumed), spec, ""
 
 
-def _local(path: Path) -> hub.Fetched:
-    if not path.is_dir():
+def _named(spec: NetSpec) -> NetSpec:
+    """Under its name in the catalogue, if it has one."""
+    name = next((name for name in look_alikes(spec) if same_function(resolve(name), spec)), spec.name)
+    return spec.model_copy(update={"name": name})
+
+
+def _by_their_code(theirs: ReferenceSpec, reason: str) -> str:
+    return f"run by {theirs.library}'s own code, since {reason}"
+
+
+@torch.no_grad()
+def _same_output(spec: NetSpec, ours: State, theirs: ReferenceSpec, tensors: State) -> bool | None:
+    """Whether two networks compute the same from the same weights; None if the library cannot run its own."""
+
+    def full(state: State) -> dict[str, Tensor]:
+        return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+    try:
+        with torch.device("meta"):  # nothing is drawn, and the weights are there once
+            other, mine = build_reference(theirs), Network(spec)
+        other.load_state_dict(full(tensors), assign=True)
+    except (InputError, RuntimeError):
+        return None
+    mine.load_state_dict(full(_counted(ours, spec)), assign=True)
+    # Names do not show blurred or averaged subsampling, which an odd size brings out.
+    image = torch.randn(1, spec.in_channels, 65, 65, generator=torch.Generator().manual_seed(0))
+    try:
+        expected, got = other.eval()(image), mine.eval()(image)
+    except RuntimeError:  # theirs has more than its state says
+        return False
+    return bool((expected - got).abs().max() <= 1e-3 * expected.abs().max())
+
+
+def _local(given: Path) -> hub.Fetched:
+    try:
+        path = given.expanduser()
+        is_folder = path.is_dir()
+    except (RuntimeError, OSError, ValueError) as error:  # no such user; a name that no file can have
+        raise InputError(f"expected weights at {given}, but {error}") from None
+    if not is_folder:
         return hub.described(path, lambda name: None)
     if (path / FINAL).is_file():
         return hub.described(path / FINAL, lambda name: None)
@@ -152,59 +230,58 @@ def _local(path: Path) -> hub.Fetched:
     raise InputError(f"{path}: expected a file of weights or a finished run, found {what}; give a checkpoint in it")
 
 
-def _embedded(value: Any, origin: str) -> AnyNet:
+def _valid(kind: TypeAdapter[T], value: Any, origin: str, what: str) -> T:
+    """A part of our header, validated."""
     try:
-        return _NET.validate_python(value)
+        return kind.validate_python(value)
     except ValidationError as error:
         raise InputError(
-            f"{origin} describes its network in a way that this version of reslab does not know "
+            f"{origin} describes its {what} in a way that this version of reslab does not know "
             f"({error.errors()[0]['msg']})"
         ) from None
 
 
-def _preprocessing(value: Any, origin: str) -> Preprocessing | None:
-    try:
-        return None if value is None else Preprocessing.model_validate(value)
-    except ValidationError as error:
-        raise InputError(
-            f"{origin} describes its preprocessing in a way that this version of reslab does not know "
-            f"({error.errors()[0]['msg']})"
-        ) from None
-
-
-def _named(found: Weights, name: str) -> AnyNet:
+def _with_own_head(found: Weights, name: str) -> AnyNet:
     """The network of a name, with the weights' own number of classes and channels unless the name says them."""
     wanted = resolve_any(name)
     if not isinstance(wanted, NetSpec):
         return wanted
     own: dict[str, Any] = {}
-    head, first = found.tensors.get("fc.weight"), found.tensors.get("conv1.weight")
-    if head is not None and "num_classes" not in name:
+    head = found.tensors.get("fc.weight")
+    stems = (found.tensors.get(f"{name}.weight") for name in ("conv1", "conv1.0", "linear1"))
+    first = next((tensor for tensor in stems if tensor is not None), None)
+    if head is not None and head.dim() == 2 and "num_classes" not in name:
         own["num_classes"] = len(head)
-    if first is not None and first.dim() == 4 and "in_channels" not in name:
+    if first is not None and first.dim() > 1 and "in_channels" not in name:
         own["in_channels"] = first.shape[1]
     return resolve_any(name, **own)
 
 
 def _warn_of_another_function(found: Weights, spec: AnyNet | None, wanted: AnyNet) -> None:
     """v1 and v1.5, option A and plain: weights of one load into the other, and are worthless there."""
-    if found.look_alikes or not isinstance(spec, NetSpec) or not isinstance(wanted, NetSpec):
+    if not found.certain or spec is None or not isinstance(wanted, NetSpec):
         return  # told from shapes: that was a guess, and the caller knows better
-    if (known := differences(spec, wanted)) and names_and_shapes(spec) == names_and_shapes(wanted):
-        _log.warning(
-            "%s holds weights of '%s'; '%s' has the same names and shapes, but computes something else: %s",
-            found.origin, spec.name, wanted.name, "; ".join(known),
-        )  # fmt: skip
-
-
-def _expected(spec: AnyNet) -> dict[str, tuple[int, ...]]:
     if isinstance(spec, NetSpec):
-        return shapes_of(spec)
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in build_reference(spec).state_dict().items()}
+        if names_and_shapes(spec) != names_and_shapes(wanted) or not (known := differences(spec, wanted)):
+            return
+        what = f": {'; '.join(known)}"
+    elif misfit(found.tensors, wanted):
+        return
+    else:
+        what = f" than {spec.library}'s code"
+    _warn_once(
+        f"{found.origin} holds weights of '{spec.name}'; '{wanted.name}' has the same names and shapes, but "
+        f"computes something else{what}"
+    )
 
 
-def _head(spec: AnyNet, tensors: dict[str, Tensor]) -> tuple[str, ...]:
+@cache
+def _warn_once(text: str) -> None:
+    """A run loads its weights twice: to know the network before anything is written, and to start."""
+    _log.warning("%s", text)
+
+
+def _head(spec: AnyNet, tensors: State) -> tuple[str, ...]:
     """Names of the last layer's parameters: the last ones with as many rows as there are classes."""
     if isinstance(spec, NetSpec):
         return ("fc.weight", "fc.bias")
@@ -213,45 +290,34 @@ def _head(spec: AnyNet, tensors: dict[str, Tensor]) -> tuple[str, ...]:
     return tuple(name for name in rows if name.rpartition(".")[0] == last)
 
 
-def _check(tensors: dict[str, Tensor], spec: AnyNet, origin: str, missing: tuple[str, ...] = ()) -> None:
-    """Raises `InputError` unless names and shapes are those of the network, ``missing`` ones aside."""
-    expected = _expected(spec)
-    there = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    absent = [n for n in expected if n not in there and n not in missing and not n.endswith("num_batches_tracked")]
-    extra = [name for name in there if name not in expected]
-    other = [
-        f"{name} {_by(there[name])} instead of {_by(shape)}"
-        for name, shape in expected.items()
-        if name in there and there[name] != shape
-    ]
-    if not absent and not extra and not other:
-        return
-    said = [
-        f"{len(names)} {what} ({', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''})"
-        for what, names in (("missing", absent), ("unexpected", extra), ("of another shape", other))
-        if names
-    ]
-    heads = other and all(text.startswith("fc.") for text in other) and not absent and not extra
-    advice = f"; --num-classes {spec.num_classes} replaces the head" if heads else _would_fit(tensors, spec)
-    raise InputError(f"{origin} does not fit '{spec.name}': {'; '.join(said)}{advice}")
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "scalar"
-
-
-def _would_fit(tensors: dict[str, Tensor], spec: AnyNet) -> str:
+def _advice(tensors: State, spec: AnyNet) -> str:
+    """What to do about weights that do not fit."""
+    heads = {f"fc.{kind}": tensors[f"fc.{kind}"] for kind in ("weight", "bias") if f"fc.{kind}" in tensors}
+    if heads and not misfit({n: t for n, t in tensors.items() if n not in heads}, spec, missing=heads):
+        return f"; --num-classes {spec.num_classes} replaces the head"
+    if not isinstance(spec, NetSpec):
+        return ""
     try:
         fits = recognise(tensors)
     except Unrecognised as reason:
-        return f"; it fits no network that is known ({reason})"
-    name = fits.look_alikes[0] if fits.look_alikes else ""
-    if not name:
+        near = nearest_network(tensors)
+        if near is None:
+            return f"; it fits no network that is known ({reason})"
+        return "" if names_and_shapes(near) == names_and_shapes(spec) else f"; the nearest to it is '{near.name}'"
+    if not fits.look_alikes:
         return f"; by names and shapes it is a network of {fits.spec.depth} layers that has no name here"
-    return "" if name == spec.name else f"; it would fit {' or '.join(fits.look_alikes[:3])}"
+    return "" if fits.look_alikes[0] == spec.name else f"; it would fit {' or '.join(fits.look_alikes[:3])}"
 
 
-def _counted(tensors: dict[str, Tensor], spec: AnyNet) -> dict[str, Tensor]:
+def _of_no_network(tensors: State, why: str) -> str:
+    near = nearest_network(tensors)
+    if near is None:
+        return f"is of no network that is known ({why}); name the network with --net, if it has one"
+    apart = misfit(tensors, near)
+    return f"is of no network that is known; the nearest is '{near.name}', which it does not fit: {apart}"
+
+
+def _counted(tensors: State, spec: AnyNet) -> dict[str, Tensor]:
     """With the counters of batches that files from before PyTorch 0.4.1 do not have."""
-    counters = [name for name in _expected(spec) if name.endswith("num_batches_tracked") and name not in tensors]
-    return tensors | {name: torch.zeros((), dtype=torch.int64) for name in counters}
+    counters = [name for name in shapes_of(spec) if name.endswith(COUNTER) and name not in tensors]
+    return dict(tensors) | {name: torch.zeros((), dtype=torch.int64) for name in counters}

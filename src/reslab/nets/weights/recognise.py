@@ -133,6 +133,14 @@ def misfit(state: State, spec: AnyNet, *, missing: Container[str] = ()) -> str:
                 if name in there and there[name] != shape
             ],
         ),
+        (
+            "not of floating point",
+            [
+                f"{name} {str(tensor.dtype).removeprefix('torch.')}"
+                for name, tensor in state.items()
+                if isinstance(spec, NetSpec) and not tensor.is_floating_point() and not name.endswith(COUNTER)
+            ],
+        ),
     )
     return "; ".join(
         f"{len(names)} {what} ({', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''})"
@@ -155,15 +163,15 @@ def nearest_network(state: State) -> NetSpec | None:
         if found := re.match(r"layer(\d+)\.(\d+)\.", name):
             stage, block = int(found[1]), int(found[2])
             counts[stage] = max(counts.get(stage, 0), block + 1)
-    lengths = tuple(count for _, count in sorted(counts.items()))
     there = {(name, tuple(tensor.shape)) for name, tensor in state.items()}
     best, most = None, len(there) / 2
     for names in _catalogue().values():
-        spec = resolve(names[0])
-        if tuple(len(stage) for stage in spec.stages) != lengths:
+        name = min(names, key=lambda name: not resolve(name).is_residual)
+        spec = resolve(name)
+        if any(counts.get(number) != len(stage) for number, stage in enumerate(spec.stages, 1)):
             continue
         if (head := state.get("fc.weight")) is not None and head.dim() == 2 and len(head):
-            spec = resolve(names[0], num_classes=len(head))
+            spec = resolve(name, num_classes=len(head))
         shared = len(there & set(shapes_of(spec).items()))
         if shared > most:
             best, most = spec, shared
@@ -186,7 +194,7 @@ def _check_ranks(state: State) -> None:
         layer = name.removesuffix(".weight")
         if layer == name:
             continue
-        ranks = (1, 4)  # in a sequence a convolution or a BN
+        ranks: tuple[int, ...] = (1, 4)  # in a sequence a convolution or a BN
         if re.search(r"(^|\.)bn\w+$", layer):
             ranks = (1,)
         elif re.search(r"(^|\.)(fc|linear\d*)$", layer):
@@ -391,12 +399,14 @@ def look_alikes(spec: NetSpec) -> tuple[str, ...]:
 
 
 def _in_evaluation(spec: NetSpec) -> NetSpec:
-    """The same without what only training knows: dropout, stochastic depth, momentum and initial values."""
+    """The same without what makes no difference there: dropout, stochastic depth, momentum, initial values."""
 
     def calm(block: Block) -> Block:
         branch, shortcut = block.branch, block.shortcut
         if isinstance(branch, Basic):
             branch = branch.model_copy(update={"dropout": 0.0})
+        elif isinstance(branch, Bottleneck) and block.stride == 1:
+            branch = branch.model_copy(update={"stride_on": "middle"})  # nothing strides
         elif isinstance(branch, Stack):
             layers = (Drop(rate=0) if isinstance(layer, Drop) else layer for layer in branch.layers)
             branch = Stack(layers=tuple(layers))
@@ -469,7 +479,9 @@ def _assumptions(spec: NetSpec) -> tuple[str, ...]:
         said.append("exclusive gates")
     if all(block.order == "original" for block in blocks):
         said.append("the original order of activations")
-    elif any(block.preactivated_shortcut for block in blocks):
+    elif all(block.order == "relu-only-preactivation" for block in blocks):
+        said.append("ReLU and the layer before its BN, since the stem has none")
+    if any(block.preactivated_shortcut for block in blocks):
         said.append("shortcuts that change the shape begin behind the first BN and ReLU")
     if isinstance(spec.stem, ConvStem):
         strides = ", ".join(str(math.prod(block.stride for block in stage)) for stage in spec.stages)
