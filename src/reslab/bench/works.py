@@ -1,6 +1,6 @@
 """What is timed: our training step, evaluation and batches, and what other libraries do for the same."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -132,14 +132,14 @@ def peer_inference(case: Case, against: Against) -> Call:
     return run
 
 
-def batches(case: Case) -> Call:
+def batches(case: Case) -> Callable[[], Sequence[Tensor]]:
     """Our batches alone: gathered, normalised, shifted and flipped on the device."""
     trainer_batches = training(case).batches
     numbers: Iterator[int] = iter(range(2**31))
     return lambda: trainer_batches(next(numbers))
 
 
-def peer_batches(case: Case, workers: int) -> Call:
+def peer_batches(case: Case, workers: int) -> Callable[[], Sequence[Tensor]]:
     """The usual loader: Pillow images through torchvision's transforms in worker processes, to the device."""
     from torchvision import transforms
 

@@ -58,11 +58,21 @@ def run(options: Options) -> None:
     works.check(case)
     mode = describe(execution.device, case.precision, execution.fuses)
     console = Console(stderr=True)
-    console.print(
-        f"{options.what}: {spec.name}, {options.batch} images of {spec.size[0]}x{spec.size[1]}; {mode}",
-        highlight=False, soft_wrap=True, markup=False,
-    )  # fmt: skip
-    seconds = _timed(options, case, console)
+    try:
+        todo: dict[str, Work] = {"reslab": _ours(options, case)}
+        if options.against is not None:
+            todo[options.against] = _theirs(options, case, options.against)
+        console.print(
+            f"{options.what}: {spec.name}, {options.batch} images of {spec.size[0]}x{spec.size[1]}; {mode}",
+            highlight=False, soft_wrap=True, markup=False,
+        )  # fmt: skip
+        seconds = _timed(todo, options, case, console)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise _too_large(case) from None
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        raise _too_large(case) from None
     record = _record(options, case, seconds) | {"mode": mode}
     if options.out is not None:
         runs.write_json(options.out, record)
@@ -72,24 +82,14 @@ def run(options: Options) -> None:
         _print(record, options)
 
 
-def _timed(options: Options, case: works.Case, console: Console) -> dict[str, list[float]]:
-    todo: dict[str, Work] = {"reslab": _ours(options, case)}
-    if options.against is not None:
-        todo[options.against] = _theirs(options, case, options.against)
+def _timed(todo: dict[str, Work], options: Options, case: works.Case, console: Console) -> dict[str, list[float]]:
     columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=options.rounds)
-        try:
-            return take_turns(
-                todo, rounds=options.rounds, turn=options.turn, device=case.execution.device,
-                done=lambda number: bar.update(task, completed=number),
-            )  # fmt: skip
-        except torch.OutOfMemoryError:
-            raise _too_large(case) from None
-        except RuntimeError as error:
-            if "memory" not in str(error):
-                raise
-            raise _too_large(case) from None
+        return take_turns(
+            todo, rounds=options.rounds, turn=options.turn, device=case.execution.device,
+            done=lambda number: bar.update(task, completed=number),
+        )  # fmt: skip
 
 
 def _too_large(case: works.Case) -> InputError:

@@ -1,0 +1,106 @@
+"""``reslab bench``: what it times, what it says, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.conftest import Reslab
+
+from reslab.bench import works
+from reslab.nets.catalog import resolve_any
+from reslab.train.device import Execution
+
+NET = "cifar_resnet(depth=8, width=4, size=(8, 8))"
+SHORT = ("--rounds", 2, "--turn", 0.01, "-b", 4)
+
+
+def figures(reslab: Reslab, *words: object) -> dict[str, Any]:
+    code, out, err = reslab("bench", *words, "--json")
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+@pytest.mark.parametrize("what", ["train", "infer", "data"])
+def test_ours_alone(reslab: Reslab, what: str) -> None:
+    found = figures(reslab, what, "--net", NET, "--rounds", 2, "--turn", 0.01, "--batch-size", 4, "--precision", "fp32")
+    assert found["images_per_second"].keys() == {"reslab"}
+    assert found["images_per_second"]["reslab"] > 0
+    assert found["ratio"] is None
+    assert len(found["seconds"]["reslab"]) == 2
+    assert (found["share_of_peak"] is None) == (what == "data")
+    assert found["precision"] == "fp32"
+    assert found["peak"]["gflops"] > 0
+
+
+@pytest.mark.parametrize("what", ["train", "infer"])
+def test_against_the_same_network_as_scripts_have_it(reslab: Reslab, what: str) -> None:
+    found = figures(reslab, what, "--net", NET, *SHORT, "--against", "eager", "--threads", 1)
+    rates = found["images_per_second"]
+    assert rates.keys() == {"reslab", "eager"}
+    assert found["ratio"]["low"] <= found["ratio"]["median"] <= found["ratio"]["high"]
+    assert found["machine"]["threads"] == "1"
+
+
+def test_against_another_library(reslab: Reslab, tmp_path: Path) -> None:
+    words = ("infer", "--net", "resnet18", "--size", 32, "--device", "cpu", *SHORT, "--against", "torchvision")
+    found = figures(reslab, *words, "--out", tmp_path / "bench.json")
+    assert found["size"] == [32, 32]
+    assert json.loads((tmp_path / "bench.json").read_text()) == found
+    code, out, err = reslab("bench", *words)
+    assert code == 0, err
+    assert "against torchvision, median of 2 rounds by turns" in out
+    assert "of what a large matrix product reaches here" in out
+    assert max(map(len, out.splitlines())) <= 120
+
+
+def test_batches_against_the_usual_loader(reslab: Reslab) -> None:
+    found = figures(reslab, "data", "--net", NET, *SHORT, "--against", "torchvision", "--workers", 0)
+    assert found["images_per_second"].keys() == {"reslab", "torchvision"}
+    assert reslab("bench", "data", "--net", NET, *SHORT, "--against", "eager")[0] == 2
+    assert reslab("bench", "data", "--net", NET, *SHORT, "--against", "torchvision", "-j", 0)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "--net", "resnet21"), "unknown network 'resnet21'"),
+        (("train", "--net", "resnet20", "--against", "torchvision"), "torchvision has no network that computes what"),
+        (("train", "--net", NET, "-b", 1), "--batch-size takes 2 or more, got 1"),
+        (("train", "--net", NET, "--rounds", 0), "--rounds takes 1 or more, got 0"),
+        (("train", "--net", NET, "--turn", 0), "--turn takes 0.01 or more"),
+        (("train", "--net", "mlp(depth=4)"), "takes vectors"),
+        (("train", "--net", NET, "--device", "cuda:9"), "--device cuda:9 is not there"),
+        (("fly",), "fly"),
+    ],
+)
+def test_what_is_refused(reslab: Reslab, words: tuple[object, ...], said: str) -> None:
+    code, out, err = reslab("bench", *words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_too_large_a_batch_is_said(reslab: Reslab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried ...")
+
+    monkeypatch.setattr(works, "training", full)
+    code, _, err = reslab("bench", "train", "--net", NET, *SHORT)
+    assert code == 2
+    assert "out of memory with 4 images of 8x8 at a time; try --batch-size 2" in err
+
+
+def test_ours_trains_and_the_peer_too() -> None:
+    case = works.Case(resolve_any(NET), 8, Execution(torch.device("cpu")), "fp32")
+    ours = works.training(case)
+    before = {name: value.clone() for name, value in ours.net.state_dict().items()}
+    ours.step()
+    assert any(not torch.equal(value, before[name]) for name, value in ours.net.state_dict().items())
+    works.peer_training(case, "eager")()
+    for made in (works.batches(case)(), works.peer_batches(case, 0)()):
+        images, labels = made
+        assert images.shape == (8, 3, 8, 8)
+        assert labels.shape == (8,)
