@@ -1,16 +1,18 @@
 """``reslab bench``: what it times, what it says, and what it refuses."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.conftest import Reslab
 
 from reslab.bench import works
 from reslab.nets.catalog import resolve_any
 from reslab.train.device import Execution
+
+Reslab = Callable[..., tuple[int, str, str]]
 
 NET = "cifar_resnet(depth=8, width=4, size=(8, 8))"
 SHORT = ("--rounds", 2, "--turn", 0.01, "-b", 4)
