@@ -181,6 +181,7 @@ def evaluate(
     crop: int | None = None,
     interpolation: Literal["bilinear", "bicubic"] | None = None,
     labels: Path | None = None,
+    test_time: Literal["none", "flip", "flip-shift"] = "none",
     batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 100,
     precision: Literal["auto", "bf16", "fp32"] = "fp32",
     device: str | None = None,
@@ -202,6 +203,7 @@ def evaluate(
         crop: Pixels of the centre crop.
         interpolation: Of the resizing.
         labels: Text file with the name of each output's class, a line each, if the weights do not say.
+        test_time: flip: logits are averaged with the mirror image's. flip-shift: with those of shifted images too.
         batch_size: Images at a time.
         precision: bf16 is faster where the hardware has it.
         device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
@@ -213,8 +215,8 @@ def evaluate(
     run(
         Options(
             weights=weights, data=data, net=net, split=split, mean=mean, std=std, resize=resize, crop=crop,
-            interpolation=interpolation, labels=labels, batch=batch_size, precision=precision, device=device,
-            threads=threads, json=json,
+            interpolation=interpolation, labels=labels, test_time=test_time, batch=batch_size, precision=precision,
+            device=device, threads=threads, json=json,
         )
     )  # fmt: skip
 

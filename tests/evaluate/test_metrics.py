@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reslab.data.images import ImageSet
 from reslab.data.loader import Eval
 from reslab.data.transforms import Normalizer
-from reslab.evaluate.metrics import Result, evaluate
+from reslab.evaluate.metrics import PASSES, Result, TestTime, evaluate, logits_of
 from reslab.nets.network import build
 
 CPU = torch.device("cpu")
@@ -112,3 +112,36 @@ def test_the_precision_is_the_one_asked_for(precision: str, dtype: torch.dtype) 
     result = evaluate(net, random_images(), precision=precision)
     assert set(seen) == {dtype}
     assert result.loss == pytest.approx(evaluate(net, random_images()).loss, rel=0.02)
+
+
+class Corner(nn.Module):
+    """Logits that are the pixels of the four corners: they tell what was seen."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack((x[:, 0, 0, 0], x[:, 0, 0, -1], x[:, 0, -1, 0], x[:, 0, -1, -1]), 1)
+
+
+def test_what_is_seen_of_an_image() -> None:
+    x = torch.randn(3, 1, 4, 5, generator=torch.Generator().manual_seed(2))
+    net = Corner()
+    mirrored = (net(x) + net(x.flip(3))) / 2
+    torch.testing.assert_close(logits_of(net, x, "none"), net(x))
+    torch.testing.assert_close(logits_of(net, x, "flip"), mirrored)
+    both = []
+    for dy, dx in ((-1, -1), (1, 1)):
+        moved = torch.empty_like(x)
+        for row in range(4):
+            for column in range(5):
+                a, b = abs(row + dy), abs(column + dx)
+                moved[:, :, row, column] = x[:, :, 3 - abs(3 - a), 4 - abs(4 - b)]
+        both.append((net(moved) + net(moved.flip(3))) / 2)
+    torch.testing.assert_close(logits_of(net, x, "flip-shift"), mirrored / 2 + (both[0] + both[1]) / 4)
+
+
+@pytest.mark.parametrize(("test_time", "passes"), [("none", 1), ("flip", 2), ("flip-shift", 6)])
+def test_how_often_the_network_is_run(test_time: TestTime, passes: int) -> None:
+    calls: list[int] = []
+    net = Corner()
+    net.register_forward_hook(lambda *_: calls.append(1))
+    logits_of(net, torch.zeros(2, 1, 4, 4), test_time)
+    assert len(calls) == passes == PASSES[test_time]

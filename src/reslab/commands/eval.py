@@ -20,7 +20,7 @@ from reslab.data.loader import Eval
 from reslab.data.sources import load as load_data
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
-from reslab.evaluate.metrics import evaluate
+from reslab.evaluate.metrics import TestTime, evaluate
 from reslab.nets.network import Network
 from reslab.nets.weights.load import Weights, load
 from reslab.nets.weights.preprocessing import Preprocessing
@@ -43,6 +43,7 @@ class Options:
     crop: int | None
     interpolation: Literal["bilinear", "bicubic"] | None
     labels: Path | None
+    test_time: TestTime
     batch: int
     precision: Literal["auto", "bf16", "fp32"]
     device: str | None
@@ -104,7 +105,7 @@ def _measure(
     precision = resolve_precision(options.precision, execution.device)
     batches = Eval(images, normalizer, batch=options.batch, device=execution.device)
     began = time.perf_counter()
-    result = evaluate(net, batches, precision=precision)
+    result = evaluate(net, batches, precision=precision, test_time=options.test_time)
     seconds = time.perf_counter() - began
     return result.as_dict() | {
         # Of five classes or fewer the right one is always among the first five.

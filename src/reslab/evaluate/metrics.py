@@ -1,10 +1,10 @@
 """Errors of a network on a set of images."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reslab.data.loader import Eval
@@ -31,14 +31,45 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
 
 
+TestTime = Literal["none", "flip", "flip-shift"]
+"""What a network sees of each image in an evaluation.
+
+- ``none``: the image as it is, once
+- ``flip``: the image and its mirror image, logits averaged (2 passes)
+- ``flip-shift``: these, and both once more of the image shifted by a pixel up and left, and down and right, the
+  borders mirrored; the unshifted count half (6 passes; Jordan 2024, arXiv 2404.00498, section 3.4)
+"""
+PROTOCOLS: dict[TestTime, str] = {"none": "one-crop", "flip": "flips", "flip-shift": "flips and shifts"}
+PASSES: dict[TestTime, int] = {"none": 1, "flip": 2, "flip-shift": 6}
+
+
+def _mirrored(net: nn.Module, x: Tensor) -> Tensor:
+    both: Tensor = net(x).float() + net(x.flip(3)).float()
+    return both / 2
+
+
+def logits_of(net: nn.Module, x: Tensor, test_time: TestTime) -> Tensor:
+    """Logits (N, classes) in fp32 of images (N, C, H, W), averaged over what is seen of each."""
+    if test_time == "none":
+        return net(x).float()  # type: ignore[no-any-return]
+    if test_time == "flip":
+        return _mirrored(net, x)
+    height, width = x.shape[2:]
+    wide = F.pad(x, (1, 1, 1, 1), mode="reflect")
+    up, down = wide[:, :, :height, :width], wide[:, :, 2:, 2:]
+    shifted = [_mirrored(net, part.contiguous(memory_format=torch.channels_last)) for part in (up, down)]
+    return _mirrored(net, x) / 2 + (shifted[0] + shifted[1]) / 4
+
+
 @torch.no_grad()
-def evaluate(net: nn.Module, images: Eval, *, precision: str = "fp32") -> Result:
-    """Evaluates each image once, as it is (the CIFAR test of He 2015, section 4.2).
+def evaluate(net: nn.Module, images: Eval, *, precision: str = "fp32", test_time: TestTime = "none") -> Result:
+    """Evaluates each image once, as it is (the CIFAR test of He 2015, section 4.2), unless ``test_time`` says more.
 
     Args:
         net: images (N, C, H, W) -> logits (N, classes). The mode of each of its modules is left as it was found.
         images: the images and labels, normalised as the network expects.
         precision: "bf16" or "fp32".
+        test_time: whether mirrored and shifted images are seen too.
     """
     device = images.labels.device
     wrong1 = torch.zeros((), dtype=torch.int64, device=device)
@@ -50,8 +81,7 @@ def evaluate(net: nn.Module, images: Eval, *, precision: str = "fp32") -> Result
     try:
         for x, labels in images:
             with autocast(device, precision):
-                logits = net(x)
-            logits = logits.float()
+                logits = logits_of(net, x, test_time)
             loss += F.cross_entropy(logits, labels, reduction="sum").double()
             best = logits.topk(min(5, logits.shape[1]), dim=1).indices
             hit = best == labels[:, None]
@@ -61,4 +91,4 @@ def evaluate(net: nn.Module, images: Eval, *, precision: str = "fp32") -> Result
         for module in training:
             module.training = True
     n = len(images)
-    return Result(100 * int(wrong1) / n, 100 * int(wrong5) / n, float(loss) / n, n, "one-crop")
+    return Result(100 * int(wrong1) / n, 100 * int(wrong5) / n, float(loss) / n, n, PROTOCOLS[test_time])

@@ -225,7 +225,7 @@ def _record(trainer: Trainer, run: RunDir, events: Events, evaluate_now: bool) -
     }
     if evaluate_now:
         name, images = ("test", trainer.test) if trainer.validation is None else ("validation", trainer.validation)
-        result = evaluate(trainer.net, images, precision=recipe.precision)
+        result = evaluate(trainer.net, images, precision=recipe.precision, test_time=recipe.test_time)
         line |= {f"{name}_error": result.top1_error, f"{name}_loss": result.loss}
         _keep_best(trainer, run, name, result)
     # A loss can be finite in training and overflow in evaluation; JSON has no word for infinity.
@@ -259,7 +259,7 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         best = run.checkpoints / "best.safetensors"
         checkpoints.load_weights(trainer.net, best)
         chosen = int(read_safetensors(best)[1]["iteration"])
-    test = evaluate(trainer.net, trainer.test, precision=recipe.precision)
+    test = evaluate(trainer.net, trainer.test, precision=recipe.precision, test_time=recipe.test_time)
     history = run.read_metrics()
     at = next(line for line in history if line["iteration"] == chosen)
     result: dict[str, Any] = {
@@ -268,6 +268,7 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         "iterations": recipe.iterations,
         "params": sum(p.numel() for p in trainer.net.parameters()),
         "selected": recipe.select,
+        "protocol": test.protocol,
         "selected_iteration": chosen,
         "train_error": at["train_error"],
         "train_loss": at["train_loss"],

@@ -122,6 +122,9 @@ class Recipe(Finite):
     seed: int = Field(0, ge=0, lt=2**31)
     log_every: int = Field(100, ge=1, description="iterations that a point of the training curve is averaged over")
     evaluate_every: int = Field(1000, ge=1, description="iterations between evaluations")
+    test_time: Literal["none", "flip", "flip-shift"] = Field(
+        "none", description="what an evaluation sees of each image beside the image itself: reslab.evaluate.metrics"
+    )
     select: Literal["last", "best-validation"] = Field(
         "last", description="which weights are the result; 'best-validation' needs data.holdout"
     )
