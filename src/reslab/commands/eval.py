@@ -3,6 +3,8 @@
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +19,9 @@ from reslab.data.decode import Fit
 from reslab.data.images import Dataset, ImageSet
 from reslab.data.labels import outputs
 from reslab.data.loader import Eval
+from reslab.data.sources import KNOWN
 from reslab.data.sources import load as load_data
+from reslab.data.stream import Listing, Streamed, listing
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.evaluate.metrics import TestTime, evaluate
@@ -59,26 +63,25 @@ def run(options: Options) -> None:
     execution = start(options.device, options.threads)
     weights = load(options.weights, net=options.net)
     preprocessing = _preprocessing(options, weights)
-    data, changed = _data(options.data, preprocessing, whole=options.split == "all")
-    images = data.train if options.split == "train" else data.test
+    images = _images(options, preprocessing)
     channels = weights.spec.in_channels
-    if images.images.shape[1] != channels:
-        raise InputError(f"the network takes images of {channels} channels, the data has {images.images.shape[1]}")
-    found = outputs(data.info.classes, weights.spec.num_classes, names=weights.classes, file=options.labels)
+    if images.channels != channels:
+        raise InputError(f"the network takes images of {channels} channels, the data has {images.channels}")
+    found = outputs(images.classes, weights.spec.num_classes, names=weights.classes, file=options.labels)
     labels = torch.tensor(found.numbers)[images.labels]
     said = {
         "weights": f"{weights.origin} ({weights.dialect} names)",
         "network": f"{weights.spec.name}, {weights.spec.num_classes} classes",
-        "images": f"{len(images):,} of {data.info.name}, split '{options.split}': {data.info.source}",
+        "images": f"{len(images.labels):,} of {images.name}, split '{options.split}': {images.source}",
         "outputs": found.said,
-        "input": preprocessing.words() + changed,
+        "input": preprocessing.words() + images.changed,
     }
     console = Console(stderr=True)
     if not options.json:
         for name, text in (said | {f"note {i}": text for i, text in enumerate(weights.said, 1)}).items():
             console.print(f"[bold]{name:>8}[/]  {escape(text)}", highlight=False, soft_wrap=True)
-    record = _measure(weights, ImageSet(images.images, labels), preprocessing, execution, options)
-    record |= {"weights": str(weights.origin), "net": weights.spec.name, "data": data.info.name, "split": options.split}
+    record = _measure(weights, images, labels, preprocessing, execution, options)
+    record |= {"weights": str(weights.origin), "net": weights.spec.name, "data": images.name, "split": options.split}
     image = {"mean"} if preprocessing.mean_size else set()  # a whole image of numbers is no result
     record |= {"preprocessing": preprocessing.model_dump(mode="json", exclude=image), "notes": list(weights.said)}
     record |= {"outputs": said["outputs"], "input": said["input"]}
@@ -96,14 +99,24 @@ def run(options: Options) -> None:
 
 
 def _measure(
-    weights: Weights, images: ImageSet, preprocessing: Preprocessing, execution: Execution, options: Options
+    weights: Weights,
+    images: "Images",
+    labels: torch.Tensor,
+    preprocessing: Preprocessing,
+    execution: Execution,
+    options: Options,
 ) -> dict[str, Any]:
     net = weights.module().to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if isinstance(net, Network):
         net.fuse(execution.fuses)
     normalizer = Normalizer.from_values(preprocessing.mean, preprocessing.std)
     precision = resolve_precision(options.precision, execution.device)
-    batches = Eval(images, normalizer, batch=options.batch, device=execution.device)
+    batches: Eval | Streamed
+    where = {"batch": options.batch, "device": execution.device}
+    if isinstance(images.content, Listing):
+        batches = Streamed(images.content, labels, _fit(preprocessing), normalizer, **where)  # type: ignore[arg-type]
+    else:
+        batches = Eval(ImageSet(images.content, labels), normalizer, **where)  # type: ignore[arg-type]
     began = time.perf_counter()
     result = evaluate(net, batches, precision=precision, test_time=options.test_time)
     seconds = time.perf_counter() - began
@@ -113,7 +126,7 @@ def _measure(
         "loss": result.loss if math.isfinite(result.loss) else None,  # JSON has no word for infinity
         "precision": precision,
         "seconds": round(seconds, 3),
-        "images_per_second": round(len(images) / seconds, 1),
+        "images_per_second": round(len(labels) / seconds, 1),
     }
 
 
@@ -156,20 +169,61 @@ def _by(size: tuple[int, int] | None) -> str:
     return "x".join(map(str, size or ()))
 
 
-def _data(source: str, preprocessing: Preprocessing, *, whole: bool) -> tuple[Dataset, str]:
+@dataclass(frozen=True)
+class Images:
+    """The images of a split, in memory or listed."""
+
+    name: str
+    source: str
+    classes: tuple[str, ...]
+    labels: torch.Tensor
+    channels: int
+    content: torch.Tensor | Listing
+    changed: str
+    """what was done to images of another size, for people"""
+
+
+def _fit(preprocessing: Preprocessing) -> Fit:
+    return Fit(preprocessing.crop, preprocessing.resize, preprocessing.interpolation)
+
+
+def _images(options: Options, preprocessing: Preprocessing) -> Images:
+    """In memory if they fit there, and otherwise decoded as they are needed."""
+    fit = _fit(preprocessing)
+    if preprocessing.resize is not None and options.data not in KNOWN:
+        with _split_explained():
+            listed = listing(options.data, options.split)
+        if listed is not None and listed.too_large(fit):
+            return Images(listed.name, listed.source, listed.classes, listed.labels, listed.channels, listed, "")
+    data, changed = _loaded(options.data, preprocessing, whole=options.split == "all")
+    split = data.train if options.split == "train" else data.test
+    info = data.info
+    return Images(info.name, info.source, info.classes, split.labels, split.images.shape[1], split.images, changed)
+
+
+@contextmanager
+def _split_explained() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        if "hold out a fifth" in str(error):
+            raise InputError(f"{error}; or evaluate on all images, by --split all") from None
+        raise
+
+
+def _loaded(source: str, preprocessing: Preprocessing, *, whole: bool) -> tuple[Dataset, str]:
     """The data as the network takes it, and what was done to images of another size."""
-    fit = Fit(preprocessing.crop, preprocessing.resize, preprocessing.interpolation)
+    fit = _fit(preprocessing)
     changed = f"; images of many sizes, resized ({fit.interpolation}) and cropped to {_by(fit.crop)}"
     try:
-        if preprocessing.resize is not None:
-            return load_data(source, size=fit, whole=whole), ""  # which `words` says
-        data = load_data(source, whole=whole)
+        with _split_explained():
+            if preprocessing.resize is not None:
+                return load_data(source, size=fit, whole=whole), ""  # which `words` says
+            data = load_data(source, whole=whole)
         if data.info.size == preprocessing.crop:
             return data, ""
         changed = changed.replace("many sizes", _by(data.info.size))
     except InputError as error:
-        if "hold out a fifth" in str(error):
-            raise InputError(f"{error}; or evaluate on all images, by --split all") from None
         if "give a size" not in str(error):
             raise
     return load_data(source, size=fit, whole=whole), changed

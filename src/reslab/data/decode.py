@@ -120,17 +120,25 @@ def decode(chunks: Chunks, count: int, *, channels: int, fit: Fit, what: str) ->
     appears after two seconds.
     """
     out = np.empty((count, channels, *fit.crop), np.uint8)
+    done = 0
+    for part in decoded_chunks(chunks, count, channels, fit, what):
+        out[done : done + len(part)] = part
+        done += len(part)
+    assert done == count, f"{done} images decoded of {count}"
+    return torch.from_numpy(out)
+
+
+def decoded_chunks(chunks: Chunks, count: int, channels: int, fit: Fit, what: str) -> Iterator[npt.NDArray[np.uint8]]:
+    """The same chunk by chunk, (n, channels, height, width) each, decoded a few ahead."""
     bar = _late_bar(what, count)
     done = 0
     try:
         for part in in_threads(lambda chunk: _decode_chunk(chunk, channels, fit), chunks()):
-            out[done : done + len(part)] = part
             done += len(part)
             bar(done)
+            yield part
     finally:
         bar(None)
-    assert done == count, f"{done} images decoded of {count}"
-    return torch.from_numpy(out)
 
 
 def _survey_chunk(chunk: Sequence[Encoded]) -> Survey:

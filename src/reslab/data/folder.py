@@ -10,6 +10,7 @@ import torch
 from reslab.data.cache import cached
 from reslab.data.decode import CHUNK, Encoded, Fit, check_memory, decode, survey
 from reslab.data.images import Dataset, Decoded, ImageSet, a_fifth, dataset, decoded, held_out
+from reslab.data.stream import Listing
 from reslab.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
@@ -127,6 +128,24 @@ def _hold_out(root: Path, classes: tuple[str, ...], images: Sequence[tuple[Path,
     )
 
 
+def list_folder(path: Path, split: str) -> Listing:
+    """The images of a split ('test', 'train', 'all') of a folder, none of them read yet."""
+    layout = _examine(path, split == "all")
+    items = layout.train if split == "train" else layout.test
+    return Listing(
+        path.resolve().name,
+        f"{path} ({layout.said})",
+        layout.classes,
+        torch.tensor([label for _, label in items]),
+        lambda: _chunks(items),
+    )
+
+
+def _chunks(items: Sequence[tuple[Path, int]]) -> Iterator[list[Encoded]]:
+    for start in range(0, len(items), CHUNK):
+        yield [Encoded(str(file), file) for file, _ in items[start : start + CHUNK]]
+
+
 def _decode(layout: _Layout, fit: Fit | None) -> Decoded:
     items = (*layout.train, *layout.test)
     where = str(layout.root)
@@ -137,8 +156,7 @@ def _decode(layout: _Layout, fit: Fit | None) -> Decoded:
         )
 
     def chunks() -> Iterator[list[Encoded]]:
-        for start in range(0, len(items), CHUNK):
-            yield [Encoded(str(file), file) for file, _ in items[start : start + CHUNK]]
+        return _chunks(items)
 
     if fit is not None:
         check_memory(len(items), 3, fit.crop, where=where)

@@ -17,6 +17,7 @@ from reslab.data.cache import cached
 from reslab.data.decode import CHUNK, Encoded, Fit, check_memory, decode, survey
 from reslab.data.images import Dataset, Decoded, ImageSet, a_fifth, dataset, decoded, held_out
 from reslab.data.spec import Augment
+from reslab.data.stream import Listing
 from reslab.errors import InputError
 
 IMAGE_COLUMNS = ("img", "image")
@@ -219,6 +220,26 @@ def _chunks(files: Sequence[Path], column: str) -> Iterator[list[Encoded]]:
                     row += len(cells)
         except (pa.ArrowException, OSError) as why:
             raise _damaged(file, why) from why
+
+
+def list_parquet(path: Path, split: str) -> Listing:
+    """The images of a split ('test', 'train', 'all') of Parquet files, none of them decoded yet."""
+    layout = _examine(path)
+    files = {"train": layout.train, "test": layout.test or layout.train, "all": (*layout.train, *layout.test)}[split]
+    labels = _labels(files, layout.label)
+    said = "all images" if split == "all" else "a fixed fifth of each class held out as test set"
+    found = Listing(
+        path.resolve().name,
+        str(path) + (f" ({said})" if split == "all" or not layout.test else ""),
+        layout.names or _numbered(_labels(layout.train, layout.label), layout),
+        labels,
+        lambda: _chunks(files, layout.image),
+    )
+    if split == "all" or layout.test:
+        return found
+    listed = labels.tolist()
+    out = held_out([str(i) for i in range(len(listed))], listed, a_fifth(Counter(listed)))
+    return found.only(out if split == "test" else [not one for one in out])
 
 
 def _decode(layout: _Layout, fit: Fit | None, whole: bool) -> Decoded:

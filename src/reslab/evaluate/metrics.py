@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reslab.data.loader import Eval
+from reslab.data.stream import Streamed
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def logits_of(net: nn.Module, x: Tensor, test_time: TestTime) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(net: nn.Module, images: Eval, *, precision: str = "fp32", test_time: TestTime = "none") -> Result:
+def evaluate(
+    net: nn.Module, images: Eval | Streamed, *, precision: str = "fp32", test_time: TestTime = "none"
+) -> Result:
     """Evaluates each image once, as it is (the CIFAR test of He 2015, section 4.2), unless ``test_time`` says more.
 
     Args:
