@@ -48,6 +48,7 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("train", "--deterministic"): "test_cli.py::test_how_a_run_is_carried_out",
     ("train", "--fused"): "test_cli.py::test_resume_carries_on_as_before",
     ("train", "--no-fused"): "test_cli.py::test_how_a_run_is_carried_out",
+    ("train", "--checkpoint-activations"): "test_cli.py::test_how_a_run_is_carried_out",
     ("train", "--json"): "test_cli.py::test_the_result_of_a_run",
     ("study", "NAME"): "test_cli.py::test_studies_are_listed",
     ("study", "--data"): "studies/test_degradation.py::test_killed_with_several_jobs_under_way",
@@ -66,6 +67,29 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("eval", "WEIGHTS"): "test_cli_weights.py::test_eval_of_a_run_is_what_the_run_said",
     ("eval", "--data"): "test_cli_weights.py::test_eval_of_a_run_is_what_the_run_said",
     ("eval", "--net"): "test_cli_weights.py::test_the_network_of_an_eval",
+    ("bench", "WHAT"): "bench/test_bench_command.py::test_ours_alone",
+    ("bench", "--net"): "bench/test_bench_command.py::test_ours_alone",
+    ("bench", "--model"): "bench/test_bench_command.py::test_against_another_library",
+    ("bench", "--against"): "bench/test_bench_command.py::test_against_the_same_network_as_scripts_have_it",
+    ("bench", "--batch-size"): "bench/test_bench_command.py::test_ours_alone",
+    ("bench", "-b"): "bench/test_bench_command.py::test_what_is_refused",
+    ("bench", "--size"): "bench/test_bench_command.py::test_against_another_library",
+    ("bench", "--rounds"): "bench/test_bench_command.py::test_ours_alone",
+    ("bench", "--turn"): "bench/test_bench_command.py::test_ours_alone",
+    ("bench", "--workers"): "bench/test_bench_command.py::test_batches_against_the_usual_loader",
+    ("bench", "-j"): "bench/test_bench_command.py::test_batches_against_the_usual_loader",
+    ("bench", "--precision"): "bench/test_bench_command.py::test_ours_alone",
+    ("bench", "--device"): "bench/test_bench_command.py::test_against_another_library",
+    ("bench", "--threads"): "bench/test_bench_command.py::test_against_the_same_network_as_scripts_have_it",
+    ("bench", "--out"): "bench/test_bench_command.py::test_against_another_library",
+    ("bench", "--json"): "bench/test_bench_command.py::test_ours_alone",
+    ("deepen", "WEIGHTS"): "test_cli_deepen.py::test_the_same_function_and_on_from_there",
+    ("deepen", "--to"): "test_cli_deepen.py::test_the_same_function_and_on_from_there",
+    ("deepen", "--out"): "test_cli_deepen.py::test_the_same_function_and_on_from_there",
+    ("deepen", "--net"): "test_cli_deepen.py::test_weights_that_name_no_network",
+    ("deepen", "--model"): "test_cli_deepen.py::test_weights_that_name_no_network",
+    ("deepen", "--force"): "test_cli_deepen.py::test_nothing_is_overwritten_unless_asked",
+    ("eval", "--test-time"): "test_cli_weights.py::test_eval_sees_mirrored_and_shifted_images_too",
     ("eval", "--model"): "test_cli_weights.py::test_eval_by_labels_and_by_folders_of_imagenet",
     ("eval", "--split"): "test_cli_weights.py::test_eval_of_other_splits",
     ("eval", "--mean"): "test_cli_weights.py::test_eval_of_weights_that_carry_no_normalisation",
@@ -266,6 +290,7 @@ def test_how_a_run_is_carried_out(reslab: Reslab, tmp_path: Path) -> None:
     for name, more in (
         ("plain", ("--threads", 1)),
         ("unfused", ("--threads", 1, "--no-fused")),
+        ("kept", ("--threads", 1, "--checkpoint-activations")),
         ("cpu", ("--threads", 2, "--device", "cpu", "--deterministic")),
     ):
         code, _, err = reslab(*words, *more, "--out", tmp_path / name)
@@ -275,8 +300,11 @@ def test_how_a_run_is_carried_out(reslab: Reslab, tmp_path: Path) -> None:
         assert f"CPU, {1 + (name == 'cpu')} threads" in err or torch.cuda.is_available()
         assert len(err.splitlines()) == 2  # what is run, and how
         env[name] = read_json(tmp_path / name / "env.json")
-    assert [env[name]["threads"] for name in env] == [1, 1, 2]
-    assert [env[name]["deterministic"] for name in env] == [False, False, True]
+    assert [env[name]["threads"] for name in env] == [1, 1, 1, 2]
+    assert [env[name]["deterministic"] for name in env] == [False, False, False, True]
+    assert [env[name]["checkpoint_activations"] for name in env] == [False, False, True, False]
+    same = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("plain", "kept")]
+    assert same[0] == same[1]
     assert env["cpu"]["device"] == "cpu"
     assert env["plain"]["fused"] == (library() is not None)
     assert env["unfused"]["fused"] is False

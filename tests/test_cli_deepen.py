@@ -57,8 +57,9 @@ def test_weights_that_name_no_network(reslab: Reslab, tmp_path: Path) -> None:
     code, _, err = reslab(*words, "--out", tmp_path / "a.safetensors")
     assert code == 2
     assert "shortcut" in err, "without its name it was taken for a residual one"
-    code, _, err = reslab(*words, "--out", tmp_path / "a.pth", "--net", "cifar_plain(depth=8, width=4)")
-    assert code == 0, err
+    for option, name in (("--net", "a.pth"), ("--model", "b.pth")):
+        code, _, err = reslab(*words, "--out", tmp_path / name, option, "cifar_plain(depth=8, width=4)")
+        assert code == 0, err
     assert isinstance(torch.load(tmp_path / "a.pth", weights_only=True), dict)
 
 

@@ -129,6 +129,18 @@ def test_eval_of_other_splits(split: str, count: int, reslab: Reslab) -> None:
     assert found["top5_error"] == pytest.approx(100 * float(missed), abs=0.2)
 
 
+def test_eval_sees_mirrored_and_shifted_images_too(reslab: Reslab) -> None:
+    assert reslab(*TRAIN, "--net", TINY, "--out", "run")[0] == 0
+    found = {}
+    for seen in ("none", "flip", "flip-shift"):
+        code, out, err = reslab("eval", "run", "--data", "digits", "--json", "--test-time", seen)
+        assert code == 0, err
+        found[seen] = json.loads(out)
+    assert [each["protocol"] for each in found.values()] == ["one-crop", "flips", "flips and shifts"]
+    assert len({each["loss"] for each in found.values()}) == 3
+    assert reslab("eval", "run", "--data", "digits", "--test-time", "ten")[0] == 2
+
+
 def test_eval_of_weights_that_carry_no_normalisation(reslab: Reslab) -> None:
     photos(Path("photos"), "a", "b", "c")
     torch.manual_seed(0)

@@ -47,7 +47,7 @@ def test_against_the_same_network_as_scripts_have_it(reslab: Reslab, what: str) 
 
 
 def test_against_another_library(reslab: Reslab, tmp_path: Path) -> None:
-    words = ("infer", "--net", "resnet18", "--size", 32, "--device", "cpu", *SHORT, "--against", "torchvision")
+    words = ("infer", "--model", "resnet18", "--size", 32, "--device", "cpu", *SHORT, "--against", "torchvision")
     found = figures(reslab, *words, "--out", tmp_path / "bench.json")
     assert found["size"] == [32, 32]
     assert json.loads((tmp_path / "bench.json").read_text()) == found

@@ -73,7 +73,7 @@ def test_eval_of_more_than_memory_holds(reslab: Reslab, tmp_path: Path, monkeypa
     weights.write_bytes(to_bytes(net.state_dict(), header_of(net.spec, carried, ("c", "a", "b"))))
     words = ("eval", weights, "--data", folder(tmp_path / "data", True), "--json")
     found = []
-    for most in (stream.MOST_BYTES, 100):
+    for most in (4_000_000_000, 100):
         monkeypatch.setattr(stream, "MOST_BYTES", most)
         code, out, err = reslab(*words)
         assert code == 0, err
