@@ -82,7 +82,6 @@ def listing(*, size: int | None = None, as_json: bool) -> None:
         "torchvision:NAME, timm:NAME.",
         markup=False,
         highlight=False,
-        soft_wrap=True,
     )
 
 

@@ -68,7 +68,9 @@ def _cifar_others() -> dict[str, Entry]:
         for c, w in ((8, 64), (16, 64))
     }
     for d, k in ((28, 10), (16, 8), (40, 4)):
-        row = Entry(cifar_wide, {"depth": d, "factor": k}, f"{k} times as wide", cifar.ZAGORUYKO2016)
+        row = Entry(
+            cifar_wide, {"depth": d, "factor": k}, f"{k} times as wide; {d} with shortcuts", cifar.ZAGORUYKO2016
+        )
         rows[f"wrn{d}-{k}"] = row
     rows["vgg16-cifar"] = Entry(cifar_vgg, {}, "not residual, with BN", cifar.SIMONYAN2014)
     rows["highway19"] = Entry(cifar_highway, {}, "a gate at each layer", cifar.SRIVASTAVA2015)
@@ -94,7 +96,7 @@ def _imagenet() -> dict[str, Entry]:
         add(f"preresnet{d}", d, "full pre-activation (v2)", imagenet.HE2016, order="full-preactivation")
         add(f"resnet{d}c", d, "ResNet-C: and a deep stem", imagenet.TONG_HE2018, stem="deep")
         d_row = {"stem": "deep", "downsample": "pool"}
-        add(f"resnet{d}d", d, "ResNet-D: and pooled shortcuts", imagenet.TONG_HE2018, **d_row)
+        add(f"resnet{d}d", d, "ResNet-D: pooled shortcuts too", imagenet.TONG_HE2018, **d_row)
     add("resnet200", 200, "original order", imagenet.HE2016)
     add("preresnet200", 200, "full pre-activation (v2)", imagenet.HE2016, order="full-preactivation")
     for d, g, w in ((50, 32, 4), (101, 32, 4), (101, 32, 8), (101, 64, 4)):
