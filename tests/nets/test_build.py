@@ -14,8 +14,10 @@ from torchvision.models.resnet import BasicBlock
 
 from reslab.errors import InputError
 from reslab.nets.blocks import Add, Block
+from reslab.nets.catalog import resolve
 from reslab.nets.cifar import cifar_plain, cifar_resnet
 from reslab.nets.network import Network, build
+from reslab.nets.spec import ConvStem, NetSpec
 
 
 def random_statistics(net: nn.Module, seed: int = 0) -> None:
@@ -209,6 +211,16 @@ def test_images_that_are_too_small() -> None:
     with pytest.raises(InputError, match=r"halves its input 2 times.* 4 pixels a side, got 3x8"):
         build("cifar_resnet(depth=8)", size=(3, 8))
     assert build("cifar_resnet(depth=8)", size=(4, 4)).spec.size == (4, 4)
+
+
+@pytest.mark.parametrize(("stride", "left"), [(2, "9x8"), (1, "17x16")])
+def test_a_stem_that_throws_most_of_an_image_away_is_warned_of(
+    stride: int, left: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocks = resolve("cifar_plain(depth=8, width=4)").stages
+    stem = ConvStem(width=4, kernel=7, stride=stride, pool=True)
+    build(NetSpec(name="small", stem=stem, stages=blocks, size=(33, 32)))
+    assert f"leaves {left} of 33x32 pixels" in caplog.text
 
 
 def test_a_network_can_be_copied_and_pickled() -> None:

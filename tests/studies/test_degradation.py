@@ -286,3 +286,19 @@ def test_the_demo_from_finished_runs(reslab: Reslab, tmp_path: Path, monkeypatch
     code, _, _ = reslab("demo", "--out", out)
     assert len(opened) == 1
     assert read_json(out / "summary.json")["verdict"]["overall"] == "held"
+
+
+def test_runs_of_an_earlier_version_still_count(tmp_path: Path, reslab: Reslab) -> None:
+    """A field that came with a later version, at its default, makes no other recipe."""
+    words = ("study", "degradation", "--data", "digits", "--depths", 8, 14, "--seeds", 1, "--iterations", 2, "-b", 32)
+    assert reslab(*words, "--out", tmp_path)[0] == 0
+    for path in tmp_path.glob("runs/*/recipe.json"):
+        saved = read_json(path)
+        del saved["test_time"]
+        del saved["schedule"]["kind"]
+        write_json(path, saved)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/metrics.jsonl")}
+    code, _, err = reslab(*words, "--out", tmp_path)
+    assert code == 0, err
+    assert "4 of 4 runs are finished already" in err
+    assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -10,7 +10,7 @@ from reslab.nets.blocks import ACTIVATIONS, BatchNorm2d, Block, Conv2d, GlobalAv
 from reslab.nets.catalog import resolve, resolve_any
 from reslab.nets.checkpointing import Stage, segment_length
 from reslab.nets.init import initialise
-from reslab.nets.spec import AnyNet, ConvStem, DenseStem, NetSpec
+from reslab.nets.spec import AnyNet, ConvStem, DenseStem, NetSpec, stem_size
 
 _log = logging.getLogger("reslab")
 SMALL = 48
@@ -148,7 +148,7 @@ def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
         _log.warning(
             "'%s' has the stem of ImageNet, which leaves %dx%d of %dx%d pixels; for small images there are resnet20 "
             "and the others of the CIFAR family",
-            spec.name, *(pixels // 4 for pixels in spec.size), *spec.size,
+            spec.name, *stem_size(spec.size, spec.stem), *spec.size,
         )  # fmt: skip
     network = Network(spec)
     initialise(network, spec, seed)

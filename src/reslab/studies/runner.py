@@ -19,7 +19,7 @@ from reslab.data.sources import Dataset, load
 from reslab.errors import InputError
 from reslab.runs import RunDir
 from reslab.train.device import Execution, resolve_precision
-from reslab.train.loop import train
+from reslab.train.loop import as_saved, train
 from reslab.train.recipe import Recipe
 
 
@@ -47,7 +47,8 @@ def run_all(
     for name, recipe in recipes.items():
         # Of finished runs too: one made by another version, or in another precision, is no part of this study.
         precision = resolve_precision(recipe.precision, execution.device)
-        RunDir(folder / name).check(recipe.model_copy(update={"precision": precision}).model_dump(mode="json"))
+        run = RunDir(folder / name)
+        run.check(as_saved(run, recipe.model_copy(update={"precision": precision})))
     waiting = {name: recipe for name, recipe in recipes.items() if not RunDir(folder / name).finished}
     if len(waiting) < len(recipes):
         console.print(f"{len(recipes) - len(waiting)} of {len(recipes)} runs are finished already")

@@ -25,7 +25,7 @@ from reslab.train.recipe import Recipe
 from reslab.train.tensorboard import Events
 from reslab.train.trainer import Clock, NonFiniteLoss, Trainer
 
-__all__ = ["NonFiniteLoss", "Stopped", "Trainer", "train"]
+__all__ = ["NonFiniteLoss", "Stopped", "Trainer", "as_saved", "train"]
 
 CHECKPOINT_SECONDS = 120
 
@@ -73,7 +73,7 @@ def train(
     trainer = Trainer(recipe, data, execution)
     run = RunDir(out)
     recipe = trainer.recipe
-    plain = _as_saved(run, recipe)
+    plain = as_saved(run, recipe)
     env = _environment(data, source, execution, weights, new_head)
     # What can be refused is refused before anything is written.
     run.check(plain)
@@ -104,7 +104,7 @@ def train(
             ) from None
 
 
-def _as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
+def as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values; as they stand in the run's folder, if what stands there means the same.
 
     A field that came with a later version, at its default, makes no other recipe.
