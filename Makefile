@@ -17,7 +17,7 @@ demo: $(STAMP)  ## plain and residual twins side by side on scanned digits, abou
 	$(BIN)/reslab demo $(ARGS)
 
 test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check

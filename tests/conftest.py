@@ -1,6 +1,7 @@
 """What tests of several rooms share: the command line called in this process, as a terminal would call it."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,10 @@ from typing import Any
 import pytest
 
 Reslab = Callable[..., tuple[int, str, str]]
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has a core to itself; threads that wait for each other across workers take ten times as long.
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)
