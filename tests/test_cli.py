@@ -348,6 +348,46 @@ def test_weights_to_start_from(reslab: Reslab, tmp_path: Path) -> None:
     assert read_json(tmp_path / "c" / "env.json")["weights"] == str(weights)
 
 
+def test_weights_are_told_by_what_they_hold(reslab: Reslab, tmp_path: Path) -> None:
+    words = (*TINY, *NET, *DIGITS, *SHORT)
+    for seed in (1, 2):
+        assert reslab(*words, "--seed", seed, "--out", tmp_path / f"s{seed}")[0] == 0
+    start = tmp_path / "start.safetensors"
+    final = [(tmp_path / f"s{seed}" / "checkpoints" / "final.safetensors").read_bytes() for seed in (1, 2)]
+    start.write_bytes(final[0])
+    assert reslab(*words, "--weights", start, "--out", tmp_path / "run")[0] == 0
+    assert len(read_json(tmp_path / "run" / "env.json")["weights_fingerprint"]) == 16
+    (tmp_path / "run" / "result.json").unlink()
+    for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
+        checkpoint.unlink()
+    start.write_bytes(final[1])
+    code, _, err = reslab("train", "--resume", tmp_path / "run")
+    assert code == 2
+    assert "was started from other weights" in err
+    start.write_bytes(final[0])
+    assert reslab("train", "--resume", tmp_path / "run")[0] == 0
+
+
+def test_a_finished_run_is_not_presented_as_a_new_one(reslab: Reslab, tmp_path: Path) -> None:
+    words = (*TINY, *NET, *DIGITS, *SHORT, "--out", tmp_path / "run")
+    assert "finished already" not in reslab(*words)[2]
+    code, out, err = reslab(*words)
+    assert code == 0
+    assert "holds this run, finished already: nothing is trained, and this is its result" in err
+    assert "test error" in out
+    assert "finished already" in reslab("train", "--resume", tmp_path / "run")[2]
+
+
+def test_why_a_plain_network_is_not_trained_in_bf16(
+    reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reslab.train.device.has_bf16", lambda _: True)
+    plain = ("--net", "cifar_plain(depth=8, width=4)")
+    assert "plain ones amplify its rounding" in reslab(*TINY, *plain, *DIGITS, *SHORT, "--out", tmp_path / "a")[2]
+    for more in ((*plain, "--precision", "fp32"), NET):
+        assert "amplify" not in reslab(*TINY, *more, *DIGITS, *SHORT, "--out", tmp_path / str(len(more)))[2]
+
+
 def test_checkpoints_as_often_as_asked(reslab: Reslab, tmp_path: Path) -> None:
     words = (*TINY, *NET, *DIGITS, "--iterations", 7, "-b", 32, "--set", "evaluate_every=7")
     assert reslab(*words, "--checkpoint-every", 3, "--out", tmp_path / "run")[0] == 0

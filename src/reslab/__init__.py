@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reslab.nets.network import build as build
+    from reslab.nets.weights.load import load as load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "build"]
+__all__ = ["__version__", "build", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,4 +16,8 @@ def __getattr__(name: str) -> Any:
         from reslab.nets.network import build
 
         return build
+    if name == "load":
+        from reslab.nets.weights.load import load
+
+        return load
     raise AttributeError(f"module 'reslab' has no attribute '{name}'")

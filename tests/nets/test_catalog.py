@@ -159,3 +159,8 @@ def test_a_maker_called_directly_checks_too() -> None:
     wrong: Any = "D"
     with pytest.raises(InputError, match="options are A, B and C"):
         cifar_resnet(20, shortcut=wrong)
+
+
+def test_a_maker_called_by_itself_says_what_is_wrong() -> None:
+    with pytest.raises(InputError, match=r"network 'cifar_resnet\(depth=20\)': activation: .*got 'rleu'"):
+        cifar_resnet(20, activation="rleu")  # type: ignore[arg-type]

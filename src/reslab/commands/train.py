@@ -16,7 +16,7 @@ from reslab import recipes, runs
 from reslab.data.sources import Dataset, load
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
-from reslab.nets.spec import AnyNet
+from reslab.nets.spec import AnyNet, NetSpec
 from reslab.nets.weights.load import Weights
 from reslab.nets.weights.load import load as load_weights
 from reslab.runs import RunDir
@@ -50,6 +50,11 @@ class Options:
     fused: bool | None
     json: bool
 
+    @property
+    def precision_given(self) -> bool:
+        """Whether the user chose it."""
+        return any(text.partition("=")[0].strip() == "precision" for text in self.settings)
+
 
 def run(options: Options) -> None:
     """Trains, or goes on with a run, and prints its result."""
@@ -79,7 +84,17 @@ def run(options: Options) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(describe(execution.device, precision, execution.fuses), highlight=False, soft_wrap=True, markup=False)
+    ours = isinstance(recipe.net, NetSpec)
+    how = describe(execution.device, precision, execution.fuses and ours)
+    if precision == "fp32" and resolve_precision("auto", execution.device) == "bf16" and not options.precision_given:
+        how += " (bf16 is for residual networks of our own; plain ones amplify its rounding. --precision bf16 takes it)"
+    console.print(how, highlight=False, soft_wrap=True, markup=False)
+    if RunDir(out).finished:
+        console.print(
+            f"{out} holds this run, finished already: nothing is trained, and this is its result. "
+            "Choose another --out folder to train again",
+            highlight=False, soft_wrap=True, markup=False,
+        )  # fmt: skip
     try:
         result = train(
             recipe,
@@ -226,12 +241,17 @@ def _resumed(options: Options, folder: Path) -> tuple[Recipe, Dataset, Path]:
     return recipe, load(options.data), folder
 
 
+def _of(result: dict[str, Any]) -> str:
+    """Over how many images the training error was averaged: those of the last point of its curve."""
+    return f" (last {result['train_images']:,} images)" if "train_images" in result else ""
+
+
 def _print(result: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"out": str(out), **result}, indent=2))
         return
     print(
-        f"training error {result['train_error']:.2f} %, test error {result['test_error']:.2f} % "
+        f"training error {result['train_error']:.2f} %{_of(result)}, test error {result['test_error']:.2f} % "
         f"({result['selected']} iterate, {result['iterations']:,} iterations, {result['seconds']:.0f} s)\n"
         f"weights: {out / 'checkpoints' / 'final.safetensors'}",
         file=sys.stdout,

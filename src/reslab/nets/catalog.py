@@ -20,7 +20,7 @@ from reslab.nets.cifar import (
     cifar_vgg,
     cifar_wide,
 )
-from reslab.nets.families import Common
+from reslab.nets.families import Common, unfit
 from reslab.nets.imagenet import imagenet_resnet
 from reslab.nets.spec import AnyNet, NetSpec, ReferenceSpec
 from reslab.nets.vectors import mlp
@@ -154,15 +154,6 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
         raise wrong from None
 
 
-def _unfit(net: str, error: ValidationError) -> InputError:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
-    return InputError(
-        f"network '{net}': {where}: {reason}, got {first['input']!r}" if where else f"network '{net}': {reason}"
-    )
-
-
 def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
     """The specification of a network given by name, by ``name(key=value, ...)``, or as it is.
 
@@ -175,7 +166,7 @@ def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
         try:
             return NetSpec.model_validate({**net.model_dump(), **overrides})
         except ValidationError as error:
-            raise _unfit(net.name, error) from None
+            raise unfit(net.name, error) from None
     base, arguments = _parse(net)
     fixed: dict[str, Any] = {}
     if base in CATALOG:
@@ -202,7 +193,7 @@ def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
     try:
         return make(**{"name": net.strip(), **given})
     except ValidationError as error:
-        raise _unfit(net, error) from None
+        raise unfit(net, error) from None
 
 
 def _library(base: str) -> str:
@@ -234,4 +225,4 @@ def resolve_any(net: str | AnyNet, **overrides: Any) -> AnyNet:
     try:
         return ReferenceSpec.model_validate({**spec.model_dump(), **overrides})
     except ValidationError as error:
-        raise _unfit(spec.name, error) from None
+        raise unfit(spec.name, error) from None

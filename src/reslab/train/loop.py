@@ -77,12 +77,15 @@ def train(
     env = _environment(data, source, execution, weights, new_head)
     # What can be refused is refused before anything is written.
     run.check(plain)
+    begun = checkpoints.any_checkpoint(run.checkpoints)
+    if weights is not None and not begun and not run.finished:
+        start = load(weights, net=recipe.net, num_classes=recipe.net.num_classes if new_head else None)
+        env["weights_fingerprint"] = start.fingerprint()
+        trainer.start_from(start)
     if run.exists:
         _check_same_start(run, env)
     else:
         _check_disk(trainer, run)
-    if weights is not None and not checkpoints.any_checkpoint(run.checkpoints):
-        trainer.start_from(load(weights, net=recipe.net, num_classes=recipe.net.num_classes if new_head else None))
     with run.lock():
         run.create(plain, env)
         if run.finished:
@@ -146,10 +149,14 @@ def _environment(
 def _check_same_start(run: RunDir, env: dict[str, Any]) -> None:
     """The recipe names neither the images nor the weights that a run starts from; its ``env.json`` does."""
     before = runs.read_json(run.env)
-    for what, was, now in (
+    starts = [
         ("on other images", before["data"]["fingerprint"], env["data"]["fingerprint"]),
         ("from other weights", before.get("weights"), env["weights"]),
-    ):
+    ]
+    # Once there is a checkpoint, the weights that a run started from are not read again and may be gone.
+    if "weights_fingerprint" in env:
+        starts.append(("from other weights", before.get("weights_fingerprint"), env["weights_fingerprint"]))
+    for what, was, now in starts:
         if was != now:
             raise InputError(
                 f"the run in {run.path} was started {what}: expected {was}, got {now}; choose another --out folder"
@@ -261,7 +268,8 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         chosen = int(read_safetensors(best)[1]["iteration"])
     test = evaluate(trainer.net, trainer.test, precision=recipe.precision, test_time=recipe.test_time)
     history = run.read_metrics()
-    at = next(line for line in history if line["iteration"] == chosen)
+    position = next(i for i, line in enumerate(history) if line["iteration"] == chosen)
+    at, before = history[position], history[position - 1]["iteration"] if position else 0
     result: dict[str, Any] = {
         "net": recipe.net.name,
         "seed": recipe.seed,
@@ -272,6 +280,7 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         "selected_iteration": chosen,
         "train_error": at["train_error"],
         "train_loss": at["train_loss"],
+        "train_images": (chosen - before) * recipe.global_batch,
         "test_error": test.top1_error,
         "test_loss": test.loss if math.isfinite(test.loss) else None,
         "n_test_images": test.n_images,

@@ -404,3 +404,18 @@ def test_spec_and_header_of_plain_weights() -> None:
     weights = Weights(spec, {}, "somewhere")
     assert weights.as_header() == {"net": spec.model_dump(mode="json"), "preprocessing": None, "classes": None}
     assert same_function(NetSpec.model_validate(weights.as_header()["net"]), spec)
+
+
+def test_what_was_assumed_stays_with_converted_weights(tmp_path: Path) -> None:
+    net = build("resnet20", size=(8, 8))
+    (tmp_path / "bare.safetensors").write_bytes(to_bytes(net.state_dict(), {}))
+    bare = load(tmp_path / "bare.safetensors")
+    assert bare.assumed
+    (tmp_path / "ours.safetensors").write_bytes(to_bytes(bare.tensors, bare.as_header()))
+    ours = load(tmp_path / "ours.safetensors")
+    assert ours.assumed == bare.assumed
+    assert set(bare.said) <= set(ours.said)
+    assert ours.fingerprint() == bare.fingerprint()
+    told = load(tmp_path / "bare.safetensors", net="resnet20")
+    assert not told.assumed
+    assert "assumed" not in told.as_header()

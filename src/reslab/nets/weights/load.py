@@ -1,5 +1,6 @@
 """From a file or a hub's name to weights of a network."""
 
+import hashlib
 import logging
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -36,6 +37,7 @@ _log = logging.getLogger("reslab")
 _NET: TypeAdapter[AnyNet] = TypeAdapter(AnyNet)
 _PREPROCESSING: TypeAdapter[Preprocessing | None] = TypeAdapter(Preprocessing | None)
 _CLASSES: TypeAdapter[tuple[str, ...] | None] = TypeAdapter(tuple[str, ...] | None)
+_TEXTS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 T = TypeVar("T")
 FINAL = Path("checkpoints") / "final.safetensors"
 """Where the folder of a run has its result."""
@@ -66,7 +68,16 @@ class Weights:
 
     def as_header(self) -> dict[str, Any]:
         """What a file of ours says beside the tensors."""
-        return header_of(self.spec, self.preprocessing, self.classes) | self.header
+        assumed = {"assumed": list(self.assumed)} if self.assumed else {}
+        return header_of(self.spec, self.preprocessing, self.classes) | assumed | self.header
+
+    def fingerprint(self) -> str:
+        """16 hex digits of BLAKE2b over names, shapes and numbers."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, tensor in sorted(self.tensors.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def module(self, *, seed: int = 0) -> nn.Module:
         """The network with these weights; a new head, which they do not hold, is drawn from ``seed``."""
@@ -152,7 +163,8 @@ def _found(source: str | Path, wanted: AnyNet | None) -> tuple[Weights, AnyNet |
             preprocessing=_valid(_PREPROCESSING, header.pop("preprocessing", None), origin, "preprocessing")
             or fetched.preprocessing,
             classes=_valid(_CLASSES, header.pop("classes", None), origin, "classes") or fetched.classes,
-            said=fetched.said, header=header, certain=True,
+            said=fetched.said, assumed=_valid(_TEXTS, header.pop("assumed", ()), origin, "assumptions"),
+            header=header, certain=True,
         )  # fmt: skip
         return own, spec, ""
     theirs = fetched.reference
