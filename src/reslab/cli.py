@@ -98,7 +98,7 @@ def train(
         checkpoint_every: Iterations between checkpoints; by default at evaluations and every two minutes.
         deterministic: On CUDA, kernels that repeat bit for bit.
         checkpoint_activations: Keep few activations and compute the others again: much less memory for very deep
-            networks, about a third more time, the same result.
+            networks, about a third more time, the same result within rounding.
         fused: On the CPU, BN, addition and ReLU as one kernel; by default where a compiler is there.
         json: Print the result as JSON.
     """

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from reslab.errors import InputError
 from reslab.nets.cifar import cifar_plain, cifar_resnet
 from reslab.nets.spec import (
     Block,
@@ -124,7 +125,7 @@ def test_an_empty_network_or_stage_is_refused(stages: tuple[tuple[Block, ...], .
 
 
 def test_no_size_below_one_pixel() -> None:
-    with pytest.raises(ValidationError, match="size"):
+    with pytest.raises(InputError, match="size"):
         cifar_resnet(20, size=(32, 0))
 
 

@@ -109,18 +109,24 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 def shared(x: Tensor) -> Tensor:
-    """The activation as the shortcut takes it: the fused kernel's second output, if it comes from there."""
-    return getattr(x, "twin", x)
+    """The activation as the shortcut takes it: the fused kernel's second output, if it comes from there.
+
+    It is taken off the tensor: a tensor that refers to another of the same graph is freed late.
+    """
+    twin: Tensor = x.__dict__.pop("twin", x)
+    return twin
 
 
 class Conv2d(nn.Conv2d):
     """A convolution that runs a kernel of our own where it is quicker and the fused mode is on."""
 
     fused: bool = False
+    direct: bool = True
+    """False: PyTorch's own kernel, whatever the mode"""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W')."""
-        if self.fused and x.device.type == "cpu":
+        if self.fused and self.direct and x.device.type == "cpu":
             y = x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
             if conv.supports(y, self):
                 return conv.conv16(y, self.weight)

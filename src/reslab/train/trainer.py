@@ -19,7 +19,12 @@ from reslab.nets.blocks import DropPath
 from reslab.nets.network import Network, build_any
 from reslab.nets.weights.load import Weights, header_of
 from reslab.nets.weights.preprocessing import Preprocessing
-from reslab.train.device import Execution, resolve_precision, use_deterministic_kernels, use_exact_fp32
+from reslab.train.device import (
+    Execution,
+    resolve_precision,
+    use_deterministic_kernels,
+    use_exact_fp32,
+)
 from reslab.train.graph import Graphed
 from reslab.train.optim import make_optimizer
 from reslab.train.recipe import Recipe

@@ -38,6 +38,15 @@ inline Range slice(int64_t all, int part, int parts) {
   return {all * part / parts, all * (part + 1) / parts};
 }
 
+// Zeros in a buffer that a thread keeps from call to call: small blocks that come and go between the large ones
+// of activations would leave the heap in pieces, which can hold twice the memory that is in use.
+template <class T, int kWhich>
+T* scratch(size_t size) {
+  static thread_local std::vector<T> kept;
+  kept.assign(size, T(0));
+  return kept.data();
+}
+
 // --- fp32 -----------------------------------------------------------------------------------------
 
 struct F32 {
@@ -140,28 +149,28 @@ template <class K>
 void convolve(const typename K::T* x, const float* weight, Weights strides, int flip,
               int64_t images, int height, int width, typename K::T* y) {
   typedef typename K::T T;
-  std::vector<float> packed(size_t(K::kSteps) * kC);
-  K::pack(weight, strides, flip, packed.data());
+  float* packed = scratch<float, 0>(size_t(K::kSteps) * kC);
+  K::pack(weight, strides, flip, packed);
   const int64_t line = int64_t(width + 2) * kC, size = int64_t(height) * width * kC;
   const int parts = omp_get_max_threads();
 #pragma omp parallel for schedule(static, 1) num_threads(parts)
   for (int part = 0; part < parts; ++part) {
-    std::vector<T> padded(size_t(height + 2) * line, T(0));
+    T* padded = scratch<T, 1>(size_t(height + 2) * line);
     const Range r = slice(images, part, parts);
     for (int64_t n = r.begin; n < r.end; ++n) {
-      pad(x + n * size, height, width, padded.data());
+      pad(x + n * size, height, width, padded);
       for (int row = 0; row < height; ++row) {
-        const T* in = padded.data() + row * line;
+        const T* in = padded + row * line;
         T* out = y + n * size + int64_t(row) * width * kC;
-        int at = tiles<K, kTile>(in, line, packed.data(), out, 0, width);
+        int at = tiles<K, kTile>(in, line, packed, out, 0, width);
         if (at < width && width >= kTile) {  // the last tile begins earlier, and some pixels twice
-          K::template tile<kTile>(in + (width - kTile) * kC, line, packed.data(),
+          K::template tile<kTile>(in + (width - kTile) * kC, line, packed,
                                   out + (width - kTile) * kC);
           continue;
         }
-        at = tiles<K, 8>(in, line, packed.data(), out, at, width);
-        at = tiles<K, 4>(in, line, packed.data(), out, at, width);
-        tiles<K, 1>(in, line, packed.data(), out, at, width);
+        at = tiles<K, 8>(in, line, packed, out, at, width);
+        at = tiles<K, 4>(in, line, packed, out, at, width);
+        tiles<K, 1>(in, line, packed, out, at, width);
       }
     }
   }
@@ -192,12 +201,12 @@ void weights_of_rows(const float* padded, const float* grad, int begin, int end,
 
 struct GradF32 {
   typedef float T;
-  std::vector<float> padded;
-  GradF32(int height, int width) : padded(size_t(height + 2) * (width + 2) * kC, 0.f) {}
+  float* padded;
+  GradF32(int height, int width) : padded(scratch<float, 2>(size_t(height + 2) * (width + 2) * kC)) {}
   void add(const T* x, const T* grad, int height, int width, float* total) {
-    pad(x, height, width, padded.data());
+    pad(x, height, width, padded);
     for (int y = 0; y < height; y += kChunk)
-      weights_of_rows(padded.data(), grad, y, y + kChunk < height ? y + kChunk : height, width,
+      weights_of_rows(padded, grad, y, y + kChunk < height ? y + kChunk : height, width,
                       total);
   }
 };
@@ -212,25 +221,25 @@ inline __m512i interleaved(const uint16_t* a, const uint16_t* b) {
 
 struct GradBF16 {
   typedef uint16_t T;
-  std::vector<uint16_t> padded;
-  std::vector<uint32_t> pairs, grads;  // of a chunk: [row][pixel][channel], [row][pair][channel]
+  uint16_t* padded;
+  uint32_t *pairs, *grads;  // of a chunk: [row][pixel][channel], [row][pair][channel]
   int across;                          // pairs of a row
   GradBF16(int height, int width)
       // Two pixels more at the end: where the width is odd, the last pair reads beyond the border.
-      : padded(size_t(height + 2) * (width + 2) * kC + 2 * kC, 0),
-        pairs(size_t(kChunk + 2) * (width + 2) * kC),
-        grads(size_t(kChunk) * ((width + 1) / 2) * kC),
+      : padded(scratch<uint16_t, 3>(size_t(height + 2) * (width + 2) * kC + 2 * kC)),
+        pairs(scratch<uint32_t, 4>(size_t(kChunk + 2) * (width + 2) * kC)),
+        grads(scratch<uint32_t, 5>(size_t(kChunk) * ((width + 1) / 2) * kC)),
         across((width + 1) / 2) {}
 
   void add(const T* x, const T* grad, int height, int width, float* total) {
-    pad(x, height, width, padded.data());
+    pad(x, height, width, padded);
     const int64_t line = int64_t(width + 2) * kC;
     const uint16_t zeros[kC] = {};
     for (int begin = 0; begin < height; begin += kChunk) {
       const int rows = begin + kChunk < height ? kChunk : height - begin;
       for (int y = 0; y < rows + 2; ++y)
         for (int p = 0; p < width + 2; ++p) {
-          const uint16_t* at = padded.data() + (begin + y) * line + p * kC;
+          const uint16_t* at = padded + (begin + y) * line + p * kC;
           // Beyond the last pixel of a row stands the border of the next, which is zero.
           _mm512_storeu_si512(&pairs[(size_t(y) * (width + 2) + p) * kC], interleaved(at, at + kC));
         }
@@ -265,18 +274,18 @@ void gradient_of_weights(const typename G::T* x, const typename G::T* grad, int6
                          int height, int width, float* weight_grad, Weights s) {
   const int parts = omp_get_max_threads();
   constexpr int kAll = kTaps * kC * kC;
-  std::vector<float> totals(size_t(parts) * kAll, 0.f);
+  float* totals = scratch<float, 6>(size_t(parts) * kAll);
   const int64_t size = int64_t(height) * width * kC;
 #pragma omp parallel for schedule(static, 1) num_threads(parts)
   for (int part = 0; part < parts; ++part) {
     G work(height, width);
     const Range r = slice(images, part, parts);
     // Each image by itself first: a long sum in float loses more than many short ones.
-    std::vector<float> one(kAll);
+    float* one = scratch<float, 7>(kAll);
     float* total = &totals[size_t(part) * kAll];
     for (int64_t n = r.begin; n < r.end; ++n) {
-      std::memset(one.data(), 0, sizeof(float) * kAll);
-      work.add(x + n * size, grad + n * size, height, width, one.data());
+      std::memset(one, 0, sizeof(float) * kAll);
+      work.add(x + n * size, grad + n * size, height, width, one);
       for (int k = 0; k < kAll; ++k) total[k] += one[k];
     }
   }
