@@ -159,21 +159,18 @@ def _data(context: Context) -> Dataset:
     return load(context.data)
 
 
-def _paper(net: str, data: Dataset, seed: int, iterations: int = 64_000, precision: str | None = None) -> Recipe:
-    recipe = he2015_cifar(net, data.info, iterations=iterations, seed=seed)
-    return override(recipe, [f"precision={precision}"] if precision else [])
+def _paper(net: str, data: Dataset, seed: int, iterations: int = 64_000) -> Recipe:
+    return he2015_cifar(net, data.info, iterations=iterations, seed=seed)
 
 
-def training(
-    net: str, seed: int, iterations: int = 64_000, precision: str | None = None
-) -> Callable[[Context], dict[str, Any]]:
+def training(net: str, seed: int, iterations: int) -> Callable[[Context], dict[str, Any]]:
     """One run by the paper's recipe; its curve and result, and its weights beside."""
 
     def run(context: Context) -> dict[str, Any]:
         data = _data(context)
         name = f"{net}-{iterations}-seed{seed}"
         folder = context.folder / name
-        recipe = _paper(net, data, seed, iterations, precision)
+        recipe = _paper(net, data, seed, iterations)
         result = train(
             recipe, data, folder, execution=Execution(CUDA), source=context.data, quiet=True,
             stop=lambda: context.left() < 5,
@@ -223,23 +220,19 @@ def agenda() -> list[Job]:
         ),
     ]
 
-    def paper(net: str, seed: int, minutes: float, iterations: int = 64_000) -> Job:
+    def paper(net: str, seed: int, iterations: int = 64_000) -> Job:
         what = f"{net} by the paper's recipe, {iterations:,} iterations, seed {seed}"
         run = training(net, seed, iterations)
-        return Job(f"{net}-{iterations}-seed{seed}", what, min(1.0, minutes), 4, run, resumable=True)
+        return Job(f"{net}-{iterations}-seed{seed}", what, 1.0, 4, run, resumable=True)
 
     table6 = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
-    jobs += [paper(net, 0, 2) for net in (*table6, "plain20", "plain56")]
-    jobs += [paper(net, seed, 2) for seed in (1, 2) for net in ("resnet20", "plain20", "plain56", "resnet56")]
-    jobs += [paper(net, seed, 2) for seed in (1, 2, 3, 4) for net in table6 if (net, seed) not in done_above()]
-    jobs += [paper(net, 0, 2) for net in ("preresnet56", "preresnet110")]
-    jobs += [paper("plain56", 0, 2, 192_000)]
+    runs_of_64k = [(net, 0) for net in (*table6, "plain20", "plain56")]
+    runs_of_64k += [(net, seed) for seed in (1, 2) for net in ("resnet20", "plain20", "plain56", "resnet56")]
+    runs_of_64k += [(net, seed) for seed in (1, 2, 3, 4) for net in table6]
+    runs_of_64k += [(net, 0) for net in ("preresnet56", "preresnet110")]
+    jobs += [paper(net, seed) for net, seed in dict.fromkeys(runs_of_64k)]
+    jobs += [paper("plain56", 0, 192_000)]
     return jobs
-
-
-def done_above() -> set[tuple[str, int]]:
-    """Networks and seeds that stand in the agenda already."""
-    return {(net, seed) for net in ("resnet20", "resnet56") for seed in (1, 2)}
 
 
 def carry_out(job: Job, context: Context) -> str:

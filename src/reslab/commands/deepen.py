@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from reslab.commands.weights import PICKLES, write
+from reslab.commands.weights import check_target, write
 from reslab.errors import InputError
 from reslab.nets.deepen import deepened
 from reslab.nets.network import Network
@@ -17,10 +17,7 @@ TOLERANCE = 1e-6
 
 def run(source: str, *, to: str, out: Path, net: str | None, force: bool) -> None:
     """Writes the weights of a deeper network that computes the same, after checking that it does."""
-    if out.suffix not in (".safetensors", *PICKLES):
-        raise InputError(f"{out}: expected a file ending in .safetensors or .pth")
-    if out.exists() and not force:
-        raise InputError(f"{out} exists; name another file, or overwrite it with --force")
+    check_target(out, force=force)
     weights = load(source, net=net)
     shallow = weights.network().eval()
     deep = deepened(shallow, to)

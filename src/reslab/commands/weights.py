@@ -76,10 +76,7 @@ def _record(weights: Weights) -> dict[str, Any]:
 
 def convert(source: str, out: Path, *, to: Format, net: str | None, num_classes: int | None, force: bool) -> None:
     """Writes weights under the names of a library, in the format of the suffix."""
-    if out.suffix not in (".safetensors", *PICKLES):
-        raise InputError(f"{out}: expected a file ending in .safetensors or .pth")
-    if out.exists() and not force:
-        raise InputError(f"{out} exists; name another file, or overwrite it with --force")
+    check_target(out, force=force)
     if num_classes is not None and num_classes < 1:
         raise InputError(f"--num-classes takes 1 or more, got {num_classes}")
     weights = load(source, net=net, num_classes=num_classes)
@@ -98,6 +95,14 @@ def convert(source: str, out: Path, *, to: Format, net: str | None, num_classes:
     for text in weights.said:
         Console(stderr=True).print(text, soft_wrap=True, highlight=False, markup=False)
     print(f"{out}: {name}, {len(tensors)} tensors under the names of {to}")
+
+
+def check_target(out: Path, *, force: bool) -> None:
+    """Raises `InputError` for a suffix that is none of weights, and for a file that is there unless ``force``."""
+    if out.suffix not in (".safetensors", *PICKLES):
+        raise InputError(f"{out}: expected a file ending in .safetensors or .pth")
+    if out.exists() and not force:
+        raise InputError(f"{out} exists; name another file, or overwrite it with --force")
 
 
 def write(out: Path, tensors: dict[str, Any], header: dict[str, Any]) -> None:

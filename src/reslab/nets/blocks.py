@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reslab.nets import fused, spec
-from reslab.nets.fused import Tracked
+from reslab.nets import spec
 from reslab.nets.kernels import conv
+from reslab.nets.kernels import norm as fused
+from reslab.nets.kernels.norm import Tracked
 from reslab.nets.spec import Activation, NetSpec, ZeroPad, branch_layers
 
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {

@@ -1,6 +1,5 @@
 """One training under way: network, batches, optimiser, and the state that a checkpoint holds."""
 
-import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +29,6 @@ from reslab.train.optim import make_optimizer
 from reslab.train.recipe import Recipe
 from reslab.train.schedule import WarmUpState, scheduled
 
-_log = logging.getLogger("reslab")
 EVAL_BATCH = 500
 _DROPOUT = 71  # which random number it is, among those of an iteration
 
@@ -143,8 +141,6 @@ class Trainer:
     def start_from(self, weights: Weights) -> None:
         """Weights instead of drawn ones; a new head stays as it was drawn."""
         self.net.load_state_dict(weights.tensors, strict=False)
-        for text in weights.said:
-            _log.info("%s: %s", weights.origin, text)
 
     @property
     def seconds(self) -> float:
