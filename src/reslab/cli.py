@@ -92,7 +92,8 @@ def train(
         precision: bf16 needs hardware for it; by default it is used where there is some.
         device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
         threads: CPU threads; by default all cores.
-        weights: Start from these: a file, a run's folder, torchvision:NAME/VARIANT, timm:NAME.TAG, hf:ORG/NAME.
+        weights: Start from these: a file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG,
+            hf:ORG/NAME.
         num_classes: Classes of the network; weights of another number get a new head.
         resume: Go on with the run in this folder, by its own recipe, and on its device and threads.
         checkpoint_every: Iterations between checkpoints; by default at evaluations and every two minutes.
@@ -193,7 +194,7 @@ def evaluate(
     `reslab eval runs/resnet20 --data cifar10` or `reslab eval torchvision:resnet50 --data imagenet/val --split all`
 
     Args:
-        weights: A file, a run's folder, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
+        weights: A file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
         data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
         net: The network, where names and shapes of the weights cannot tell.
         split: Which images; of a folder without test/ or val/, test is a fifth held out, and all is all.
@@ -221,8 +222,20 @@ def evaluate(
     )  # fmt: skip
 
 
-weights_app = App(name="weights", help="Inspect, convert and fetch weights of any residual network.")
+weights_app = App(name="weights", help="List, inspect, convert and fetch weights of any residual network.")
 app.command(weights_app)
+
+
+@weights_app.command(name="list")
+def list_(*, json: bool = False) -> None:
+    """List the weights that come with Reslab.
+
+    Args:
+        json: Print JSON.
+    """
+    from reslab.commands.weights import listing
+
+    listing(as_json=json)
 
 
 @weights_app.command
@@ -230,7 +243,7 @@ def inspect(weights: str, /, *, net: Net = None, json: bool = False) -> None:
     """Say which network weights are of, what travels with them and what had to be assumed.
 
     Args:
-        weights: A file, a run's folder, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
+        weights: A file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
         net: The network, where names and shapes cannot tell.
         json: Print JSON, the whole specification included.
     """
@@ -253,7 +266,7 @@ def convert(
     """Write weights under the names of Reslab (with all that is known of them), torchvision or timm.
 
     Args:
-        weights: A file, a run's folder, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
+        weights: A file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
         out: The file to write: .safetensors, or .pth for torch.load.
         to: Whose names; the result loads there with strict=True.
         net: The network, where names and shapes cannot tell.
@@ -287,7 +300,7 @@ def deepen(weights: str, /, *, to: str, out: Path, net: Net = None, force: bool 
     problem. Train on from it by `reslab train ... --weights OUT`.
 
     Args:
-        weights: A file, a run's folder, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
+        weights: A file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
         to: The deeper network: resnet56, "cifar_plain(depth=38)".
         out: The file to write: .safetensors, or .pth.
         net: The network of the weights, where names and shapes cannot tell.

@@ -50,9 +50,11 @@ from reslab.nets.spec import (
     ShortcutGate,
     Stack,
     Stem,
+    WhiteningStem,
     ZeroPad,
     branch_layers,
 )
+from reslab.train.optim import trained
 
 Size = tuple[int, int]
 BATCH = 4
@@ -147,13 +149,16 @@ def stacks(draw: st.DrawFn, at: Place) -> Stack:
         if kind == "conv":
             after = at.after if i == last else draw(WIDTHS)
             groups = [g for g in range(1, 9) if width % g == after % g == 0]
+            # The stride is the convolution's own or its pool's, which rounds sizes down.
+            fits = min(size) >= stride and (not at.joins or all(side % stride == 0 for side in size))
+            pool = stride if fits and draw(st.booleans()) else 1
             layers.append(
                 Conv(
-                    width=after, kernel=draw(ODD), stride=stride, groups=draw(st.sampled_from(groups)),
-                    dilation=draw(DILATIONS),
+                    width=after, kernel=draw(ODD), stride=stride // pool, groups=draw(st.sampled_from(groups)),
+                    dilation=draw(DILATIONS), pool=pool,
                 )
             )  # fmt: skip
-            width, size = after, rounded_up(size, stride)
+            width, size = after, pooled(size, pool, pool) if pool > 1 else rounded_up(size, stride)
         elif kind == "pool":
             # A pool rounds sizes down; where the branch is added to the shortcut, only one that need not round.
             free = on_sum[i] or not at.joins
@@ -214,13 +219,19 @@ def blocks(draw: st.DrawFn, before: int, size: Size, *, dense: bool, may_stride:
     )
 
 
+def pools_in(block: Block) -> bool:
+    return any(
+        isinstance(layer, MaxPool) or (isinstance(layer, Conv) and layer.pool > 1) for layer in branch_layers(block)
+    )
+
+
 def leaving(size: Size, block: Block) -> Size:
     """The size of what leaves a block."""
     if not isinstance(block.branch, Stack):
         return rounded_up(size, block.stride)
     for layer in block.branch.layers:
         if isinstance(layer, Conv):
-            size = rounded_up(size, layer.stride)
+            size = pooled(rounded_up(size, layer.stride), layer.pool, layer.pool)
         elif isinstance(layer, MaxPool):
             size = pooled(size, layer.kernel, layer.stride)
     return size
@@ -230,10 +241,18 @@ def leaving(size: Size, block: Block) -> Size:
 def specs(draw: st.DrawFn, *, dense: bool | None = None) -> NetSpec:
     dense = draw(st.integers(0, 5)) == 0 if dense is None else dense
     nominal = size = draw(st.tuples(st.integers(5, 17), st.integers(5, 17)))
+    in_channels = draw(st.integers(1, 4))
     stem: Stem
     if dense:
         stem = DenseStem(width=draw(WIDTHS), norm=draw(st.booleans()))
         nominal = size = (1, 1)
+    elif draw(st.integers(0, 3)) == 0:
+        kernel = draw(st.integers(1, 4))
+        stem = WhiteningStem(
+            width=2 * draw(st.integers(1, min(8, in_channels * kernel**2))), kernel=kernel,
+            stride=draw(st.integers(1, 2)), padding=draw(st.integers(0, 1)),
+        )  # fmt: skip
+        size = pooled((size[0] + 2 * stem.padding, size[1] + 2 * stem.padding), kernel, stem.stride)
     else:
         stem = ConvStem(
             width=draw(WIDTHS), kernel=draw(ODD), stride=draw(st.integers(1, 2)), norm=draw(st.booleans()),
@@ -249,19 +268,25 @@ def specs(draw: st.DrawFn, *, dense: bool | None = None) -> NetSpec:
             width, size, halved = block.width, leaving(size, block), halved * (2 if block.stride > 1 else 1)
             stage.append(block)
         stages.append(tuple(stage))
-    norm = Norm(eps=draw(st.sampled_from((1e-5, 1e-3))), momentum=draw(st.sampled_from((0.01, 0.1, 1.0))))
+    zero_gamma = draw(st.booleans())
+    norm = Norm(
+        eps=draw(st.sampled_from((1e-5, 1e-3))), momentum=draw(st.sampled_from((0.01, 0.1, 1.0))),
+        scale=zero_gamma or draw(st.booleans()),
+    )  # fmt: skip
     return NetSpec(
         name="drawn",
-        in_channels=draw(st.integers(1, 4)),
+        in_channels=in_channels,
         size=nominal,
         num_classes=draw(st.integers(1, 12)),
         stem=stem,
         stages=tuple(stages),
         final=draw(st.sampled_from(("none", "activation", "norm-activation"))),
+        pool=draw(st.sampled_from(("average", "max"))),
         dropout=draw(RATES),
+        logit_scale=draw(st.sampled_from((1.0, 0.125))),
         activation=draw(st.sampled_from(get_args(Activation))),
         norm=draw(st.sampled_from((None, norm, norm, norm))),
-        init=Init(fan=draw(st.sampled_from(("in", "out"))), zero_gamma=draw(st.booleans())),
+        init=Init(fan=draw(st.sampled_from(("in", "out"))), zero_gamma=zero_gamma),
     )
 
 
@@ -279,8 +304,9 @@ def trained_once(net: Network, x: Tensor, seed: int = 0) -> tuple[Tensor, dict[s
     torch.manual_seed(seed)
     logits = net.train()(x)
     towards = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)).to(logits.dtype)
-    gradients = torch.autograd.grad(logits, list(net.parameters()), towards)
-    return logits.detach(), dict(zip(dict(net.named_parameters()), gradients, strict=True))
+    learned = trained(net)
+    gradients = torch.autograd.grad(logits, list(learned.values()), towards)
+    return logits.detach(), dict(zip(learned, gradients, strict=True))
 
 
 # --- the laws --------------------------------------------------------------------------------------------------------
@@ -306,10 +332,11 @@ def test_it_survives_json() -> None:
     def holds(spec: NetSpec) -> None:
         assert NetSpec.model_validate_json(spec.model_dump_json()) == spec
         assert NetSpec.model_validate(spec.model_dump()) == spec
-        seen.update((spec.stem.kind, spec.final, spec.activation, spec.norm is None, spec.init.fan))
+        seen.update((spec.stem.kind, spec.pool, spec.final, spec.activation, spec.norm is None, spec.init.fan))
         for block in spec.blocks:
             seen.update((block.shortcut.kind, block.order, block.branch.kind, f"stride {block.stride}"))
             seen.update(layer.kind for layer in branch_layers(block))
+            seen.update("pooled conv" for layer in branch_layers(block) if isinstance(layer, Conv) and layer.pool > 1)
             if isinstance(block.shortcut, Projection) and block.shortcut.pool and block.stride > 1:
                 seen.add("pooled shortcut")
             if block.preactivated_shortcut and block.shortcut.kind != "none":
@@ -319,6 +346,7 @@ def test_it_survives_json() -> None:
     everything = {*FOR_ANY_SHAPE, *FOR_ONE_SHAPE, *get_args(Order), *get_args(Activation), "pooled shortcut"}
     everything |= {"none", "activation", "norm-activation", True, False, "in", "out", "pre-activated shortcut"}
     everything |= {"basic", "bottleneck", "stack", "conv", "dense", "max-pool", "drop", "stride 2", "stride 3"}
+    everything |= {"whitening", "pooled conv", "average", "max"}
     assert everything <= seen, everything - seen
 
 
@@ -331,7 +359,8 @@ def counted(net: Network, x: Tensor) -> tuple[tuple[Cost, ...], tuple[Cost, ...]
     def watch(name: str, module: nn.Module, *counting: str) -> None:
         def hook(_module: nn.Module, _given: Any, out: Tensor) -> None:
             shapes[name] = tuple(out.shape)
-            found = Counter(params=sum(parameter.numel() for parameter in module.parameters(recurse=False)))
+            own = module.parameters(recurse=False)
+            found = Counter(params=sum(parameter.numel() for parameter in own if parameter.requires_grad))
             if isinstance(module, nn.Conv2d | nn.Linear):
                 found["activations"] = out[0].numel()
                 # A number put out takes a multiply-add for each weight that it is made of.
@@ -368,13 +397,13 @@ def counted(net: Network, x: Tensor) -> tuple[tuple[Cost, ...], tuple[Cost, ...]
 @law(120)
 @given(spec=specs(), larger=st.integers(0, 9))
 def test_it_costs_what_a_forward_pass_counts(spec: NetSpec, larger: int) -> None:
-    pools = any(isinstance(layer, MaxPool) for block in spec.blocks for layer in branch_layers(block))
+    pools = any(pools_in(block) for block in spec.blocks)
     size = spec.size if pools or spec.size == (1, 1) else (spec.size[0] + larger, spec.size[1])
     with torch.device("meta"):
         net = Network(spec).eval()
     expected = cost(spec, size)
     assert counted(net, inputs(spec, size=size).to("meta")) == (expected.parts, expected.blocks)
-    assert expected.params == sum(parameter.numel() for parameter in net.parameters())
+    assert expected.params == sum(parameter.numel() for parameter in trained(net).values())
     assert sum(part.layers for part in expected.parts) == spec.depth
 
 
@@ -420,8 +449,8 @@ def runs(net: Network, x: Tensor, seed: int) -> dict[str, Tensor]:
 def is_smooth(spec: NetSpec) -> bool:
     """Whether a rounding changes the gradient by a rounding: at the kink of a ReLU, or where two pixels are largest
     in a pool, it may change all of it."""
-    layers = [layer for block in spec.blocks for layer in branch_layers(block)]
-    pools = any(isinstance(layer, MaxPool) for layer in layers) or (isinstance(spec.stem, ConvStem) and spec.stem.pool)
+    pools = any(pools_in(block) for block in spec.blocks) or spec.pool == "max"
+    pools = pools or (isinstance(spec.stem, ConvStem) and spec.stem.pool)
     return not pools and "relu" not in spec.activation
 
 

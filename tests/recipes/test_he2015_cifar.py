@@ -3,23 +3,13 @@
 import pytest
 
 from reslab.data.sources import load
-from reslab.data.spec import Augment, DataInfo
+from reslab.data.spec import Augment
 from reslab.errors import InputError
 from reslab.recipes import RECIPES, find
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.train.recipe import Sgd, Steps, WarmUp
 
-CIFAR10 = DataInfo(
-    name="cifar10",
-    source="made by hand",
-    fingerprint="0",
-    classes=tuple("abcdefghij"),
-    channels=3,
-    size=(32, 32),
-    n_train=50_000,
-    n_test=10_000,
-    augment=Augment(pad=4, flip=True),
-)
+from .sample import CIFAR10
 
 
 def test_what_the_paper_says() -> None:

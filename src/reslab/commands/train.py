@@ -134,10 +134,11 @@ def start(
 
 
 def _new(options: Options) -> tuple[Recipe, Dataset, Path]:
-    net: str | AnyNet = options.net or "resnet20"
     if options.recipe is None:
         raise InputError(f"name a recipe ({', '.join(recipes.RECIPES)}), or go on with a run by --resume DIR")
-    make = recipes.find(options.recipe)
+    entry = recipes.find(options.recipe)
+    make = entry.make
+    net: str | AnyNet = options.net or entry.net
     if options.data is None:
         raise InputError("name the data: --data digits, cifar10, cifar100, synthetic, or a path")
     if options.iterations is not None and options.epochs is not None:

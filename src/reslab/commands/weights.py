@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
 from reslab.errors import InputError
 from reslab.nets.spec import NetSpec
+from reslab.nets.weights import shipped
 from reslab.nets.weights.export import PEERS, Library, exported, peer_of
 from reslab.nets.weights.files import PICKLES as PICKLES
 from reslab.nets.weights.files import pickled, to_bytes
@@ -50,6 +52,27 @@ def inspect(source: str, *, net: str | None, as_json: bool) -> None:
         if isinstance(value, str | int | float):
             table.add_row(escape(name), escape(str(value)))
     Console().print(table)
+    if source.startswith("reslab:"):
+        Console().print(Markdown(shipped.card(source.removeprefix("reslab:"))))
+
+
+def listing(*, as_json: bool) -> None:
+    """The weights that come with Reslab, and how good they are."""
+    known = shipped.index()
+    if as_json:
+        print(json.dumps({name: entry.model_dump() for name, entry in known.items()}, indent=2))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("name", "network", "recipe", "numbers"):
+        table.add_column(heading)
+    for heading in ("test error %", "flips, shifts %"):
+        table.add_column(heading, justify="right")
+    for name, entry in known.items():
+        errors = (f"{entry.test_error:.2f}", f"{entry.test_error_flip_shift:.2f}")
+        table.add_row(f"reslab:{name}", entry.net, entry.recipe, entry.dtype, *errors)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("the card of each: reslab weights inspect NAME", style="dim")
 
 
 def _record(weights: Weights) -> dict[str, Any]:

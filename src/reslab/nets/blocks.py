@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reslab.nets import spec
-from reslab.nets.kernels import conv
+from reslab.nets.kernels import conv, pool
 from reslab.nets.kernels import norm as fused
 from reslab.nets.kernels.norm import Tracked
 from reslab.nets.spec import Activation, NetSpec, ZeroPad, branch_layers
@@ -134,6 +134,18 @@ class Conv2d(nn.Conv2d):
         return super().forward(x)
 
 
+class MaxPool2d(nn.MaxPool2d):
+    """Max pooling that runs a kernel of our own where there is one and the fused mode is on."""
+
+    fused: bool = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H', W')."""
+        if self.fused and pool.supports(x, self):
+            return pool.max_pool(x)
+        return super().forward(x)  # type: ignore[no-any-return]
+
+
 class Add(nn.Module):
     """The addition of a block, as a module that hooks can see."""
 
@@ -161,6 +173,14 @@ def _is_hooked(module: nn.Module | None) -> bool:
     return module is not None and bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
+
+
+class GlobalMaxPool(nn.Module):
+    """The largest number over the positions of an image; a vector passes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) or (N, C) -> (N, C)."""
+        return x.amax((2, 3)) if x.dim() == 4 else x
 
 
 class GlobalAveragePool(nn.Module):
@@ -223,7 +243,9 @@ def make_norm(width: int, net: NetSpec, *, dense: bool = False) -> nn.Module:
     if net.norm is None:
         return nn.Identity()
     kind = nn.BatchNorm1d if dense else BatchNorm2d
-    return kind(width, eps=net.norm.eps, momentum=net.norm.momentum)
+    norm = kind(width, eps=net.norm.eps, momentum=net.norm.momentum)
+    norm.weight.requires_grad = net.norm.scale
+    return norm
 
 
 def make_layer(width: int, layer: spec.Conv | spec.Dense | spec.MaxPool | spec.Drop, *, bias: bool) -> nn.Module:
@@ -237,7 +259,7 @@ def make_layer(width: int, layer: spec.Conv | spec.Dense | spec.MaxPool | spec.D
         case spec.Dense():
             return nn.Linear(width, layer.width, bias=bias)
         case spec.MaxPool():
-            return nn.MaxPool2d(layer.kernel, layer.stride)
+            return MaxPool2d(layer.kernel, layer.stride)
         case spec.Drop():
             return nn.Dropout(layer.rate)
 
@@ -246,7 +268,7 @@ class Block(nn.Module):
     """Branch, shortcut, addition and activations in one of five orders, under torchvision's parameter names.
 
     Layer i of the branch is ``conv{i}`` (``linear{i}`` for vectors, ``pool{i}``) with its ``bn{i}`` and
-    ``relu{i}``; in a pre-activation order these two come before it.
+    ``relu{i}``; in a pre-activation order these two come before it. A convolution's own pool is ``pool{i}`` too.
     """
 
     def __init__(self, before: int, block: spec.Block, net: NetSpec) -> None:
@@ -256,6 +278,7 @@ class Block(nn.Module):
         layers = branch_layers(block)
         self.names: list[str] = []
         weighted = [i for i, layer in enumerate(layers, 1) if isinstance(layer, spec.WEIGHTED)]
+        pooled = set()
         width = before
         for i, layer in enumerate(layers, 1):
             dense = isinstance(layer, spec.Dense)
@@ -264,10 +287,14 @@ class Block(nn.Module):
             setattr(self, name, make_layer(width, layer, bias=net.norm is None))
             if not isinstance(layer, spec.WEIGHTED):
                 continue
+            if isinstance(layer, spec.Conv) and layer.pool > 1:
+                setattr(self, f"pool{i}", MaxPool2d(layer.pool, layer.pool))
+                pooled.add(i)
             normed = width if block.order == "full-preactivation" else layer.width
             setattr(self, f"bn{i}", make_norm(normed, net, dense=dense))
             setattr(self, f"relu{i}", ACTIVATIONS[net.activation]())
             width = layer.width
+        self.pooled = frozenset(pooled)
         self.weighted = weighted
         self.last = weighted[-1] if weighted else 0
         dropout = block.branch.dropout if isinstance(block.branch, spec.Basic) else 0.0
@@ -325,7 +352,8 @@ class Block(nn.Module):
     def _layer(self, i: int, x: Tensor) -> Tensor:
         if self.dropout is not None and i > 1:
             x = self.dropout(x)
-        return getattr(self, self.names[i - 1])(x)  # type: ignore[no-any-return]
+        y = getattr(self, self.names[i - 1])(x)
+        return getattr(self, f"pool{i}")(y) if i in self.pooled else y  # type: ignore[no-any-return]
 
     def _norm_act(self, i: int, x: Tensor) -> Tensor:
         return norm_add_act(getattr(self, f"bn{i}"), x, add=None, shortcut=None, act=getattr(self, f"relu{i}"))

@@ -13,6 +13,7 @@ from reslab.errors import InputError, nearest
 from reslab.nets import cifar, imagenet
 from reslab.nets.cifar import (
     cifar_bottleneck,
+    cifar_fast,
     cifar_highway,
     cifar_plain,
     cifar_resnet,
@@ -74,6 +75,7 @@ def _cifar_others() -> dict[str, Entry]:
         rows[f"wrn{d}-{k}"] = row
     rows["vgg16-cifar"] = Entry(cifar_vgg, {}, "not residual, with BN", cifar.SIMONYAN2014)
     rows["highway19"] = Entry(cifar_highway, {}, "a gate at each layer", cifar.SRIVASTAVA2015)
+    rows["fast-resnet8"] = Entry(cifar_fast, {}, "shallow and wide, trained in minutes", cifar.JORDAN2024)
     thin = {"widths": (18, 45, 72), "gated": (9, 9, 9)}
     rows["highway32"] = Entry(cifar_highway, thin, "deeper and thinner", cifar.SRIVASTAVA2015)
     return rows
@@ -127,7 +129,7 @@ FAMILIES: dict[str, Callable[..., NetSpec]] = {
     make.__name__: make
     for make in (
         cifar_plain, cifar_resnet, cifar_bottleneck, cifar_wide, cifar_resnext, cifar_vgg, cifar_highway,
-        imagenet_resnet, mlp,
+        cifar_fast, imagenet_resnet, mlp,
     )
 }  # fmt: skip
 """Makers, for all the networks between the named ones: ``cifar_resnet(depth=38)``."""

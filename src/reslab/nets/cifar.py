@@ -21,6 +21,7 @@ from reslab.nets.spec import (
     Layer,
     MaxPool,
     NetSpec,
+    Norm,
     NoShortcut,
     Order,
     Projection,
@@ -28,6 +29,7 @@ from reslab.nets.spec import (
     Shortcut,
     ShortcutGate,
     Stack,
+    WhiteningStem,
     ZeroPad,
 )
 
@@ -36,6 +38,7 @@ HE2016 = "He, Zhang, Ren, Sun 2016, arXiv 1603.05027"
 XIE2016 = "Xie, Girshick, Dollar, Tu, He 2016, arXiv 1611.05431, section 4.4"
 ZAGORUYKO2016 = "Zagoruyko, Komodakis 2016, arXiv 1605.07146"
 SRIVASTAVA2015 = "Srivastava, Greff, Schmidhuber 2015, arXiv 1507.06228"
+JORDAN2024 = "Jordan 2024, arXiv 2404.00498, with shortcuts"
 SIMONYAN2014 = "Simonyan, Zisserman 2014, arXiv 1409.1556, configuration D, with BN, for CIFAR"
 
 ShortcutOption = Literal["A", "B", "C"]
@@ -373,4 +376,53 @@ def cifar_highway(
         dropout=dropout,
         norm=None,
         cite=SRIVASTAVA2015,
+    )
+
+
+STEMS: dict[str, WhiteningStem] = {
+    "2x2": WhiteningStem(width=24, kernel=2),
+    "4x4": WhiteningStem(width=64, kernel=4, stride=2, padding=1),
+}
+"""Patches that the whitening stem of `cifar_fast` sees: every pixel's, or every other pixel's."""
+
+
+def cifar_fast(
+    widths: tuple[int, ...] = (64, 256, 256),
+    blocks: tuple[int, ...] = (1, 1, 1),
+    *,
+    convs: int = 1,
+    stem: Literal["2x2", "4x4"] = "2x2",
+    logit_scale: float = 1 / 64,
+    **common: Unpack[Common],
+) -> NetSpec:
+    """A shallow, wide residual network for training in minutes, after the record holders on CIFAR-10.
+
+    Each stage is a convolution that widens, with a max pool behind it, and residual blocks of ``convs``
+    convolutions. Whitening stem, pools before BN, BN without scale and the scaled logits are those of airbench94
+    (Jordan 2024, arXiv 2404.00498), which is not residual; the order of pools and shortcuts is that of ResNet-9
+    (Page 2018, "How to train your ResNet"). With patches of 4x4 the stem halves the size, and the first stage not.
+    """
+    if len(widths) != len(blocks):
+        raise InputError(f"cifar_fast takes as many widths as numbers of blocks, got {len(widths)} and {len(blocks)}")
+    if convs < 1 or any(count < 0 for count in blocks):
+        raise InputError(f"cifar_fast takes one or more convs and no negative blocks, got convs={convs}, {blocks=}")
+    if stem not in STEMS:
+        raise InputError(f"stem is one of {', '.join(STEMS)}, got {stem!r}")
+    stages = []
+    for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+        pool = 1 if stage == 0 and STEMS[stem].stride > 1 else 2
+        enter = Block(
+            branch=Stack(layers=(Conv(width=width, pool=pool),)), width=width, stride=pool, shortcut=NoShortcut()
+        )
+        residual = Block(branch=Stack(layers=(Conv(width=width),) * convs), width=width, shortcut=Identity())
+        stages.append((enter, *(residual,) * count))
+    return network(
+        f"cifar_fast(widths={widths}, blocks={blocks})",
+        common,
+        stem=STEMS[stem],
+        stages=tuple(stages),
+        pool="max",
+        norm=Norm(scale=False, momentum=0.4),
+        logit_scale=logit_scale,
+        cite=JORDAN2024,
     )

@@ -20,9 +20,11 @@ from reslab.nets.spec import (
     Projection,
     ShortcutGate,
     Size,
+    WhiteningStem,
     branch_layers,
     layer_size,
     shortcut_size,
+    stem_size,
 )
 
 
@@ -78,6 +80,7 @@ class _Counter:
 
     def __init__(self, spec: NetSpec, size: Size) -> None:
         self.normed = spec.norm is not None
+        self.per_channel = 0 if spec.norm is None else 2 if spec.norm.scale else 1
         self.width, self.size = spec.in_channels, size
         self.start()
 
@@ -90,8 +93,8 @@ class _Counter:
         return Cost(name, self.layers, self.width, self.size, self.params, self.macs, self.activations)
 
     def norm(self, width: int) -> None:
-        """The scale and shift of a BN."""
-        self.params += 2 * width if self.normed else 0
+        """The scale, where it is learned, and shift of a BN."""
+        self.params += self.per_channel * width
 
     def weigh(self, before: int, after: int, kernel: int, groups: int, size: Size, *, bias: bool) -> None:
         """A layer's weights, used once at each position of its output."""
@@ -102,8 +105,9 @@ class _Counter:
 
     def conv(self, conv: Conv) -> None:
         """A convolution on the main path."""
+        size = shortcut_size(self.size, conv.stride)
+        self.weigh(self.width, conv.width, conv.kernel, conv.groups, size, bias=not self.normed)
         self.size = layer_size(self.size, conv)
-        self.weigh(self.width, conv.width, conv.kernel, conv.groups, self.size, bias=not self.normed)
         self.width = conv.width
         self.layers += 1
 
@@ -119,6 +123,12 @@ def _stem(counter: _Counter, spec: NetSpec) -> None:
     if isinstance(stem, DenseStem):
         counter.size = (1, 1)
         counter.dense(stem.width)
+    elif isinstance(stem, WhiteningStem):
+        counter.size = stem_size(counter.size, stem)
+        counter.weigh(counter.width, stem.width, stem.kernel, 1, counter.size, bias=True)
+        counter.params = stem.width  # its filters are not trained
+        counter.width, counter.layers = stem.width, 1
+        return
     else:
         for i, width in enumerate((*stem.before, stem.width)):
             counter.conv(Conv(width=width, kernel=stem.kernel, stride=stem.stride if i == 0 else 1))

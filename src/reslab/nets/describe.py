@@ -27,7 +27,9 @@ from reslab.nets.spec import (
     Scale,
     ShortcutGate,
     Size,
+    WhiteningStem,
     ZeroPad,
+    stem_size,
 )
 
 SHORTCUTS = {
@@ -233,6 +235,8 @@ def describe(spec: NetSpec, size: Size | None = None) -> Description:
 def _stem_leaving(spec: NetSpec, size: Size | None) -> Signal:
     if isinstance(spec.stem, DenseStem):
         return Signal(spec.stem.width, (1, 1), flat=True)
+    if isinstance(spec.stem, WhiteningStem):
+        return Signal(spec.stem.width, stem_size(size or spec.size, spec.stem))
     alone = spec.model_copy(update={"stem": spec.stem.model_copy(update={"pool": False}), "stages": ()})
     return Signal(spec.stem.width, cost(alone, size).parts[0].out_size)
 
@@ -365,6 +369,10 @@ def _remarks(spec: NetSpec, kinds: Iterable[Kind]) -> tuple[str, ...]:
         if isinstance(block.shortcut, ExclusiveGate | ShortcutGate)
     }
     remarks += sorted(gates)
+    if spec.norm is not None and not spec.norm.scale:
+        remarks.append("BN learns a shift for each channel, and no scale")
+    if spec.logit_scale != 1:
+        remarks.append(f"logits are multiplied by {spec.logit_scale:g}")
     if any(kind.flow.fork for kind in kinds):
         before = " and ".join(step.what for step in next(kind.flow.fork for kind in kinds if kind.flow.fork))
         remarks.append(f"a(x): x behind the first {before}, where these shortcuts start too")

@@ -11,7 +11,6 @@ from reslab.nets.spec import (
     Block,
     Conv,
     Conv1x1,
-    ConvStem,
     Dense,
     DenseStem,
     Drop,
@@ -23,6 +22,7 @@ from reslab.nets.spec import (
     Projection,
     Scale,
     ShortcutGate,
+    WhiteningStem,
     ZeroPad,
     branch_layers,
 )
@@ -115,7 +115,8 @@ def _act(spec: NetSpec) -> Steps:
 def _layer(layer: Conv | Dense | MaxPool | Drop) -> Steps:
     match layer:
         case Conv():
-            return (_conv(layer.kernel, layer.width, layer.stride, layer.groups, layer.dilation),)
+            conv = _conv(layer.kernel, layer.width, layer.stride, layer.groups, layer.dilation)
+            return (conv, _pool(layer.pool, layer.pool)) if layer.pool > 1 else (conv,)
         case Dense():
             return (Step("fc", "fc", layer.width),)
         case MaxPool():
@@ -219,6 +220,9 @@ def _shortcut(block: Block, entering: int, spec: NetSpec) -> tuple[Steps, Steps,
 def stem(spec: NetSpec) -> tuple[Steps, Steps]:
     """The first layers, and the max pool behind them."""
     first = spec.stem
+    if isinstance(first, WhiteningStem):
+        conv = _conv(first.kernel, first.width, first.stride)
+        return (replace(conv, details=("whitening", *conv.details)), *_act(spec)), ()
     behind = (*_norm(spec), *_act(spec)) if first.norm else ()
     if isinstance(first, DenseStem):
         return (Step("fc", "fc", first.width), *behind), ()
@@ -232,6 +236,6 @@ def stem(spec: NetSpec) -> tuple[Steps, Steps]:
 def head(spec: NetSpec) -> Steps:
     """What stands behind the last block. The softmax belongs to the loss: the module ends in its logits."""
     final = {"none": (), "activation": _act(spec), "norm-activation": (*_norm(spec), *_act(spec))}[spec.final]
-    pool = (Step("pool", "average pool"),) if isinstance(spec.stem, ConvStem) else ()
+    pool = () if isinstance(spec.stem, DenseStem) else (Step("pool", f"{spec.pool} pool"),)
     last = (Step("fc", f"{spec.num_classes}-d fc"), Step("softmax", "softmax"))
     return (*final, *pool, *_drop(spec.dropout), *last)

@@ -3,14 +3,26 @@
 import logging
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from reslab.errors import InputError
-from reslab.nets.blocks import ACTIVATIONS, BatchNorm2d, Block, Conv2d, GlobalAveragePool, make_norm, norm_add_act
+from reslab.nets.blocks import (
+    ACTIVATIONS,
+    BatchNorm2d,
+    Block,
+    Conv2d,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    MaxPool2d,
+    make_norm,
+    norm_add_act,
+)
 from reslab.nets.catalog import resolve, resolve_any
 from reslab.nets.checkpointing import Stage, segment_length
 from reslab.nets.init import initialise
-from reslab.nets.spec import AnyNet, ConvStem, DenseStem, NetSpec, stem_size
+from reslab.nets.spec import AnyNet, ConvStem, DenseStem, NetSpec, WhiteningStem, stem_size
 
 _log = logging.getLogger("reslab")
 SMALL = 48
@@ -36,7 +48,7 @@ class Network(nn.Module):
             dense = isinstance(spec.stem, DenseStem)
             self.bn_last = make_norm(width, spec, dense=dense) if spec.final == "norm-activation" else nn.Identity()
             self.relu_last = ACTIVATIONS[spec.activation]()
-        self.avgpool = GlobalAveragePool()
+        self.avgpool = GlobalAveragePool() if spec.pool == "average" else GlobalMaxPool()
         self.dropout = nn.Dropout(spec.dropout) if spec.dropout else nn.Identity()
         self.fc = nn.Linear(width, spec.num_classes)
 
@@ -44,6 +56,12 @@ class Network(nn.Module):
         stem, bias = spec.stem, spec.norm is None
         if isinstance(stem, DenseStem):
             self.linear1 = nn.Linear(spec.in_channels, stem.width, bias=bias)
+        elif isinstance(stem, WhiteningStem):
+            whitening = nn.Conv2d(spec.in_channels, stem.width, stem.kernel, stem.stride, stem.padding)
+            whitening.weight.requires_grad = False
+            self.conv1: nn.Module = whitening
+            self.relu = ACTIVATIONS[spec.activation]()
+            return
         else:
             widths = (*stem.before, stem.width)
             layers: list[nn.Module] = []
@@ -65,6 +83,8 @@ class Network(nn.Module):
 
     def _stem(self, x: Tensor) -> Tensor:
         stem = self.spec.stem
+        if isinstance(stem, WhiteningStem):
+            return self.relu(self.conv1(x))  # type: ignore[no-any-return]
         y = self.linear1(x.flatten(1)) if isinstance(stem, DenseStem) else self.conv1(self.input_dropout(x))
         if stem.norm:
             y = norm_add_act(self.bn1, y, add=None, shortcut=None, act=self.relu)
@@ -98,7 +118,8 @@ class Network(nn.Module):
         if self.spec.final != "none":
             y = norm_add_act(self.bn_last, y, add=None, shortcut=None, act=self.relu_last)
         out["pool"] = self.avgpool(y)
-        out["logits"] = self.fc(self.dropout(out["pool"]))
+        logits = self.fc(self.dropout(out["pool"]))
+        out["logits"] = logits if self.spec.logit_scale == 1 else logits * self.spec.logit_scale
         return out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,8 +129,26 @@ class Network(nn.Module):
     def fuse(self, on: bool = True) -> Self:
         """Switches fused execution on or off. The modules and their parameters stay what they are."""
         for module in self.modules():
-            if isinstance(module, BatchNorm2d | Conv2d):
+            if isinstance(module, BatchNorm2d | Conv2d | MaxPool2d):
                 module.fused = on
+        return self
+
+    @torch.no_grad()
+    def whiten(self, images: Tensor) -> Self:
+        """Sets the filters of a `WhiteningStem` from images (N, C, H, W) as the network takes them; else does nothing.
+
+        Filter i is e_i / sqrt(lambda_i + 5e-4) with the eigenvectors and eigenvalues of the covariance of the patches,
+        largest first (Jordan 2024, arXiv 2404.00498, section 3.2); the second half of the filters is the negative.
+        """
+        stem = self.spec.stem
+        if isinstance(stem, WhiteningStem):
+            assert isinstance(self.conv1, nn.Conv2d)
+            patches = F.unfold(images.float(), stem.kernel, padding=stem.padding, stride=stem.stride)  # (N, C k k, L)
+            flat = patches.transpose(0, 1).flatten(1)
+            variances, components = torch.linalg.eigh((flat @ flat.T / flat.shape[1]).double())
+            chosen = components.flip(1)[:, : stem.width // 2] / (variances.flip(0)[: stem.width // 2] + 5e-4).sqrt()
+            filters = chosen.T.reshape(-1, *self.conv1.weight.shape[1:])
+            self.conv1.weight.copy_(torch.cat([filters, -filters]))
         return self
 
     def checkpoint_activations(self, on: bool = True) -> Self:

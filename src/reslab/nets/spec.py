@@ -136,6 +136,9 @@ class Conv(Spec):
     stride: int = Field(1, ge=1)
     groups: int = Field(1, ge=1)
     dilation: int = Field(1, ge=1)
+    pool: int = Field(
+        1, ge=1, description="size and stride of a max pool right behind it, before BN and activation; 1: none"
+    )
 
     @property
     def padding(self) -> int:
@@ -221,7 +224,7 @@ class Block(Spec):
     def _layers_fit(self) -> Self:
         layers = branch_layers(self)
         widths = [layer.width for layer in layers if isinstance(layer, WEIGHTED)]
-        stride = math.prod(layer.stride for layer in layers if isinstance(layer, Conv | MaxPool))
+        stride = math.prod(stride_of(layer) for layer in layers)
         if widths and widths[-1] != self.width:
             raise ValueError(f"the branch ends in {widths[-1]} channels, but the block's width is {self.width}")
         if stride != self.stride:
@@ -238,6 +241,17 @@ class Block(Spec):
                 "a pre-activated shortcut starts behind the first BN and ReLU, so no pool can precede them"
             )
         return self
+
+
+def stride_of(layer: Layer) -> int:
+    """How many times fewer pixels a side leave a layer than enter it."""
+    match layer:
+        case Conv(stride=stride, pool=pool):
+            return stride * pool
+        case MaxPool(stride=stride):
+            return stride
+        case _:
+            return 1
 
 
 def branch_layers(block: Block) -> tuple[Conv | Dense | MaxPool | Drop, ...]:
@@ -277,6 +291,21 @@ class ConvStem(Spec):
     pool: bool = Field(False, description="then a 3x3 max pool of stride 2 (He 2015, Table 1)")
 
 
+class WhiteningStem(Spec):
+    """A convolution whose filters decorrelate the patches of the training images, then the activation.
+
+    Its filters are the leading principal components of the patches, divided by their standard deviation, and the
+    same ones negated (Page 2019, "How to train your ResNet 8"; Jordan 2024, arXiv 2404.00498, section 3.2). They
+    are taken from the images before training (`Network.whiten`) and not trained; the bias is.
+    """
+
+    kind: Literal["whitening"] = "whitening"
+    width: int = Field(24, ge=2, multiple_of=2)
+    kernel: int = Field(2, ge=1)
+    stride: int = Field(1, ge=1)
+    padding: int = Field(0, ge=0)
+
+
 class DenseStem(Spec):
     """For vectors: a fully connected layer with BN and activation."""
 
@@ -285,7 +314,7 @@ class DenseStem(Spec):
     norm: bool = True
 
 
-Stem = Annotated[ConvStem | DenseStem, Field(discriminator="kind")]
+Stem = Annotated[ConvStem | WhiteningStem | DenseStem, Field(discriminator="kind")]
 
 
 class Norm(Spec):
@@ -293,6 +322,7 @@ class Norm(Spec):
 
     eps: float = Field(1e-5, gt=0)
     momentum: float = Field(0.1, gt=0, le=1)
+    scale: bool = Field(True, description="learn a scale for each channel, and not only a shift")
 
 
 class Init(Spec):
@@ -323,7 +353,9 @@ class NetSpec(Spec):
     final: Literal["none", "activation", "norm-activation"] = Field(
         "none", description="behind the last block: pre-activation networks end in BN and ReLU (He 2016, section 4.1)"
     )
+    pool: Literal["average", "max"] = Field("average", description="over the positions that are left at the end")
     dropout: float = Field(0.0, ge=0, lt=1, description="before the last layer")
+    logit_scale: float = Field(1.0, gt=0, description="factor of the last layer's outputs, fixed")
     activation: Activation = "relu"
     norm: Norm | None = Field(Norm(), description="null: no BN anywhere, and layers have biases instead")
     init: Init = Init()
@@ -335,6 +367,12 @@ class NetSpec(Spec):
             raise ValueError("a network needs at least one stage, and each stage at least one block")
         width = self.stem.width
         dense = isinstance(self.stem, DenseStem)
+        if self.init.zero_gamma and self.norm is not None and not self.norm.scale:
+            raise ValueError(
+                "init.zero_gamma starts BN's scale at zero, so norm.scale must be true: it would stay there"
+            )
+        if isinstance(self.stem, WhiteningStem):
+            _check_whitening(self.stem, self.in_channels, self.size)
         size = self.size if isinstance(self.stem, DenseStem) else stem_size(self.size, self.stem)
         for name, block in self.named_blocks.items():
             _check_block(name, width, block, dense)
@@ -364,6 +402,18 @@ class NetSpec(Spec):
         stem = 1 + (len(self.stem.before) if isinstance(self.stem, ConvStem) else 0)
         branches = (layer for block in self.blocks for layer in branch_layers(block))
         return stem + sum(isinstance(layer, WEIGHTED) for layer in branches) + 1
+
+
+def _check_whitening(stem: WhiteningStem, channels: int, size: Size) -> None:
+    """Raises ValueError if a patch does not fit in the image, or has fewer components than are asked for."""
+    components = channels * stem.kernel**2
+    if stem.width > 2 * components:
+        raise ValueError(
+            f"stem: patches of {stem.kernel}x{stem.kernel} pixels and {channels} channels have {components} "
+            f"components, so the whitening stem has at most {2 * components} filters, got {stem.width}"
+        )
+    if min(size) + 2 * stem.padding < stem.kernel:
+        raise ValueError(f"stem: {size[0]}x{size[1]} pixels are too few for patches of {stem.kernel}x{stem.kernel}")
 
 
 def _check_block(where: str, width: int, block: Block, dense: bool) -> None:
@@ -398,12 +448,16 @@ def _check_block(where: str, width: int, block: Block, dense: bool) -> None:
 def layer_size(size: Size, layer: Conv | MaxPool) -> Size:
     """The size of what a layer puts out."""
     if isinstance(layer, Conv):
-        return shortcut_size(size, layer.stride)  # padded so that it rounds up too
+        size = shortcut_size(size, layer.stride)  # padded so that it rounds up too
+        return size[0] // layer.pool, size[1] // layer.pool
     return (size[0] - layer.kernel) // layer.stride + 1, (size[1] - layer.kernel) // layer.stride + 1
 
 
-def stem_size(size: Size, stem: ConvStem) -> Size:
+def stem_size(size: Size, stem: ConvStem | WhiteningStem) -> Size:
     """The size of what enters the first block."""
+    if isinstance(stem, WhiteningStem):
+        height, width = ((side + 2 * stem.padding - stem.kernel) // stem.stride + 1 for side in size)
+        return height, width
     return shortcut_size(shortcut_size(size, stem.stride), 2 if stem.pool else 1)
 
 
@@ -421,9 +475,11 @@ def _check_sizes(where: str, size: Size, block: Block) -> Size:
         summed = max((i for i, layer in enumerate(layers) if isinstance(layer, WEIGHTED)), default=summed)
     beside = shortcut_size(size, block.stride)
     for i, layer in enumerate(layers):
-        if isinstance(layer, MaxPool) and min(size) < layer.kernel:
+        pool = layer.kernel if isinstance(layer, MaxPool) else layer.pool if isinstance(layer, Conv) else 1
+        left = shortcut_size(size, layer.stride) if isinstance(layer, Conv) else size
+        if min(left) < pool:
             raise ValueError(
-                f"{where}: {size[0]}x{size[1]} pixels are left for a {layer.kernel}x{layer.kernel} max pool; choose a "
+                f"{where}: {left[0]}x{left[1]} pixels are left for a {pool}x{pool} max pool; choose a "
                 "larger size of the input"
             )
         if isinstance(layer, Conv | MaxPool):

@@ -20,6 +20,7 @@ from reslab.nets.weights.load import load
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
 from reslab.train.device import Execution
+from reslab.train.optim import trained
 from reslab.train.progress import TrainingProgress
 from reslab.train.recipe import Recipe
 from reslab.train.tensorboard import Events
@@ -234,6 +235,8 @@ def _record(trainer: Trainer, run: RunDir, events: Events, evaluate_now: bool) -
         name, images = ("test", trainer.test) if trainer.validation is None else ("validation", trainer.validation)
         result = evaluate(trainer.net, images, precision=recipe.precision, test_time=recipe.test_time)
         line |= {f"{name}_error": result.top1_error, f"{name}_loss": result.loss}
+        if images is trainer.test:
+            trainer.newest = (i, result)
         _keep_best(trainer, run, name, result)
     # A loss can be finite in training and overflow in evaluation; JSON has no word for infinity.
     line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
@@ -266,7 +269,10 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         best = run.checkpoints / "best.safetensors"
         checkpoints.load_weights(trainer.net, best)
         chosen = int(read_safetensors(best)[1]["iteration"])
-    test = evaluate(trainer.net, trainer.test, precision=recipe.precision, test_time=recipe.test_time)
+    if trainer.newest is not None and trainer.newest[0] == chosen == trainer.iteration:
+        test = trainer.newest[1]
+    else:  # weights of an earlier iteration, or a run whose process ended between its last iteration and here
+        test = evaluate(trainer.net, trainer.test, precision=recipe.precision, test_time=recipe.test_time)
     history = run.read_metrics()
     position = next(i for i, line in enumerate(history) if line["iteration"] == chosen)
     at, before = history[position], history[position - 1]["iteration"] if position else 0
@@ -274,7 +280,7 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         "net": recipe.net.name,
         "seed": recipe.seed,
         "iterations": recipe.iterations,
-        "params": sum(p.numel() for p in trainer.net.parameters()),
+        "params": sum(p.numel() for p in trained(trainer.net).values()),
         "selected": recipe.select,
         "protocol": test.protocol,
         "selected_iteration": chosen,

@@ -13,13 +13,14 @@ from reslab.data.loader import Batches, Eval, check, split
 from reslab.data.sources import Dataset
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
-from reslab.evaluate.metrics import autocast
+from reslab.evaluate.metrics import Result, autocast
 from reslab.nets.blocks import DropPath
 from reslab.nets.network import Network, build_any
 from reslab.nets.weights.load import Weights, header_of
 from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.train.device import (
     Execution,
+    keep_freed_memory,
     resolve_precision,
     use_deterministic_kernels,
     use_exact_fp32,
@@ -30,6 +31,8 @@ from reslab.train.recipe import Recipe
 from reslab.train.schedule import WarmUpState, scheduled
 
 EVAL_BATCH = 500
+WHITENED = 5000
+"""Training images that the filters of a whitening stem are taken from."""
 _DROPOUT = 71  # which random number it is, among those of an iteration
 
 
@@ -101,6 +104,8 @@ class Trainer:
         if execution.deterministic:
             use_deterministic_kernels(self.device)
         use_exact_fp32(self.device)
+        if self.device.type == "cpu" and not execution.checkpoint_activations:
+            keep_freed_memory()
         self.recipe = recipe.model_copy(update={"precision": resolve_precision(recipe.precision, self.device)})
         fitting, held = split(data.train, recipe.data.holdout, recipe.data.holdout_seed)
         normalizer = Normalizer.of(recipe.data.normalization, fitting.images)
@@ -118,6 +123,7 @@ class Trainer:
         net = build_any(recipe.net, seed=recipe.seed)
         self.net: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if isinstance(net, Network):
+            net.whiten(normalizer(fitting.images[:WHITENED]))
             net.group_norm_statistics(recipe.bn_group).fuse(execution.fused and self.device.type == "cpu")
             net.checkpoint_activations(execution.checkpoint_activations)
         elif execution.checkpoint_activations:
@@ -129,6 +135,8 @@ class Trainer:
         self.warm_up_window = Window.empty(self.device)
         self.warm_up = WarmUpState(active=recipe.warm_up is not None)
         self.best: dict[str, float] | None = None
+        self.newest: tuple[int, Result] | None = None
+        """the last evaluation on the test set, and after how many iterations it was"""
         self.first_bad = torch.full((), recipe.iterations, dtype=torch.int64, device=self.device)
         self.done = torch.zeros((), dtype=torch.int64, device=self.device)  # ``iteration``, on the device
         self.graphed: Graphed | None = None

@@ -21,7 +21,7 @@ from torch import Tensor
 
 log = logging.getLogger("reslab")
 
-SOURCES = ("norm.cpp", "conv.cpp")
+SOURCES = ("norm.cpp", "conv.cpp", "pool.cpp")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
 SUFFIX = {torch.bfloat16: "bf16", torch.float32: "f32"}
 

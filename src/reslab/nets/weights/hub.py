@@ -1,4 +1,7 @@
-"""Weights by name: ``torchvision:NAME/VARIANT``, ``timm:NAME.TAG``, ``hf:ORG/NAME``. Each library keeps its cache."""
+"""Weights by name: ``reslab:NAME``, ``torchvision:NAME/VARIANT``, ``timm:NAME.TAG``, ``hf:ORG/NAME``.
+
+Ours come with the package; of the others each library keeps its cache.
+"""
 
 import json
 import re
@@ -18,11 +21,12 @@ from torch import Tensor
 from reslab.errors import InputError, nearest
 from reslab.nets.reference import timm
 from reslab.nets.spec import Bottleneck, NetSpec, ReferenceSpec
+from reslab.nets.weights import shipped
 from reslab.nets.weights.files import read
 from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.nets.weights.recognise import Unrecognised
 
-PREFIXES = ("torchvision:", "timm:", "hf:")
+PREFIXES = ("reslab:", "torchvision:", "timm:", "hf:")
 T = TypeVar("T")
 
 
@@ -55,7 +59,7 @@ def fetch(source: str) -> Fetched:
     kind, _, rest = source.partition(":")
     if not rest:
         raise InputError(f"'{source}' names no weights; expected such as torchvision:resnet50/IMAGENET1K_V2")
-    return {"torchvision": _torchvision, "timm": _timm, "hf": _hugging_face}[kind](rest)
+    return {"reslab": _shipped, "torchvision": _torchvision, "timm": _timm, "hf": _hugging_face}[kind](rest)
 
 
 def _reached(source: str, cache: str | Path, get: Callable[[], T]) -> T:
@@ -88,6 +92,10 @@ def _offline_if_cut_off() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+def _shipped(rest: str) -> Fetched:
+    return described(shipped.file(rest), lambda name: None)
 
 
 def _torchvision(rest: str) -> Fetched:

@@ -107,8 +107,9 @@ def load(source: str | Path, *, net: str | AnyNet | None = None, num_classes: in
     """Reads weights and finds out which network they are of.
 
     Args:
-        source: a file (``.safetensors``, ``.pth``, ``.pt``, ``.th``, ``.tar``), the folder of a run, or a name on
-            a hub: ``torchvision:resnet50/IMAGENET1K_V2``, ``timm:resnet50.a1_in1k``, ``hf:ORG/NAME``.
+        source: a file (``.safetensors``, ``.pth``, ``.pt``, ``.th``, ``.tar``), the folder of a run, or a name:
+            ``reslab:resnet20-cifar10``, ``torchvision:resnet50/IMAGENET1K_V2``, ``timm:resnet50.a1_in1k``,
+            ``hf:ORG/NAME``.
         net: the network to load them into, where names and shapes cannot tell, or for another on purpose. A
             network with the same names and shapes that computes something else is warned of.
         num_classes: of the network; where it is not that of the weights, the head is replaced.

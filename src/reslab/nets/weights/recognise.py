@@ -41,7 +41,6 @@ from reslab.nets.spec import (
     ShortcutGate,
     Spec,
     Stack,
-    Stem,
     ZeroPad,
     branch_layers,
 )
@@ -249,7 +248,7 @@ def _from_shapes(state: State) -> NetSpec:
         raise Unrecognised(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
 
-def _stem(state: State) -> tuple[Stem, int]:
+def _stem(state: State) -> tuple[ConvStem | DenseStem, int]:
     norm = "bn1.weight" in state
     if "linear1.weight" in state:
         first = state["linear1.weight"]
