@@ -19,7 +19,7 @@ from reslab.errors import InputError
 from reslab.nets.blocks import BatchNorm2d
 from reslab.nets.cifar import cifar_plain, cifar_resnet
 from reslab.nets.cost import Cost, cost
-from reslab.nets.kernels import conv
+from reslab.nets.kernels import conv, pool
 from reslab.nets.kernels.build import has, library
 from reslab.nets.network import Network, build
 from reslab.nets.spec import (
@@ -148,10 +148,10 @@ def stacks(draw: st.DrawFn, at: Place) -> Stack:
         stride = at.stride if i == strided else 1
         if kind == "conv":
             after = at.after if i == last else draw(WIDTHS)
-            groups = [g for g in range(1, 9) if width % g == after % g == 0]
+            groups = [1, 1, *(g for g in range(1, 9) if width % g == after % g == 0)]
             # The stride is the convolution's own or its pool's, which rounds sizes down.
             fits = min(size) >= stride and (not at.joins or all(side % stride == 0 for side in size))
-            pool = stride if fits and draw(st.booleans()) else 1
+            pool = stride if fits and draw(st.sampled_from((True, True, False))) else 1
             layers.append(
                 Conv(
                     width=after, kernel=draw(ODD), stride=stride // pool, groups=draw(st.sampled_from(groups)),
@@ -197,7 +197,7 @@ def dense_stacks(draw: st.DrawFn, at: Place) -> Stack:
 
 @st.composite
 def blocks(draw: st.DrawFn, before: int, size: Size, *, dense: bool, may_stride: bool) -> Block:
-    stride = draw(st.sampled_from((2, 3, 1, 1))) if may_stride else 1
+    stride = draw(st.sampled_from((2, 2, 3, 1))) if may_stride else 1
     kinds: tuple[str, ...] = FOR_VECTORS
     if not dense:
         kinds = FOR_ANY_SHAPE if stride > 1 or draw(st.booleans()) else FOR_ONE_SHAPE
@@ -471,8 +471,9 @@ def test_the_fused_mode_equals_the_modules(monkeypatch: pytest.MonkeyPatch) -> N
 
     count(BatchNorm2d, "forward_fused")
     count(conv, "conv16")
+    count(pool, "max_pool")
 
-    @law(70)
+    @law(110)
     @given(spec=specs(dense=False), seed=SEEDS)
     def holds(spec: NetSpec, seed: int) -> None:
         net = build(spec, seed=seed).to(memory_format=torch.channels_last)
@@ -487,6 +488,7 @@ def test_the_fused_mode_equals_the_modules(monkeypatch: pytest.MonkeyPatch) -> N
 
     holds()
     assert calls["forward_fused"] > 100, calls
+    assert calls["max_pool"], calls
     assert calls["conv16"] or not has("conv16", torch.float32), calls
 
 

@@ -75,7 +75,9 @@ def _cifar_others() -> dict[str, Entry]:
         rows[f"wrn{d}-{k}"] = row
     rows["vgg16-cifar"] = Entry(cifar_vgg, {}, "not residual, with BN", cifar.SIMONYAN2014)
     rows["highway19"] = Entry(cifar_highway, {}, "a gate at each layer", cifar.SRIVASTAVA2015)
-    rows["fast-resnet8"] = Entry(cifar_fast, {}, "shallow and wide, trained in minutes", cifar.JORDAN2024)
+    for name, widths in (("fast-resnet8", (64, 128, 256)), ("fast-resnet8-wide", (64, 256, 256))):
+        summary = f"shallow, {widths[1]} wide, for training in minutes"
+        rows[name] = Entry(cifar_fast, {"widths": widths}, summary, cifar.JORDAN2024)
     thin = {"widths": (18, 45, 72), "gated": (9, 9, 9)}
     rows["highway32"] = Entry(cifar_highway, thin, "deeper and thinner", cifar.SRIVASTAVA2015)
     return rows

@@ -387,7 +387,7 @@ STEMS: dict[str, WhiteningStem] = {
 
 
 def cifar_fast(
-    widths: tuple[int, ...] = (64, 256, 256),
+    widths: tuple[int, ...] = (64, 128, 256),
     blocks: tuple[int, ...] = (1, 1, 1),
     *,
     convs: int = 1,

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from reslab.errors import InputError, nearest
 from reslab.nets.cost import Cost, NetCost
@@ -123,6 +122,8 @@ def reference_cost(spec: ReferenceSpec, size: Size | None = None) -> NetCost:
     for name, child in module.named_modules():
         if name:
             watch(name, child)
+    from torch.utils.flop_counter import FlopCounterMode  # half a second, for networks of other libraries alone
+
     counter = FlopCounterMode(display=False)
     try:
         with counter, torch.no_grad():

@@ -1,7 +1,11 @@
-"""CIFAR-10 in minutes on a CPU: shallow, wide residual networks and the recipes of the record holders.
+"""CIFAR-10 in minutes on a laptop's CPU: shallow, wide residual networks and what the record holders found.
 
-reslab train fast_cifar --data cifar10
-reslab train fast_cifar94 --data cifar10
+    reslab train fast_cifar --data cifar10
+    reslab train fast_cifar94 --data cifar10
+
+Optimiser, rates, label smoothing, augmentation and test-time views are those of airbench94_muon (Jordan 2024, arXiv
+2404.00498 and its repository), whose network is not residual: ours has shortcuts and ReLU. What each part is worth
+here is in docs/fast.md, with the time and the accuracy of both recipes.
 """
 
 from pydantic import ValidationError
@@ -11,6 +15,16 @@ from reslab.errors import InputError
 from reslab.nets.catalog import resolve
 from reslab.nets.spec import NetSpec
 from reslab.train.recipe import Muon, Ramp, Recipe, Sgd, what_is_wrong
+
+CITE = "Jordan 2024, arXiv 2404.00498; Jordan et al. 2024, Muon"
+OTHERS = Sgd(
+    lr=100.0,  # of shifts and the last layer, whose gradients are small: logits are scaled down, filters normalised
+    momentum=0.85,
+    momentum_form="lr-outside",
+    nesterov=True,
+    weight_decay=4e-5,
+    decay="all",
+)
 
 
 def fast_cifar(
@@ -23,30 +37,52 @@ def fast_cifar(
     seed: int = 0,
     batch: int = 500,
 ) -> Recipe:
-    """The paper's accuracy of ResNet-20 in a few passes over the images."""
+    """The accuracy of the paper's ResNet-20 in a few passes over the images. ``iterations`` win over ``epochs``.
+
+    Raises:
+        InputError: an unknown network, or a number out of its range.
+    """
     spec = resolve(net, num_classes=len(data.classes), in_channels=data.channels, size=data.size)
-    length = iterations or max(1, round(epochs * (data.n_train - holdout) / batch))
+    length = max(1, round(epochs * (data.n_train - holdout) / max(batch, 1))) if iterations is None else iterations
     try:
         return Recipe(
             name="fast_cifar",
             net=spec,
             data=data.spec(holdout=holdout, normalization="per-channel").model_copy(
-                update={"augment": Augment(pad=2, flip="alternating" if data.augment.flip else False, border="reflect")}
+                update={"augment": lightly(data.augment)}
             ),
             global_batch=batch,
-            optimizer=Muon(
-                lr=0.24,
-                others=Sgd(
-                    lr=100, momentum=0.85, momentum_form="lr-outside", nesterov=True, weight_decay=4e-5, decay="all"
-                ),
-            ),
+            optimizer=Muon(lr=0.24, momentum=0.6, others=OTHERS),
             schedule=Ramp(start=1.0, peak=0.0),
             iterations=length,
             label_smoothing=0.2,
             seed=seed,
             log_every=max(1, min(100, length // 40)),
-            evaluate_every=length,
-            cite="Jordan 2024, arXiv 2404.00498",
+            evaluate_every=max(1, length),
+            cite=CITE,
         )
     except ValidationError as error:
         raise InputError(f"fast_cifar: {what_is_wrong(error)}") from None
+
+
+def fast_cifar94(
+    net: str | NetSpec,
+    data: DataInfo,
+    *,
+    epochs: float = 9,
+    iterations: int | None = None,
+    holdout: int = 0,
+    seed: int = 0,
+    batch: int = 500,
+) -> Recipe:
+    """94 % with flips and shifts at test time: `fast_cifar` for a wider network, and longer."""
+    try:
+        quick = fast_cifar(net, data, epochs=epochs, iterations=iterations, holdout=holdout, seed=seed, batch=batch)
+    except InputError as error:
+        raise InputError(str(error).replace("fast_cifar:", "fast_cifar94:", 1)) from None
+    return quick.model_copy(update={"name": "fast_cifar94", "test_time": "flip-shift"})
+
+
+def lightly(usual: Augment) -> Augment:
+    """Half the shift that suits a data set for long trainings, and each image mirrored every other time."""
+    return Augment(pad=usual.pad // 2 or usual.pad, flip="alternating" if usual.flip else False, border="reflect")
