@@ -89,9 +89,14 @@ def recognise(state: State) -> Recognised:
 
 def _by_building(state: State) -> NetSpec | None:
     """A network of the catalogue with pooling or dropout among its layers, which leave no parameters to see."""
-    if "fc.weight" not in state or not any(re.fullmatch(r"layer\d+\.\d+\.conv[23]\.weight", name) for name in state):
+    if "fc.weight" not in state:
         return None
-    if any(name.replace("conv3", "conv1").replace("conv2", "conv1") not in state for name in state if ".conv" in name):
+    whitened = "conv1.bias" in state and any(name.endswith("running_mean") for name in state)
+    if not whitened and not any(re.fullmatch(r"layer\d+\.\d+\.conv[23]\.weight", name) for name in state):
+        return None
+    if whitened or any(
+        name.replace("conv3", "conv1").replace("conv2", "conv1") not in state for name in state if ".conv" in name
+    ):
         for name in CATALOG:
             spec = resolve(name)
             if not any(isinstance(block.branch, Stack) for block in spec.blocks):
@@ -257,14 +262,17 @@ def _stem(state: State) -> tuple[ConvStem | DenseStem, int]:
     convs = deep or [_get(state, "conv1.weight")]
     kernel = convs[-1].shape[-1]
     large = bool(deep) or kernel == 7
-    stem = ConvStem(
-        width=len(convs[-1]),
-        kernel=kernel,
-        stride=2 if large else 1,
-        before=tuple(len(conv) for conv in convs[:-1]),
-        norm=norm or not any(name.endswith("running_mean") for name in state),
-        pool=large,
-    )
+    try:
+        stem = ConvStem(
+            width=len(convs[-1]),
+            kernel=kernel,
+            stride=2 if large else 1,
+            before=tuple(len(conv) for conv in convs[:-1]),
+            norm=norm or not any(name.endswith("running_mean") for name in state),
+            pool=large,
+        )
+    except ValidationError as error:
+        raise Unrecognised(f"conv1: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
     return stem, convs[0].shape[1]
 
 
@@ -367,7 +375,7 @@ def names_and_shapes(spec: NetSpec) -> tuple[Any, ...]:
 
     Two networks of equal value here load each other's weights, whatever they compute.
     """
-    stem = spec.stem.model_dump(exclude={"dropout", "stride", "pool"})
+    stem = spec.stem.model_dump(exclude={"dropout", "stride", "pool", "padding"})
     blocks = []
     for block in spec.blocks:
         layers = [
