@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,25 @@ def reslab(capsys: pytest.CaptureFixture[str]) -> Reslab:
     return run
 
 
-@pytest.fixture(scope="session")
-def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reslab]:
+@dataclass(frozen=True)
+class Forge:
     """Runs ``reslab WORDS`` in a process of its own, which can be killed; returns exit code and all output.
 
     Keywords: ``stop`` (when, and by which signal) and ``fsize``, as `tests/forge.py` says.
     """
+
+    run: Reslab
+    ranks: Callable[..., list[tuple[int, str]]]
+    """several commands at a time, as the ranks of one training: exit code and output of each"""
+
+    def __call__(self, *words: object, **order: Any) -> tuple[int, str, str]:
+        """As `run`."""
+        return self.run(*words, **order)
+
+
+@pytest.fixture(scope="session")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    """A process that runs commands, ready for the whole session."""
     log = tmp_path_factory.mktemp("forge") / "log"
     command = (sys.executable, str(Path(__file__).with_name("forge.py")))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -70,6 +84,14 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reslab]:
             text = log.read_text() if log.exists() else ""
             return code, text, text
 
-        yield run
+        def ranks(*commands: Sequence[object], stop: dict[str, Any] | None = None) -> list[tuple[int, str]]:
+            words = [[str(word) for word in command] for command in commands]
+            more = {} if stop is None else {"stop": stop}
+            orders.write(json.dumps({"ranks": words, "log": str(log), **more}) + "\n")
+            orders.flush()
+            codes = json.loads(answers.readline())
+            return [(code, Path(f"{log}.{rank}").read_text()) for rank, code in enumerate(codes)]
+
+        yield Forge(run, ranks)
         orders.close()
         process.wait(60)

@@ -6,12 +6,16 @@ condition: ``seconds`` since the start, or, looked at in the folder ``run``, so 
 so many ``evaluations`` among them, or a file that matches the pattern ``file``. Where a condition can pass
 again (a temporary file), the child is halted and the condition looked at once more before the signal is
 sent: the kill is sure to fall where it was meant to. Answers the exit code, negative for a signal.
+
+With ``ranks``, a list of command lines, it forks a child for each, with the environment that `torchrun` gives to the
+ranks of a training; ``stop`` then names its ``rank``. Answers the list of exit codes; logs are ``log.0``, ``log.1``.
 """
 
 import json
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -94,6 +98,39 @@ def carry_out(order: dict[str, Any]) -> int:
             time.sleep(0.0001)
 
 
+def together(order: dict[str, Any]) -> list[int]:
+    """Forks the ranks, kills one if so ordered, and returns their exit codes when all have ended."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    started, pids = time.monotonic(), []
+    for rank, words in enumerate(order["ranks"]):
+        pid = os.fork()
+        if pid == 0:
+            of_all = {"WORLD_SIZE": len(order["ranks"]), "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+            os.environ.update(
+                {name: str(value) for name, value in {"RANK": rank, "LOCAL_RANK": rank, **of_all}.items()}
+            )
+            child({"words": words, "log": f"{order['log']}.{rank}"})
+        pids.append(pid)
+    stop, codes = order.get("stop"), dict.fromkeys(pids, 0)
+    running = set(pids)
+    while running:
+        for pid in list(running):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                codes[pid] = os.waitstatus_to_exitcode(status)
+                running.remove(pid)
+        if stop is not None and holds(stop, started):
+            os.kill(pids[stop["rank"]], getattr(signal, stop["signal"]))
+            stop = None
+        if time.monotonic() - started > LIMIT:
+            for pid in running:
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.002)
+    return [codes[pid] for pid in pids]
+
+
 def serve() -> None:
     """Answers orders until the input ends."""
     import sklearn.datasets  # noqa: F401
@@ -108,7 +145,8 @@ def serve() -> None:
     torch.set_num_threads(1)
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
-        print(json.dumps(carry_out(json.loads(line))), flush=True)
+        order = json.loads(line)
+        print(json.dumps(together(order) if "ranks" in order else carry_out(order)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command ``reslab``: names of commands to functions. Heavy imports happen inside the command."""
 
 import logging
+import os
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -67,6 +68,7 @@ def train(
     checkpoint_every: int | None = None,
     deterministic: bool | None = None,
     checkpoint_activations: bool | None = None,
+    accumulate: int | None = None,
     fused: Annotated[bool | None, Parameter(negative="--no-fused")] = None,
     json: bool = False,
 ) -> None:
@@ -75,6 +77,8 @@ def train(
     The paper's ResNet-20 on CIFAR-10: `reslab train he2015_cifar --net resnet20 --data cifar10 --out runs/resnet20`
 
     Stopped, or killed? `reslab train --resume runs/resnet20` ends where it would have ended.
+
+    Several processes or machines: `torchrun --nproc-per-node 2 -m reslab train ...` trains the same, faster.
 
     Args:
         recipe: The recipe: he2015_cifar.
@@ -100,6 +104,7 @@ def train(
         deterministic: On CUDA, kernels that repeat bit for bit.
         checkpoint_activations: Keep few activations and compute the others again: much less memory for very deep
             networks, about a third more time, the same result within rounding.
+        accumulate: Parts that a batch is worked through in, to save memory; the recipe's batch stays what it is.
         fused: On the CPU, BN, addition and ReLU as one kernel; by default where a compiler is there.
         json: Print the result as JSON.
     """
@@ -116,7 +121,7 @@ def train(
             recipe=recipe, net=net, data=data, out=out, iterations=iterations, epochs=epochs, batch=batch_size,
             seed=seed, holdout=holdout, settings=settings, device=device, threads=threads, weights=weights,
             num_classes=num_classes, resume=resume, checkpoint_every=checkpoint_every, deterministic=deterministic,
-            checkpoint_activations=checkpoint_activations, fused=fused, json=json,
+            checkpoint_activations=checkpoint_activations, accumulate=accumulate, fused=fused, json=json,
         )
     )  # fmt: skip
 
@@ -391,6 +396,12 @@ def _show(report: Path, open_it: bool) -> None:
         webbrowser.open(report.resolve().as_uri())
 
 
+def _rank() -> str:
+    """Which of several processes this is, where a launcher started them."""
+    rank = os.environ.get("RANK")
+    return "" if rank is None or os.environ.get("WORLD_SIZE", "1") == "1" else f" [rank {rank}]"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command. Exit codes: 0 done, 2 something to mend in what was asked, 130 interrupted."""
     logging.basicConfig(format="reslab: %(message)s", level=logging.WARNING)
@@ -399,7 +410,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (InputError, CycloptsError) as error:
         # One line, whatever the width of the terminal: it can be searched for and cut out.
         Console(stderr=True).print(
-            f"reslab: error: {' '.join(str(error).split())}", markup=False, highlight=False, soft_wrap=True
+            f"reslab{_rank()}: error: {' '.join(str(error).split())}", markup=False, highlight=False, soft_wrap=True
         )
         raise SystemExit(2) from None
     except KeyboardInterrupt as stop:

@@ -21,6 +21,7 @@ from reslab.nets.weights.load import Weights
 from reslab.nets.weights.load import load as load_weights
 from reslab.runs import RunDir
 from reslab.train.device import Execution, describe, pick_device, resolve_precision
+from reslab.train.distributed import joined
 from reslab.train.loop import train
 from reslab.train.recipe import Recipe, override, validated
 
@@ -47,6 +48,7 @@ class Options:
     checkpoint_every: int | None
     deterministic: bool | None
     checkpoint_activations: bool | None
+    accumulate: int | None
     fused: bool | None
     json: bool
 
@@ -58,7 +60,6 @@ class Options:
 
 def run(options: Options) -> None:
     """Trains, or goes on with a run, and prints its result."""
-    console = Console(stderr=True)
     if options.checkpoint_every is not None and options.checkpoint_every < 1:
         raise InputError(f"--checkpoint-every takes 1 or more iterations, got {options.checkpoint_every}")
     if options.resume is not None:
@@ -69,7 +70,13 @@ def run(options: Options) -> None:
         fused_kernels=options.fused is not False,
         deterministic=bool(options.deterministic),
         checkpoint_activations=bool(options.checkpoint_activations),
+        accumulate=1 if options.accumulate is None else options.accumulate,
     )
+    with joined(execution.device) as world:
+        _run(options, replace(execution, world=world), Console(stderr=True, quiet=not world.leads))
+
+
+def _run(options: Options, execution: Execution, console: Console) -> None:
     recipe, data, out = _new(options) if options.resume is None else _resumed(options, options.resume)
     if not recipe.data.holdout < data.info.n_train:
         raise InputError(
@@ -86,6 +93,8 @@ def run(options: Options) -> None:
     )
     ours = isinstance(recipe.net, NetSpec)
     how = describe(execution.device, precision, execution.fuses and ours)
+    if not execution.world.alone:
+        how = f"{execution.world.size} ranks, each: {how}"
     if precision == "fp32" and resolve_precision("auto", execution.device) == "bf16" and not options.precision_given:
         how += " (bf16 is for residual networks of our own; plain ones amplify its rounding. --precision bf16 takes it)"
     console.print(how, highlight=False, soft_wrap=True, markup=False)
@@ -109,7 +118,8 @@ def run(options: Options) -> None:
     except KeyboardInterrupt:
         go_on = f"go on by: reslab train --resume {shlex.quote(str(out))}"
         raise KeyboardInterrupt(go_on if RunDir(out).exists else "nothing was written") from None
-    _print(result, out, options.json)
+    if execution.world.leads:
+        _print(result, out, options.json)
 
 
 def start(
@@ -119,8 +129,11 @@ def start(
     fused_kernels: bool = True,
     deterministic: bool = False,
     checkpoint_activations: bool = False,
+    accumulate: int = 1,
 ) -> Execution:
     """Resolves where to run, and sets the number of threads."""
+    if accumulate < 1:
+        raise InputError(f"--accumulate takes 1 or more parts of a batch, got {accumulate}")
     if threads is not None:
         if threads < 1:
             raise InputError(f"--threads takes 1 or more, got {threads}")
@@ -130,6 +143,7 @@ def start(
         fused=fused_kernels,
         deterministic=deterministic,
         checkpoint_activations=checkpoint_activations,
+        accumulate=accumulate,
     )
 
 
@@ -230,6 +244,7 @@ def _as_before(options: Options) -> Options:
             if options.checkpoint_activations is None
             else options.checkpoint_activations
         ),
+        accumulate=env.get("accumulate", 1) if options.accumulate is None else options.accumulate,
         fused=env["fused"] if options.fused is None else options.fused,
         weights=env.get("weights"),
         num_classes=runs.read_json(run_dir.recipe)["net"]["num_classes"] if env.get("new_head") else None,

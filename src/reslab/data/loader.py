@@ -100,9 +100,18 @@ class Batches:
 class Eval:
     """Images in their order, unaugmented, for an evaluation."""
 
-    def __init__(self, data: ImageSet, normalizer: Normalizer, *, batch: int, device: torch.device) -> None:
-        self.images = data.images.to(device).contiguous(memory_format=torch.channels_last)
-        self.labels = data.labels.to(device)
+    def __init__(
+        self,
+        data: ImageSet,
+        normalizer: Normalizer,
+        *,
+        batch: int,
+        device: torch.device,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        first, step = part  # of several processes each takes every so many-th image
+        self.images = data.images[first::step].to(device).contiguous(memory_format=torch.channels_last)
+        self.labels = data.labels[first::step].to(device)
         self.normalizer = normalizer.to(device)
         self.batch = batch
 

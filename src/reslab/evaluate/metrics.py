@@ -1,5 +1,6 @@
 """Errors of a network on a set of images."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -64,7 +65,12 @@ def logits_of(net: nn.Module, x: Tensor, test_time: TestTime) -> Tensor:
 
 @torch.no_grad()
 def evaluate(
-    net: nn.Module, images: Eval | Streamed, *, precision: str = "fp32", test_time: TestTime = "none"
+    net: nn.Module,
+    images: Eval | Streamed,
+    *,
+    precision: str = "fp32",
+    test_time: TestTime = "none",
+    total: Callable[[Tensor], Tensor] = lambda sums: sums,
 ) -> Result:
     """Evaluates each image once, as it is (the CIFAR test of He 2015, section 4.2), unless ``test_time`` says more.
 
@@ -73,6 +79,7 @@ def evaluate(
         images: the images and labels, normalised as the network expects.
         precision: "bf16" or "fp32".
         test_time: whether mirrored and shifted images are seen too.
+        total: from the sums of these images to those over the processes that share the images out.
     """
     device = images.labels.device
     wrong1 = torch.zeros((), dtype=torch.int64, device=device)
@@ -93,5 +100,6 @@ def evaluate(
     finally:
         for module in training:
             module.training = True
-    n = len(images)
-    return Result(100 * int(wrong1) / n, 100 * int(wrong5) / n, float(loss) / n, n, PROTOCOLS[test_time])
+    sums = total(torch.stack([wrong1.double(), wrong5.double(), loss, loss.new_tensor(len(images))]))
+    first, fifth, nats, n = sums.tolist()
+    return Result(100 * first / n, 100 * fifth / n, nats / n, int(n), PROTOCOLS[test_time])

@@ -9,6 +9,7 @@ import torch
 
 from reslab.errors import InputError
 from reslab.nets.kernels.build import library
+from reslab.train.distributed import ALONE, World, launched, local_rank
 from reslab.train.recipe import Precision
 
 
@@ -22,6 +23,10 @@ class Execution:
     checkpoint_activations: bool = False
     graphs: bool = True
     """on CUDA, capture the step and replay it"""
+    accumulate: int = 1
+    """parts that a rank's share of a batch is worked through in, to save memory"""
+    world: World = ALONE
+    """the processes that train together"""
 
     @property
     def fuses(self) -> bool:
@@ -31,13 +36,15 @@ class Execution:
     @property
     def captures(self) -> bool:
         """Whether steps are captured as CUDA graphs."""
-        return self.graphs and self.device.type == "cuda"
+        return self.graphs and self.device.type == "cuda" and self.world.alone and self.accumulate == 1
 
 
 def pick_device(name: str | None) -> torch.device:
     """The device of that name; by default CUDA where there is one, else the CPU."""
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and launched():
+        name = f"cuda:{local_rank()}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

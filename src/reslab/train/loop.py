@@ -4,13 +4,17 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
-from reslab import runs
+from reslab import __version__, runs
+from reslab.data.loader import Eval
 from reslab.data.sources import KNOWN, Dataset
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, evaluate
@@ -19,7 +23,8 @@ from reslab.nets.weights.hub import is_hub
 from reslab.nets.weights.load import load
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
-from reslab.train.device import Execution
+from reslab.train.device import Execution, resolve_precision
+from reslab.train.distributed import is_loss, lost
 from reslab.train.optim import trained
 from reslab.train.progress import TrainingProgress
 from reslab.train.recipe import Recipe
@@ -71,9 +76,13 @@ def train(
         Stopped: ``stop`` said so; the run can be gone on with.
         InputError: the data does not fit, ``out`` holds another run, the loss is not finite, the disk is full.
     """
+    world = execution.world
+    world.agree(_facts(recipe, data, execution, weights))
     trainer = Trainer(recipe, data, execution)
     run = RunDir(out)
     recipe = trainer.recipe
+    if not world.leads:
+        return _follow(trainer, run, checkpoint_every)
     plain = as_saved(run, recipe)
     env = _environment(data, source, execution, weights, new_head)
     # What can be refused is refused before anything is written.
@@ -90,8 +99,11 @@ def train(
     with run.lock():
         run.create(plain, env)
         if run.finished:
+            world.from_lead(Start())
             return dict(runs.read_json(run.result))
         saved = checkpoints.newest_checkpoint(run.checkpoints)
+        if not world.alone:
+            world.from_lead(Start(saved, None if saved else trainer.weights()))
         if saved is not None:
             trainer.restore(*saved)
         try:
@@ -99,6 +111,10 @@ def train(
             run.truncate_metrics(trainer.iteration)
             _fit(trainer, run, title or recipe.net.name, checkpoint_every, stop, quiet)
             return _finish(trainer, run)
+        except RuntimeError as error:
+            if world.alone or not is_loss(error):
+                raise
+            raise lost(error, trainer.iteration) from None
         except OSError as error:
             last = sorted(run.checkpoints.glob("iteration-*.safetensors"))
             kept = f"the last good checkpoint, {last[-1].name}, is intact" if last else "no checkpoint was written yet"
@@ -106,6 +122,45 @@ def train(
                 f"stopped at iteration {trainer.iteration}: {run.path} cannot be written ({error.strerror or error}); "
                 f"{kept}: make room, then go on with --resume {run.path}"
             ) from None
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run goes on or begins, as the leading rank tells the others; nothing where it is finished."""
+
+    saved: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+    weights: dict[str, Tensor] | None = None
+
+
+def _follow(trainer: Trainer, run: RunDir, checkpoint_every: int | None) -> dict[str, Any]:
+    """What the ranks do that do not lead: the same steps and evaluations, from its state. They write nothing."""
+    try:
+        start = trainer.world.from_lead(Start())
+        if start.saved is not None:
+            trainer.restore(*start.saved)
+        elif start.weights is not None:
+            trainer.net.load_state_dict(start.weights)
+        else:
+            return {}
+        _fit(trainer, run, "", checkpoint_every, None, quiet=True)
+        return _finish(trainer, run)
+    except RuntimeError as error:
+        if not is_loss(error):
+            raise
+        raise lost(error, trainer.iteration) from None
+
+
+def _facts(recipe: Recipe, data: Dataset, execution: Execution, weights: str | None) -> dict[str, str]:
+    """What all ranks must have in common."""
+    return {
+        "recipe": recipe.model_dump_json(),
+        "images": data.info.fingerprint,
+        "weights to start from": str(weights),
+        "kind of device": execution.device.type,
+        "precision": resolve_precision(recipe.precision, execution.device),
+        "version of reslab": __version__,
+        "version of torch": torch.__version__,
+    }
 
 
 def as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
@@ -138,6 +193,8 @@ def _environment(
         "fused": execution.fuses,
         "deterministic": execution.deterministic,
         "checkpoint_activations": execution.checkpoint_activations,
+        "accumulate": execution.accumulate,
+        "ranks": execution.world.size,
         "data": {
             "path": str(Path(source).resolve()) if by_path and source is not None else source,
             **data.info.model_dump(mode="json"),
@@ -188,9 +245,10 @@ def _fit(
     saved_at = time.monotonic()
     # CUDA runs ahead of the host: looking too often would make it wait.
     glance = 10 if trainer.device.type == "cpu" else 50
+    world = trainer.world
     with (
         TrainingProgress(title, recipe.iterations, trainer.iteration, quiet=quiet) as progress,
-        Events(run.path, trainer.iteration) as events,
+        Events(run.path, trainer.iteration) if world.leads else nullcontext() as events,
     ):
         trainer.net.train()
         while trainer.iteration < recipe.iterations:
@@ -200,10 +258,16 @@ def _fit(
             evaluate_now = i % recipe.evaluate_every == 0 or last
             log_now = i % recipe.log_every == 0 or evaluate_now
             due = i % checkpoint_every == 0 if checkpoint_every else evaluate_now
-            leave = stop is not None and not last and stop()
-            save_now = due or last or leave or time.monotonic() - saved_at > CHECKPOINT_SECONDS
             ends_window = recipe.warm_up is not None and i % recipe.warm_up.window == 0
-            if i % glance == 0 or log_now or save_now or ends_window:
+            looks = i % glance == 0 or log_now or due or last or ends_window
+            leave, late = False, False
+            if world.alone or looks:  # what the clock or the caller decides is decided by one for all
+                leave = stop is not None and not last and stop()
+                late = time.monotonic() - saved_at > CHECKPOINT_SECONDS
+                leave, late = world.from_lead((leave, late))
+            save_now = due or last or leave or late
+            if looks or save_now:
+                trainer.settle()
                 trainer.look()
                 window = trainer.window
                 progress.update(
@@ -216,45 +280,57 @@ def _fit(
             if log_now:
                 _record(trainer, run, events, evaluate_now)
             if save_now:
-                checkpoints.save_checkpoint(run.checkpoints, i, *trainer.state())
+                state = trainer.state()
+                if world.leads:
+                    checkpoints.save_checkpoint(run.checkpoints, i, *state)
                 saved_at = time.monotonic()
             if leave:
                 raise Stopped(f"stopped at iteration {i} of {recipe.iterations}; it can be gone on with")
 
 
-def _record(trainer: Trainer, run: RunDir, events: Events, evaluate_now: bool) -> None:
+def _record(trainer: Trainer, run: RunDir, events: Events | None, evaluate_now: bool) -> None:
     recipe, i = trainer.recipe, trainer.iteration
+    window = trainer.window.over(trainer.world)
     line: dict[str, Any] = {
         "iteration": i,
         "epoch": round(i * recipe.global_batch / trainer.batches.n, 4),
         "lr": trainer.optimizer.lr,
-        "train_loss": trainer.window.mean_loss(),
-        "train_error": trainer.window.error(),
+        "train_loss": window.mean_loss(),
+        "train_error": window.error(),
     }
     if evaluate_now:
         name, images = ("test", trainer.test) if trainer.validation is None else ("validation", trainer.validation)
-        result = evaluate(trainer.net, images, precision=recipe.precision, test_time=recipe.test_time)
+        result = _evaluated(trainer, images)
         line |= {f"{name}_error": result.top1_error, f"{name}_loss": result.loss}
         if images is trainer.test:
             trainer.newest = (i, result)
         _keep_best(trainer, run, name, result)
     # A loss can be finite in training and overflow in evaluation; JSON has no word for infinity.
     line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-    runs.append_line(run.metrics, line)
     speed = {
         "images_per_second": trainer.recent.images_per_second,
         "waiting_for_data": trainer.recent.waiting,
     }
-    runs.append_line(run.speed, {"iteration": i, **speed})
-    events.add(i, line | speed)
+    if events is not None:
+        runs.append_line(run.metrics, line)
+        runs.append_line(run.speed, {"iteration": i, **speed})
+        events.add(i, line | speed)
     trainer.window.clear()
     trainer.recent = Clock()
+
+
+def _evaluated(trainer: Trainer, images: Eval) -> Result:
+    """The error of the network as it is, each image counted once over all ranks."""
+    recipe = trainer.recipe
+    return evaluate(
+        trainer.net, images, precision=recipe.precision, test_time=recipe.test_time, total=trainer.world.total
+    )
 
 
 def _keep_best(trainer: Trainer, run: RunDir, split_name: str, result: Result) -> None:
     if trainer.best is None or result.top1_error < trainer.best["error"]:
         trainer.best = {"iteration": trainer.iteration, "error": result.top1_error}
-        if trainer.recipe.select == "best-validation":
+        if trainer.recipe.select == "best-validation" and trainer.world.leads:
             checkpoints.save(
                 run.checkpoints / "best.safetensors",
                 dict(trainer.net.state_dict()),
@@ -266,13 +342,16 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
     recipe = trainer.recipe
     chosen = trainer.iteration
     if recipe.select == "best-validation":
-        best = run.checkpoints / "best.safetensors"
-        checkpoints.load_weights(trainer.net, best)
-        chosen = int(read_safetensors(best)[1]["iteration"])
+        found = read_safetensors(run.checkpoints / "best.safetensors") if trainer.world.leads else None
+        weights, about = trainer.world.from_lead(found)  # type: ignore[misc]
+        trainer.net.load_state_dict(weights)
+        chosen = int(about["iteration"])
     if trainer.newest is not None and trainer.newest[0] == chosen == trainer.iteration:
         test = trainer.newest[1]
     else:  # weights of an earlier iteration, or a run whose process ended between its last iteration and here
-        test = evaluate(trainer.net, trainer.test, precision=recipe.precision, test_time=recipe.test_time)
+        test = _evaluated(trainer, trainer.test)
+    if not trainer.world.leads:
+        return {}
     history = run.read_metrics()
     position = next(i for i, line in enumerate(history) if line["iteration"] == chosen)
     at, before = history[position], history[position - 1]["iteration"] if position else 0

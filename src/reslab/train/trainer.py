@@ -1,6 +1,7 @@
 """One training under way: network, batches, optimiser, and the state that a checkpoint holds."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, autocast
 from reslab.nets.blocks import DropPath
 from reslab.nets.network import Network, build_any
+from reslab.nets.spec import NetSpec
 from reslab.nets.weights.load import Weights, header_of
 from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.train.device import (
@@ -25,6 +27,7 @@ from reslab.train.device import (
     use_deterministic_kernels,
     use_exact_fp32,
 )
+from reslab.train.distributed import World, overlapping
 from reslab.train.graph import Graphed
 from reslab.train.optim import make_optimizer
 from reslab.train.recipe import Recipe
@@ -61,6 +64,14 @@ class Window:
         self.loss.add_(loss.detach().double() * len(labels))
         self.wrong.add_((logits.detach().argmax(1) != labels).sum())
 
+    def over(self, world: World) -> "Window":
+        """The sums over all ranks."""
+        if world.alone:
+            return self
+        sums = torch.stack([self.loss, self.wrong.double(), self.loss.new_tensor(self.seen)])
+        loss, wrong, seen = world.total(sums)
+        return Window(loss, wrong.long(), int(seen))
+
     def clear(self) -> None:
         """Forgets all, in place: a captured step goes on adding to the same numbers."""
         self.loss.zero_()
@@ -74,6 +85,26 @@ class Window:
     def error(self) -> float:
         """Training error of the window in per cent, on the augmented images as they were trained on."""
         return 100 * int(self.wrong) / max(self.seen, 1)
+
+
+class Averaged:
+    """BN's running statistics while a batch is worked through in parts: they move once, by the mean of the parts."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.buffers = list(net.buffers())
+        self.before = [buffer.clone() for buffer in self.buffers]
+        self.after = [torch.zeros_like(buffer) for buffer in self.buffers]
+        self.parts = 0
+
+    def take(self, *, last: bool) -> None:
+        """Behind each part: what it did is noted and undone; behind the last, done for all."""
+        self.parts += 1
+        for buffer, before, after in zip(self.buffers, self.before, self.after, strict=True):
+            after.add_(buffer)
+            if not last:
+                buffer.copy_(before)
+            elif buffer.is_floating_point():
+                buffer.copy_(after / self.parts)
 
 
 @dataclass
@@ -118,8 +149,13 @@ class Trainer:
         )
         # With validation images the test set is read once, at the end; without, its curve is recorded
         # for the figure and chooses nothing.
-        self.validation = None if held is None else Eval(held, normalizer, batch=EVAL_BATCH, device=self.device)
-        self.test = Eval(data.test, normalizer, batch=EVAL_BATCH, device=self.device)
+        part = (execution.world.rank, execution.world.size)
+        self.validation = (
+            None if held is None else Eval(held, normalizer, batch=EVAL_BATCH, device=self.device, part=part)
+        )
+        self.test = Eval(data.test, normalizer, batch=EVAL_BATCH, device=self.device, part=part)
+        self.world, self.accumulate = execution.world, execution.accumulate
+        self._check_shares(recipe)
         net = build_any(recipe.net, seed=recipe.seed)
         self.net: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if isinstance(net, Network):
@@ -130,6 +166,9 @@ class Trainer:
             raise InputError(f"--checkpoint-activations is for Reslab's own networks, not for {recipe.net.name}")
         self.draws = any(isinstance(module, nn.Dropout | DropPath) for module in self.net.modules())
         self.optimizer = make_optimizer(self.net, recipe.optimizer)
+        overlaps = not self.world.alone and self.device.type == "cuda"
+        self.shared: nn.Module = overlapping(self.net) if overlaps else self.net
+        """the network, on GPUs with gradients averaged over the ranks"""
         self.iteration = 0  # iterations done
         self.window = Window.empty(self.device)
         self.warm_up_window = Window.empty(self.device)
@@ -145,6 +184,33 @@ class Trainer:
         self.total, self.recent = Clock(), Clock()
         self.seconds_before = 0.0  # of earlier processes of this run
         self.started = time.monotonic()
+
+    def _check_shares(self, recipe: Recipe) -> None:
+        """Raises `InputError` where a batch cannot be shared out as asked."""
+        parts = self.world.size * self.accumulate
+        if parts == 1:
+            return
+        how = f"{self.world.size} ranks" if self.accumulate == 1 else f"{parts} parts (ranks times --accumulate)"
+        if recipe.global_batch % parts:
+            raise InputError(
+                f"a batch of {recipe.global_batch} cannot be shared out evenly to {how}; choose a number of them that "
+                "divides it, or another --batch-size"
+            )
+        own = recipe.global_batch // parts
+        norms = isinstance(recipe.net, NetSpec) and recipe.net.norm is not None
+        if norms and (recipe.bn_group is None or recipe.bn_group > own or own % recipe.bn_group):
+            group = "the whole batch" if recipe.bn_group is None else f"groups of {recipe.bn_group} images"
+            raise InputError(
+                f"the recipe takes BN's statistics over {group}, but each of {how} sees {own} images; --set "
+                f"bn_group={own} makes it another training, which fits"
+            )
+
+    def settle(self) -> None:
+        """Averages BN's running statistics over the ranks, each of which follows its own share of the images.
+
+        The mean of exponential averages is the exponential average of the means, so it does not matter when.
+        """
+        self.world.average([buffer for buffer in self.net.buffers() if buffer.is_floating_point()])
 
     def start_from(self, weights: Weights) -> None:
         """Weights instead of drawn ones; a new head stays as it was drawn."""
@@ -165,7 +231,7 @@ class Trainer:
     def step(self) -> None:
         """One iteration: batch, forward, backward, update."""
         start = time.perf_counter()
-        index, epoch = self.batches.positions(self.iteration)
+        index, epoch = (self.world.share(each) for each in self.batches.positions(self.iteration))
         self.optimizer.set_lr(self.lr())
         if self.graphed is not None:
             got_data = time.perf_counter()
@@ -174,7 +240,8 @@ class Trainer:
             images, labels = self.batches.at(index, epoch)
             if self.draws:
                 # Dropout and stochastic depth take from PyTorch's generator: its state is a function of the iteration.
-                torch.manual_seed(int(bits(torch.tensor(self.iteration), self.recipe.seed, _DROPOUT)))
+                key = () if self.world.alone else (self.world.rank,)
+                torch.manual_seed(int(bits(torch.tensor(self.iteration), self.recipe.seed, _DROPOUT, *key)))
             got_data = time.perf_counter()
             self._learn(images, labels)
         self.iteration += 1
@@ -183,22 +250,36 @@ class Trainer:
         for clock in (self.total, self.recent):
             clock.steps += time.perf_counter() - start
             clock.data += got_data - start
-            clock.images += len(index)
+            clock.images += len(index) * self.world.size
 
     def _learn(self, images: Tensor, labels: Tensor) -> None:
         """Forward, backward, update, and what is counted: work of the device alone, which never waits for the host."""
-        with autocast(self.device, self.recipe.precision):
-            logits = self.net(images)
-        logits = logits.float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        loss.backward()
+        parts = list(zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True))
+        statistics = Averaged(self.net) if len(parts) > 1 else None
+        for number, (x, wanted) in enumerate(parts, 1):
+            with self._gradients_stay(here=number < len(parts)):
+                with autocast(self.device, self.recipe.precision):
+                    logits = self.shared(x)
+                logits = logits.float()
+                loss = F.cross_entropy(logits, wanted, label_smoothing=self.recipe.label_smoothing)
+                (loss if len(parts) == 1 else loss / len(parts)).backward()
+            if statistics is not None:
+                statistics.take(last=number == len(parts))
+            bad = torch.where(loss.detach().isfinite(), self.recipe.iterations, self.done)
+            self.first_bad.copy_(torch.minimum(self.first_bad, bad))
+            self.window.add(loss, logits, wanted)
+            if self.recipe.warm_up is not None:
+                self.warm_up_window.add(loss, logits, wanted)
+        if self.shared is self.net:
+            self.world.average([p.grad for p in self.net.parameters() if p.grad is not None])
         self.optimizer.step()
-        bad = torch.where(loss.detach().isfinite(), self.recipe.iterations, self.done)
-        self.first_bad.copy_(torch.minimum(self.first_bad, bad))
         self.done.add_(1)
-        self.window.add(loss, logits, labels)
-        if self.recipe.warm_up is not None:
-            self.warm_up_window.add(loss, logits, labels)
+
+    def _gradients_stay(self, *, here: bool) -> AbstractContextManager[None]:
+        """Whether gradients of a part wait for those of the next before they are averaged over the ranks."""
+        if here and self.shared is not self.net:
+            return self.shared.no_sync()  # type: ignore[no-any-return,operator]
+        return nullcontext()
 
     def _whole_step(self, index: Tensor, epoch: Tensor) -> None:
         self._learn(*self.batches.at(index, epoch))
@@ -209,7 +290,7 @@ class Trainer:
         Comes before each checkpoint, so that a good one is never replaced by one that is not.
         """
         start = time.perf_counter()
-        first_bad = int(self.first_bad)  # waits for the device
+        first_bad = int(self.world.least(self.first_bad.clone()))  # waits for the device
         for clock in (self.total, self.recent):
             clock.steps += time.perf_counter() - start
         if first_bad < self.recipe.iterations:
@@ -219,8 +300,13 @@ class Trainer:
             )
         rule = self.recipe.warm_up
         if rule is not None and self.warm_up.active and self.iteration % rule.window == 0:
-            self.warm_up.look(rule, self.iteration, int(self.warm_up_window.wrong), self.warm_up_window.seen)
+            window = self.warm_up_window.over(self.world)
+            self.warm_up.look(rule, self.iteration, int(window.wrong), window.seen)
             self.warm_up_window.clear()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The network's state, on the host."""
+        return {name: tensor.cpu() for name, tensor in self.net.state_dict().items()}
 
     def header(self) -> dict[str, Any]:
         """What travels with the weights: network, preprocessing, classes."""
@@ -230,7 +316,7 @@ class Trainer:
         """All that a resumed run needs to equal an uninterrupted one."""
         tensors = {f"model.{k}": v for k, v in self.net.state_dict().items()}
         tensors |= {f"momentum.{k}": v for k, v in self.optimizer.momentum().items()}
-        windows = {"window": self.window, "warm_up_window": self.warm_up_window}
+        windows = {"window": self.window.over(self.world), "warm_up_window": self.warm_up_window.over(self.world)}
         for name, window in windows.items():
             tensors |= {f"{name}.loss": window.loss, f"{name}.wrong": window.wrong}
         meta = {
@@ -252,6 +338,9 @@ class Trainer:
         self.net.load_state_dict(part("model."))
         self.optimizer.restore(meta["lr"], part("momentum."))
         for name, window in (("window", self.window), ("warm_up_window", self.warm_up_window)):
+            if not self.world.leads:  # which keeps what all ranks had counted together
+                window.clear()
+                continue
             window.loss.copy_(tensors[f"{name}.loss"])
             window.wrong.copy_(tensors[f"{name}.wrong"])
             window.seen = meta["seen"][name]
