@@ -19,10 +19,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from reslab import runs
+from reslab.bench.works import step_of
 from reslab.data.sources import load
 from reslab.nets.network import build
 from reslab.recipes import he2015_cifar
-from reslab.train.device import Execution, describe
+from reslab.train.device import Execution, describe, keep_freed_memory
 from reslab.train.loop import Trainer
 
 
@@ -33,6 +34,7 @@ def peer(net: str, batch: int) -> Callable[[], None]:
     images, labels = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
 
     def step() -> None:
+        keep_freed_memory(False)
         optimizer.zero_grad()
         loss = F.cross_entropy(network(images), labels)
         loss.backward()
@@ -42,16 +44,16 @@ def peer(net: str, batch: int) -> Callable[[], None]:
     return step
 
 
-def reslab_step(net: str, batch: int) -> tuple[Callable[[], None], Trainer]:
+def reslab_step(net: str, batch: int) -> tuple[Callable[[], object], Trainer]:
     """Reslab's own step, as `reslab train` runs it."""
     data = load("synthetic")
     recipe = he2015_cifar(net, data.info, batch=batch)
     trainer = Trainer(recipe, data, Execution(torch.device("cpu")))
     trainer.net.train()
-    return trainer.step, trainer
+    return step_of(trainer), trainer
 
 
-def seconds(step: Callable[[], None], steps: int) -> float:
+def seconds(step: Callable[[], object], steps: int) -> float:
     """Median time of a step, in seconds."""
     times = []
     for _ in range(steps):

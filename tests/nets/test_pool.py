@@ -1,4 +1,4 @@
-"""The kernel for 2x2 max pooling against PyTorch's, and where it is used."""
+"""The kernels for max pooling against PyTorch's, and where it is used."""
 
 import pytest
 import torch
@@ -23,11 +23,13 @@ def activation(channels: int, height: int, width: int, dtype: torch.dtype) -> Te
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (9, 8), (2, 2), (3, 2), (2, 5)])
 @pytest.mark.parametrize("channels", [16, 48])
-def test_outputs_and_gradients(channels: int, size: tuple[int, int], dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("side", [2, 3])
+def test_outputs_and_gradients(channels: int, size: tuple[int, int], dtype: torch.dtype, side: int) -> None:
     ours = activation(channels, *size, dtype).requires_grad_()
     theirs = ours.detach().clone().requires_grad_()
-    y, z = pool.max_pool(ours), F.max_pool2d(theirs, 2)
-    grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    y, z = pool.max_pool(ours, side), F.max_pool2d(theirs, side, 2, side // 3)
+    # Whole numbers, whose sums over windows that overlap are exact.
+    grad = torch.randint(-9, 10, y.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     y.backward(grad)
     z.backward(grad)
     assert torch.equal(y, z)
@@ -37,16 +39,19 @@ def test_outputs_and_gradients(channels: int, size: tuple[int, int], dtype: torc
     assert torch.equal(ours.grad, theirs.grad)
 
 
+@pytest.mark.parametrize("side", [2, 3])
 @pytest.mark.parametrize("dtype", TYPES)
-def test_what_is_no_number_and_infinity(dtype: torch.dtype) -> None:
+def test_what_is_no_number_and_infinity(dtype: torch.dtype, side: int) -> None:
     x = activation(16, 8, 8, dtype)
     for i, number in enumerate((float("nan"), float("inf"), float("-inf"), -0.0)):
         x[0, i, :4, i] = number
     x[1, :, :2, :2] = float("-inf")
-    assert torch.equal(pool.max_pool(x).nan_to_num(77), F.max_pool2d(x, 2).nan_to_num(77))
+    ours, theirs = pool.max_pool(x, side), F.max_pool2d(x, side, 2, side // 3)
+    assert torch.equal(ours.nan_to_num(77), theirs.nan_to_num(77))
 
 
-def test_second_derivatives() -> None:
+@pytest.mark.parametrize("side", [2, 3])
+def test_second_derivatives(side: int) -> None:
     x = torch.randn(2, 16, 5, 6, generator=torch.Generator().manual_seed(0))
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
 
@@ -54,8 +59,8 @@ def test_second_derivatives() -> None:
         (slope,) = torch.autograd.grad(pooled.pow(3).sum(), x, create_graph=True)
         return slope.pow(2).sum()
 
-    ours = torch.autograd.grad(penalty(pool.max_pool(x)), x)[0]
-    theirs = torch.autograd.grad(penalty(F.max_pool2d(x, 2)), x)[0]
+    ours = torch.autograd.grad(penalty(pool.max_pool(x, side)), x)[0]
+    theirs = torch.autograd.grad(penalty(F.max_pool2d(x, side, 2, side // 3)), x)[0]
     torch.testing.assert_close(ours, theirs)
 
 
@@ -80,7 +85,7 @@ def test_what_the_kernel_cannot_do_is_left_to_pytorch(module: MaxPool2d, x: Tens
 def test_the_module_graph_is_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[Tensor] = []
 
-    def instead(x: Tensor) -> Tensor:
+    def instead(x: Tensor, side: int) -> Tensor:
         called.append(x)
         return F.max_pool2d(x, 2)
 

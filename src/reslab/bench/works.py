@@ -14,7 +14,7 @@ from reslab.evaluate.metrics import autocast
 from reslab.nets.network import Network, build_any
 from reslab.nets.spec import AnyNet, ReferenceSpec
 from reslab.nets.weights.export import Library, peer_of
-from reslab.train.device import Execution
+from reslab.train.device import Execution, keep_freed_memory
 from reslab.train.loop import Trainer
 from reslab.train.recipe import Recipe, Sgd, Steps
 
@@ -61,6 +61,16 @@ def training(case: Case) -> Trainer:
     return trainer
 
 
+def step_of(trainer: Trainer) -> Call:
+    """Its step, with memory kept as in a training, whatever came before in this process."""
+
+    def step() -> None:
+        keep_freed_memory(trainer.keeps_memory)
+        trainer.step()
+
+    return step
+
+
 def peer_module(case: Case, against: Against) -> nn.Module:
     """The same network as others have it: fp32, channels-first, eager.
 
@@ -95,6 +105,7 @@ def peer_training(case: Case, against: Against) -> Call:
     images, labels = _fixed_batch(case)
 
     def step() -> None:
+        keep_freed_memory(False)
         optimizer.zero_grad()
         loss = F.cross_entropy(net(images), labels)
         loss.backward()

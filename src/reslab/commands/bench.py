@@ -103,7 +103,7 @@ def _too_large(case: works.Case) -> InputError:
 def _ours(options: Options, case: works.Case) -> Work:
     match options.what:
         case "train":
-            return works.training(case).step
+            return works.step_of(works.training(case))
         case "infer":
             return works.inference(case)
         case "data":

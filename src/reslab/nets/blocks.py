@@ -142,7 +142,7 @@ class MaxPool2d(nn.MaxPool2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H', W')."""
         if self.fused and pool.supports(x, self):
-            return pool.max_pool(x)
+            return pool.max_pool(x, self.kernel_size)  # type: ignore[arg-type]
         return super().forward(x)  # type: ignore[no-any-return]
 
 
@@ -236,6 +236,16 @@ def norm_add_act(norm: nn.Module, x: Tensor, *, add: Add | None, shortcut: Tenso
     if add is not None:
         y = add(y, shortcut)
     return act(y)  # type: ignore[no-any-return]
+
+
+def norm_only(norm: nn.Module, x: Tensor) -> Tensor:
+    """norm(x), with nothing behind it, by the fused kernel where it can."""
+    if isinstance(norm, BatchNorm2d) and norm.fused and not _is_hooked(norm):
+        y = norm.forward_fused(x, None, relu=False)
+        if y is not None:
+            y.__dict__.pop("twin", None)  # which nobody takes
+            return y
+    return norm(x)  # type: ignore[no-any-return]
 
 
 def make_norm(width: int, net: NetSpec, *, dense: bool = False) -> nn.Module:
@@ -379,7 +389,16 @@ class Block(nn.Module):
 
     def _skip(self, x: Tensor) -> Tensor:
         start = shared(x)
-        return start if self.downsample is None else self.downsample(start)
+        if self.downsample is None:
+            return start
+        if not isinstance(self.downsample, nn.Sequential) or not isinstance(self.downsample[-1], BatchNorm2d):
+            return self.downsample(start)  # type: ignore[no-any-return]
+        if _is_hooked(self.downsample):
+            return self.downsample(start)  # type: ignore[no-any-return]
+        *layers, norm = self.downsample
+        for layer in layers:
+            start = layer(start)
+        return norm_only(norm, start)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H/stride, W/stride), or (N, C) -> (N, C')."""

@@ -79,7 +79,7 @@ class Network(nn.Module):
             self.bn1 = make_norm(stem.width, spec, dense=isinstance(stem, DenseStem))
             self.relu = ACTIVATIONS[spec.activation]()
         if isinstance(stem, ConvStem) and stem.pool:
-            self.maxpool = nn.MaxPool2d(3, 2, 1)
+            self.maxpool = MaxPool2d(3, 2, 1)
 
     def _stem(self, x: Tensor) -> Tensor:
         stem = self.spec.stem

@@ -72,11 +72,12 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     return precision
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(keep: bool = True) -> None:
     """Lets the C library keep the memory of activations from step to step (glibc; elsewhere nothing happens).
 
     By default blocks above 32 MB go back to the system when they are freed, and the next step pays for the same
-    pages once more: up to a sixth of its time (docs/log.md).
+    pages once more: a sixth of a step's time, or half of it with photographs (docs/log.md). With ``keep`` False it
+    does what it comes to by itself in a process with large blocks: for measuring what others take.
     """
     if sys.platform != "linux":
         return
@@ -84,9 +85,10 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
-    trim_threshold, mmap_max = -1, -4
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2**31 - 1)
+    trim_threshold, mmap_threshold, mmap_max = -1, -3, -4
+    mallopt(mmap_max, 0 if keep else 65_536)
+    mallopt(mmap_threshold, 32 * 2**20)
+    mallopt(trim_threshold, 2**31 - 1 if keep else 64 * 2**20)
 
 
 def use_deterministic_kernels(device: torch.device) -> None:

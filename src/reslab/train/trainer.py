@@ -135,7 +135,8 @@ class Trainer:
         if execution.deterministic:
             use_deterministic_kernels(self.device)
         use_exact_fp32(self.device)
-        if self.device.type == "cpu" and not execution.checkpoint_activations:
+        self.keeps_memory = self.device.type == "cpu" and not execution.checkpoint_activations
+        if self.keeps_memory:
             keep_freed_memory()
         self.recipe = recipe.model_copy(update={"precision": resolve_precision(recipe.precision, self.device)})
         fitting, held = split(data.train, recipe.data.holdout, recipe.data.holdout_seed)

@@ -1,135 +1,121 @@
-// Max pooling of 2x2 pixels with stride 2 on channels-last activations, forward and backward.
+// Max pooling with stride 2 on channels-last activations, forward and backward: of 2x2 pixels, and of 3x3 with a pixel
+// of padding (the pool behind the stem of ImageNet's networks).
 //
-// PyTorch keeps an index of eight bytes for each number that it puts out, and its two passes take three times what
-// reading and writing the activation takes. Here which of the four pixels was largest is one byte, and the backward
-// pass writes each number once.
+// PyTorch keeps an index of eight bytes for each number that it puts out, fills the gradient with zeros and scatters
+// into it. Here which pixel was largest is one byte, and the backward pass gathers: it writes each number once.
 //
-// Equal numbers: the first of the four, row by row, as in PyTorch. A NaN passes.
+// Equal numbers: the first pixel of the window, row by row, as in PyTorch. A NaN passes.
 
 #include <omp.h>
 
-#include <cstdint>
-#include <cstring>
+#include "simd.h"
 
 namespace {
 
-constexpr int kLanes = 16;
 typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
 
-// bf16: the order of the numbers is that of their float extensions.
-struct BF16 {
-  typedef uint16_t T;
-  typedef uint16_t Vec __attribute__((vector_size(2 * kLanes)));
-  typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
-  typedef float Wide __attribute__((vector_size(4 * kLanes)));
-  static Wide widen(Vec v) { return (Wide)(__builtin_convertvector(v, Bits) << 16); }
+inline void store_exact(float* p, Vec v) { store(p, v); }
+// What was read is written back bit for bit: the upper half of the wide number is the bf16.
+inline void store_exact(bf16* p, Vec v) {
+  const Half h = __builtin_convertvector((Bits)v >> 16, Half);
+  std::memcpy(p, &h, sizeof h);
+}
+
+inline Bits load_index(const uint8_t* p) {
+  Bytes b;
+  std::memcpy(&b, p, sizeof b);
+  return __builtin_convertvector(b, Bits);
+}
+
+struct Shape {
+  int64_t images;
+  int height, width, channels;
+  int rows, columns;  // of the output
 };
 
-struct F32 {
-  typedef float T;
-  typedef float Vec __attribute__((vector_size(4 * kLanes)));
-  typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
-  typedef float Wide __attribute__((vector_size(4 * kLanes)));
-  static Wide widen(Vec v) { return v; }
-};
-
-template <class V, class T>
-inline V load(const T* p) {
-  V v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
+template <int kKernel>
+Shape shape_of(int64_t images, int height, int width, int channels) {
+  constexpr int kPad = kKernel / 3;
+  return {images,   height,
+          width,    channels,
+          (height + 2 * kPad - kKernel) / 2 + 1, (width + 2 * kPad - kKernel) / 2 + 1};
 }
 
-// One vector of channels of one window: the largest of its four pixels, and which it was.
-template <class K>
-inline void largest(const typename K::T* x, int64_t right, int64_t down, typename K::T* y, uint8_t* which) {
-  typedef typename K::Wide Wide;
-  typedef typename K::Bits Bits;
-  const int64_t at[4] = {0, right, down, down + right};
-  Wide most = K::widen(load<typename K::Vec>(x));
-  Bits index = {};
-#pragma GCC unroll 3
-  for (uint32_t k = 1; k < 4; ++k) {
-    const Wide v = K::widen(load<typename K::Vec>(x + at[k]));
-    const auto more = (v > most) | (v != v);
-    most = more ? v : most;
-    index = more ? Bits{} + k : index;
-  }
-  // What was read is written back bit for bit: the upper half of the wide number is the bf16.
-  if constexpr (sizeof(typename K::T) == 2) {
-    const auto narrow = __builtin_convertvector((Bits)most >> 16, typename K::Vec);
-    std::memcpy(y, &narrow, sizeof narrow);
-  } else {
-    std::memcpy(y, &most, sizeof most);
-  }
-  const Bytes bytes = __builtin_convertvector(index, Bytes);
-  std::memcpy(which, &bytes, sizeof bytes);
-}
-
-template <class K>
-void forward(const typename K::T* x, int64_t images, int height, int width, int channels, typename K::T* y,
-             uint8_t* which) {
-  const int rows = height / 2, columns = width / 2;
-  const int64_t down = int64_t(width) * channels;
+template <int kKernel, class T>
+void forward(const T* x, Shape s, T* y, uint8_t* which) {
+  constexpr int kPad = kKernel / 3;
+  const int64_t down = int64_t(s.width) * s.channels;
 #pragma omp parallel for schedule(static)
-  for (int64_t row = 0; row < images * rows; ++row) {
-    const auto* from = x + ((row / rows) * height + (row % rows) * 2) * down;
-    const int64_t to = row * columns * channels;
-    for (int column = 0; column < columns; ++column)
-      for (int c = 0; c < channels; c += kLanes) {
-        const int64_t i = to + int64_t(column) * channels + c;
-        largest<K>(from + int64_t(column) * 2 * channels + c, channels, down, y + i, which + i);
-      }
-  }
-}
-
-// Bits are moved as they are, so a gradient is any number of the size of T.
-template <class Word>
-void backward(const Word* grad, const uint8_t* which, int64_t images, int height, int width, int channels,
-              Word* grad_x) {
-  typedef Word Vec __attribute__((vector_size(sizeof(Word) * kLanes)));
-  const int rows = height / 2, columns = width / 2;
-  const int64_t down = int64_t(width) * channels;
-  const size_t rest = sizeof(Word) * size_t(width - 2 * columns) * channels;
-#pragma omp parallel for schedule(static)
-  for (int64_t row = 0; row < images * rows; ++row) {
-    Word* to = grad_x + ((row / rows) * height + (row % rows) * 2) * down;
-    const int64_t from = row * columns * channels;
-    for (int column = 0; column < columns; ++column)
-      for (int c = 0; c < channels; c += kLanes) {
-        const int64_t i = from + int64_t(column) * channels + c;
-        const Vec g = load<Vec>(grad + i);
-        const Vec index = __builtin_convertvector(load<Bytes>(which + i), Vec);
-        Word* target = to + int64_t(column) * 2 * channels + c;
-        const int64_t at[4] = {0, channels, down, down + channels};
-#pragma GCC unroll 4
-        for (int k = 0; k < 4; ++k) {
-          const Vec v = index == Word(k) ? g : Vec{};
-          std::memcpy(target + at[k], &v, sizeof v);
+  for (int64_t row = 0; row < s.images * s.rows; ++row) {
+    const int top = int(row % s.rows) * 2 - kPad;
+    const T* image = x + row / s.rows * s.height * down;
+    for (int column = 0; column < s.columns; ++column) {
+      const int left = column * 2 - kPad;
+      const int64_t to = (row * s.columns + column) * s.channels;
+      for (int c = 0; c < s.channels; c += kLanes) {
+        Vec most = {};
+        Bits index = {};
+        bool first = true;
+        for (int i = 0; i < kKernel; ++i) {
+          if (kPad && (top + i < 0 || top + i >= s.height)) continue;
+          for (int j = 0; j < kKernel; ++j) {
+            if (kPad && (left + j < 0 || left + j >= s.width)) continue;
+            const Vec v = load(image + (top + i) * down + int64_t(left + j) * s.channels + c);
+            const Bits here = Bits{} + uint32_t(i * kKernel + j);
+            const auto more = (v > most) | (v != v);
+            most = first ? v : more ? v : most;
+            index = first ? here : more ? here : index;
+            first = false;
+          }
         }
+        store_exact(y + to + c, most);
+        const Bytes bytes = __builtin_convertvector(index, Bytes);
+        std::memcpy(which + to + c, &bytes, sizeof bytes);
       }
-    // Pixels of an odd width or height that no window has.
-    if (rest) {
-      std::memset(to + int64_t(2 * columns) * channels, 0, rest);
-      std::memset(to + down + int64_t(2 * columns) * channels, 0, rest);
     }
-    if (height % 2 && row % rows == rows - 1) std::memset(to + 2 * down, 0, sizeof(Word) * down);
+  }
+}
+
+template <int kKernel, class T>
+void backward(const T* grad, const uint8_t* which, Shape s, T* grad_x) {
+  constexpr int kPad = kKernel / 3;
+#pragma omp parallel for schedule(static)
+  for (int64_t line = 0; line < s.images * s.height; ++line) {
+    const int y = int(line % s.height);
+    const int64_t image = line / s.height * s.rows;
+    // The windows that have this row: the last begins at or above it, the one before it may reach it too.
+    const int last = (y + kPad) / 2 < s.rows ? (y + kPad) / 2 : s.rows - 1;
+    for (int x = 0; x < s.width; ++x) {
+      const int end = (x + kPad) / 2 < s.columns ? (x + kPad) / 2 : s.columns - 1;
+      T* to = grad_x + (line * s.width + x) * s.channels;
+      for (int c = 0; c < s.channels; c += kLanes) {
+        Vec sum = {};
+        for (int row = last; row >= 0 && y + kPad - 2 * row < kKernel; --row)
+          for (int column = end; column >= 0 && x + kPad - 2 * column < kKernel; --column) {
+            const int64_t from = ((image + row) * s.columns + column) * s.channels + c;
+            const uint32_t here = (y + kPad - 2 * row) * kKernel + (x + kPad - 2 * column);
+            sum += load_index(which + from) == here ? load(grad + from) : Vec{};
+          }
+        store(to + c, sum);
+      }
+    }
   }
 }
 
 }  // namespace
 
-#define RESLAB_EXPORT(SUFFIX, K, WORD)                                                             \
-  extern "C" void max_pool_##SUFFIX(const void* x, int64_t images, int height, int width,          \
-                                    int channels, void* y, uint8_t* which) {                       \
-    forward<K>((const K::T*)x, images, height, width, channels, (K::T*)y, which);                  \
+#define RESLAB_EXPORT(NAME, KERNEL, SUFFIX, T)                                                     \
+  extern "C" void NAME##_##SUFFIX(const void* x, int64_t images, int height, int width,            \
+                                  int channels, void* y, uint8_t* which) {                         \
+    forward<KERNEL>((const T*)x, shape_of<KERNEL>(images, height, width, channels), (T*)y, which); \
   }                                                                                                \
-  extern "C" void max_pool_backward_##SUFFIX(const void* grad, const uint8_t* which,               \
-                                             int64_t images, int height, int width, int channels,  \
-                                             void* grad_x) {                                       \
-    backward<WORD>((const WORD*)grad, which, images, height, width, channels,                \
-                         (WORD*)grad_x);                                                           \
+  extern "C" void NAME##_backward_##SUFFIX(const void* grad, const uint8_t* which, int64_t images, \
+                                           int height, int width, int channels, void* grad_x) {    \
+    backward<KERNEL>((const T*)grad, which, shape_of<KERNEL>(images, height, width, channels),     \
+                     (T*)grad_x);                                                                  \
   }
 
-RESLAB_EXPORT(bf16, BF16, uint16_t)
-RESLAB_EXPORT(f32, F32, uint32_t)
+RESLAB_EXPORT(max_pool2, 2, bf16, bf16)
+RESLAB_EXPORT(max_pool2, 2, f32, float)
+RESLAB_EXPORT(max_pool3, 3, bf16, bf16)
+RESLAB_EXPORT(max_pool3, 3, f32, float)
