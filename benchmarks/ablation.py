@@ -28,7 +28,27 @@ from reslab.train.recipe import Recipe, override
 
 ROOT = Path(__file__).parents[1]
 HOLDOUT = 5000
-ROWS: dict[str, dict[str, tuple[str, ...]]] = {}
+SGD = '{"kind":"sgd","lr":0.4,"momentum":0.9,"momentum_form":"lr-outside","nesterov":true,"weight_decay":5e-4}'
+ROWS: dict[str, dict[str, tuple[str, ...]]] = {
+    "fast_cifar": {
+        "no shortcuts": ("net=cifar_fast(shortcut='none')",),
+        "two convolutions in a branch": ("net=cifar_fast(convs=2)",),
+        "a learned stem with BN": ('net.stem={"kind":"conv","width":24}',),
+        "patches of 4x4": ("net=cifar_fast(stem='4x4')",),
+        "average pool at the end": ("net.pool=average",),
+        "BN statistics slower (0.1)": ("net.norm.momentum=0.1",),
+        "BN over 250 images": ("bn_group=250",),
+        "SGD, logits unscaled": ("net=cifar_fast(logit_scale=1.0)", f"optimizer={SGD}"),
+        "Muon without normalised filters": ("optimizer.normalize=false",),
+        "a ramp up first": ("schedule.start=0.2", "schedule.peak=0.15"),
+        "no label smoothing": ("label_smoothing=0",),
+        "mirrored at random": ("data.augment.flip=true",),
+        "not shifted": ("data.augment.pad=0",),
+        "shifted by up to 4": ("data.augment.pad=4",),
+        "batches of 250": ("batch=250",),
+        "batches of 1,000": ("batch=1000",),
+    },
+}
 """By recipe, what is changed: settings as of `reslab train --set`, and ``net=NAME`` for another network."""
 
 

@@ -1,5 +1,6 @@
 """The families of the papers: their arguments, and what they refuse."""
 
+import re
 from typing import get_args
 
 import pytest
@@ -13,6 +14,7 @@ from reslab.nets.cifar import Skip, cifar_resnet
 from reslab.nets.cost import cost
 from reslab.nets.network import build
 from reslab.nets.spec import NetSpec, Order
+from reslab.train.optim import trained
 
 SMALL = [
     *(f"cifar_resnet(depth=8, width=4, order='{order}')" for order in get_args(Order)),
@@ -22,6 +24,8 @@ SMALL = [
     "cifar_wide(depth=10, factor=1, dropout=0.3)",
     "cifar_resnext(depth=11, cardinality=2, base_width=4)",
     "cifar_highway(widths=(4, 6, 8), gated=(1, 2, 1))",
+    "cifar_fast(widths=(8, 16), blocks=(1, 2), convs=2)",
+    "cifar_fast(widths=(8, 16, 8), stem='4x4', shortcut='none', logit_scale=1.0)",
     "imagenet_resnet(depth=18, stem='deep', downsample='pool', num_classes=10, size=(33, 33))",
     "imagenet_resnet(depth=18, order='full-preactivation', num_classes=10, size=(33, 33))",
 ]
@@ -31,10 +35,11 @@ SMALL = [
 def test_it_trains_and_costs_what_it_has(name: str) -> None:
     spec = resolve(name)
     network = build(spec).train()
-    assert sum(p.numel() for p in network.parameters()) == cost(spec).params
+    learned = trained(network)
+    assert sum(p.numel() for p in learned.values()) == cost(spec).params
     loss = network(torch.randn(4, 3, *spec.size)).square().sum()
     loss.backward()
-    for key, parameter in network.named_parameters():
+    for key, parameter in learned.items():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
 
@@ -90,3 +95,25 @@ def test_stochastic_depth_grows_linearly_and_rests_in_evaluation() -> None:
     network = build(spec).eval()
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(network(x), build(cifar_resnet(20)).eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("widths=(8, 16)", "as many widths as numbers of blocks, got 2 and 3"),
+        ("convs=0", "one or more convs and no negative blocks, got convs=0"),
+        ("blocks=(1, -1, 1)", "no negative blocks"),
+        ("stem='3x3'", "stem is one of 2x2, 4x4, got '3x3'"),
+        ("shortcut='A'", "shortcut is identity or none, got 'A'"),
+    ],
+)
+def test_a_fast_network_that_cannot_be(arguments: str, says: str) -> None:
+    with pytest.raises(InputError, match=re.escape(says)):
+        resolve(f"cifar_fast({arguments})")
+
+
+def test_the_large_patches_halve_the_size_once() -> None:
+    small, large = resolve("cifar_fast()"), resolve("cifar_fast(stem='4x4')")
+    assert [block.stride for block in small.blocks] == [2, 1, 2, 1, 2, 1]
+    assert [block.stride for block in large.blocks] == [1, 1, 2, 1, 2, 1]
+    assert [part.out_size for part in cost(large).parts[:2]] == [(16, 16), (16, 16)]

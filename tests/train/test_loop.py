@@ -12,6 +12,7 @@ from reslab.data.sources import Dataset, ImageSet
 from reslab.data.sources import load as load_data
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
+from reslab.evaluate.metrics import evaluate
 from reslab.nets import build
 from reslab.nets.spec import NetSpec
 from reslab.nets.weights.files import read_safetensors
@@ -288,3 +289,55 @@ def test_a_checkpoint_holds_all_that_goes_on(digits: Dataset) -> None:
     assert meta["seen"] == {"window": 96, "warm_up_window": 96}
     assert other.iteration == trainer.iteration == 3
     assert other.seconds >= meta["seconds"]
+
+
+def test_the_end_is_evaluated_once(digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many views of each image an evaluation may take as long as an epoch."""
+    seen = []
+    original = evaluate
+
+    def counting(*given: Any, **more: Any) -> Any:
+        seen.append(given[0])
+        return original(*given, **more)
+
+    monkeypatch.setattr("reslab.train.loop.evaluate", counting)
+    result = fit(tiny(digits, "evaluate_every=5", iterations=10), digits, tmp_path / "run")
+    assert len(seen) == 2
+    assert result["test_error"] == RunDir(tmp_path / "run").read_metrics()[-1]["test_error"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
+    ],
+)
+def test_out_of_memory_says_what_to_try(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def full(_trainer: Trainer) -> None:
+        raise error
+
+    recipe = tiny(digits, "global_batch=128", "bn_group=64")
+    monkeypatch.setattr(Trainer, "step", full)
+    says = (
+        r"out of memory on cpu at iteration 1, with 128 images of 8x8 at a time; try --accumulate 2 \(the same.*"
+        r"--checkpoint-activations.*--batch-size 64"
+    )
+    with pytest.raises(InputError, match=says):
+        fit(recipe, digits, tmp_path / "run")
+
+
+def test_another_fault_is_not_taken_for_lack_of_memory(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_trainer: Trainer) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(Trainer, "step", broken)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        fit(tiny(digits), digits, tmp_path / "run")

@@ -20,7 +20,7 @@ from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
 from reslab.nets.cost import cost_any
-from reslab.train.device import describe, resolve_precision
+from reslab.train.device import describe, is_out_of_memory, resolve_precision
 
 What = Literal["train", "infer", "data"]
 PASSES = {"train": 3, "infer": 1}
@@ -67,10 +67,8 @@ def run(options: Options) -> None:
             highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip
         seconds = _timed(todo, options, case, console)
-    except (torch.OutOfMemoryError, MemoryError):
-        raise _too_large(case) from None
-    except RuntimeError as error:
-        if "memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         raise _too_large(case) from None
     record = _record(options, case, seconds) | {"mode": mode}

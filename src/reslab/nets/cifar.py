@@ -392,6 +392,7 @@ def cifar_fast(
     *,
     convs: int = 1,
     stem: Literal["2x2", "4x4"] = "2x2",
+    shortcut: Literal["identity", "none"] = "identity",
     logit_scale: float = 1 / 64,
     **common: Unpack[Common],
 ) -> NetSpec:
@@ -408,13 +409,19 @@ def cifar_fast(
         raise InputError(f"cifar_fast takes one or more convs and no negative blocks, got convs={convs}, {blocks=}")
     if stem not in STEMS:
         raise InputError(f"stem is one of {', '.join(STEMS)}, got {stem!r}")
+    if shortcut not in ("identity", "none"):
+        raise InputError(f"shortcut is identity or none, got {shortcut!r}")
     stages = []
     for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
         pool = 1 if stage == 0 and STEMS[stem].stride > 1 else 2
         enter = Block(
             branch=Stack(layers=(Conv(width=width, pool=pool),)), width=width, stride=pool, shortcut=NoShortcut()
         )
-        residual = Block(branch=Stack(layers=(Conv(width=width),) * convs), width=width, shortcut=Identity())
+        residual = Block(
+            branch=Stack(layers=(Conv(width=width),) * convs),
+            width=width,
+            shortcut=Identity() if shortcut == "identity" else NoShortcut(),
+        )
         stages.append((enter, *(residual,) * count))
     return network(
         f"cifar_fast(widths={widths}, blocks={blocks})",

@@ -91,6 +91,13 @@ def keep_freed_memory(keep: bool = True) -> None:
     mallopt(trim_threshold, 2**31 - 1 if keep else 64 * 2**20)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is used up, on the device or the host."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and ("not enough memory" in str(error) or "can't allocate" in str(error))
+
+
 def use_deterministic_kernels(device: torch.device) -> None:
     """Makes a resumed CUDA run equal an uninterrupted one bit for bit, at some cost in speed."""
     if device.type == "cuda":

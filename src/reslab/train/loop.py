@@ -18,12 +18,13 @@ from reslab.data.loader import Eval
 from reslab.data.sources import KNOWN, Dataset
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, evaluate
+from reslab.nets.spec import NetSpec
 from reslab.nets.weights.files import read_safetensors
 from reslab.nets.weights.hub import is_hub
 from reslab.nets.weights.load import load
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
-from reslab.train.device import Execution, resolve_precision
+from reslab.train.device import Execution, is_out_of_memory, resolve_precision
 from reslab.train.distributed import is_loss, lost
 from reslab.train.optim import trained
 from reslab.train.progress import TrainingProgress
@@ -111,8 +112,10 @@ def train(
             run.truncate_metrics(trainer.iteration)
             _fit(trainer, run, title or recipe.net.name, checkpoint_every, stop, quiet)
             return _finish(trainer, run)
-        except RuntimeError as error:
-            if world.alone or not is_loss(error):
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise _too_large(trainer) from None
+            if world.alone or not isinstance(error, RuntimeError) or not is_loss(error):
                 raise
             raise lost(error, trainer.iteration) from None
         except OSError as error:
@@ -122,6 +125,22 @@ def train(
                 f"stopped at iteration {trainer.iteration}: {run.path} cannot be written ({error.strerror or error}); "
                 f"{kept}: make room, then go on with --resume {run.path}"
             ) from None
+
+
+def _too_large(trainer: Trainer) -> InputError:
+    """Out of memory: the same training can be had in less."""
+    batch, parts = trainer.recipe.global_batch, trainer.world.size * trainer.accumulate
+    group = trainer.recipe.bn_group
+    ways = []
+    if group is not None and batch // parts > group:
+        ways.append(f"--accumulate {2 * trainer.accumulate} (the same training, a batch worked through in parts)")
+    if isinstance(trainer.recipe.net, NetSpec) and not trainer.execution.checkpoint_activations:
+        ways.append("--checkpoint-activations (the same training, about a third slower)")
+    ways.append(f"a smaller batch (--batch-size {max(2, batch // 2)}, another training)")
+    return InputError(
+        f"out of memory on {trainer.device} at iteration {trainer.iteration + 1}, with {batch // parts} images of "
+        f"{trainer.recipe.data.size[0]}x{trainer.recipe.data.size[1]} at a time; try {', or '.join(ways)}"
+    )
 
 
 @dataclass(frozen=True)

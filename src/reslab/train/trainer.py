@@ -155,7 +155,7 @@ class Trainer:
             None if held is None else Eval(held, normalizer, batch=EVAL_BATCH, device=self.device, part=part)
         )
         self.test = Eval(data.test, normalizer, batch=EVAL_BATCH, device=self.device, part=part)
-        self.world, self.accumulate = execution.world, execution.accumulate
+        self.execution, self.world, self.accumulate = execution, execution.world, execution.accumulate
         self._check_shares(recipe)
         net = build_any(recipe.net, seed=recipe.seed)
         self.net: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
