@@ -35,6 +35,7 @@ ROWS: dict[str, dict[str, tuple[str, ...]]] = {
         "two convolutions in a branch": ("net=cifar_fast(convs=2)",),
         "a learned stem with BN": ('net.stem={"kind":"conv","width":24}',),
         "patches of 4x4": ("net=cifar_fast(stem='4x4')",),
+        "ReLU": ("net.activation=relu",),
         "average pool at the end": ("net.pool=average",),
         "BN statistics slower (0.1)": ("net.norm.momentum=0.1",),
         "BN over 250 images": ("bn_group=250",),

@@ -431,5 +431,6 @@ def cifar_fast(
         pool="max",
         norm=Norm(scale=False, momentum=0.4),
         logit_scale=logit_scale,
+        activation="gelu",
         cite=JORDAN2024,
     )

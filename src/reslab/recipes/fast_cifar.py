@@ -4,7 +4,7 @@
     reslab train fast_cifar94 --data cifar10
 
 Optimiser, rates, label smoothing, augmentation and test-time views are those of airbench94_muon (Jordan 2024, arXiv
-2404.00498 and its repository), whose network is not residual: ours has shortcuts and ReLU. What each part is worth
+2404.00498 and its repository), whose network is not residual: ours has shortcuts. What each part is worth
 here is in docs/fast.md, with the time and the accuracy of both recipes.
 """
 
@@ -31,7 +31,7 @@ def fast_cifar(
     net: str | NetSpec,
     data: DataInfo,
     *,
-    epochs: float = 6,
+    epochs: float = 8,
     iterations: int | None = None,
     holdout: int = 0,
     seed: int = 0,
@@ -69,7 +69,7 @@ def fast_cifar94(
     net: str | NetSpec,
     data: DataInfo,
     *,
-    epochs: float = 9,
+    epochs: float = 13,
     iterations: int | None = None,
     holdout: int = 0,
     seed: int = 0,
