@@ -2,7 +2,7 @@
 
     python benchmarks/ablation.py fast_cifar --data path/to/cifar10 [--seeds 3] [--jobs 2] [--epochs 3]
 
-Trains on 45,000 images and reads the error on the 5,000 others; the test images are not looked at. A difference is
+Trains on 45,000 images and reads the error on the 5,000 others; the test images decide nothing. A difference is
 taken seed by seed. Runs that are there are not run again. The recipe is cut short in proportion by --epochs: the parts
 of a recipe for six passes show their worth in three, at half the price.
 """

@@ -1,6 +1,6 @@
 """Makes a finished run one of the weights that come with Reslab: the file, its line in the index, its card.
 
-    python scripts/ship_weights.py runs/resnet20 resnet20-cifar10 --dtype fp16 --data path/to/cifar10
+    python scripts/ship_weights.py runs/resnet20 resnet20-cifar10 --data path/to/cifar10 --about "The paper's."
 
 What is shipped is evaluated as it is stored. The card says how it was trained, and how to train it again.
 """
@@ -58,9 +58,9 @@ def main() -> None:
         test_error=errors["none"],
         test_error_flip_shift=errors["flip-shift"],
     )
+    card = _card(options.name, options.about, entry, recipe, result, runs.read_json(run.env), len(content))
     index = {name: known.model_dump() for name, known in shipped.index().items()} | {options.name: entry.model_dump()}
     write_json(shipped.FOLDER / shipped.INDEX, dict(sorted(index.items())))
-    card = _card(options.name, options.about, entry, recipe, result, runs.read_json(run.env), len(content))
     write_text(shipped.FOLDER / f"{options.name}.md", card)
     print(f"{target}: {len(content):,} bytes, test error {entry.test_error:.2f} %")
 
@@ -82,17 +82,17 @@ def _card(
     name: str, about: str, entry: shipped.Shipped, recipe: dict[str, Any], result: dict[str, Any],
     env: dict[str, Any], size: int,
 ) -> str:  # fmt: skip
-    machine = env["machine"]
+    gpu = env["gpu"] if env["gpu"] != "none" else env["cpu"]
     rows = {
         "network": f"{entry.net}, {result['params']:,} parameters",
         "trained by": f"`reslab train {entry.recipe} --net {entry.net} --data {entry.data} --seed {recipe['seed']}`, "
-        f"{recipe['iterations']:,} iterations of {recipe['global_batch']}",
+        f"{recipe['iterations']:,} iterations of {recipe['global_batch']}; all fields: its recipe.json",
         "recipe": recipe["cite"],
         "trained on": "all training images; the test images chose nothing (the last iterate)"
         if recipe["select"] == "last"
         else "selected on held-out images",
         "precision": f"{recipe['precision']} in training, {entry.dtype} in the file ({size:,} bytes)",
-        "machine": f"{machine.get('gpu') or machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}",
+        "machine": f"{gpu}, {env['cores']} cores, torch {env['torch']}",
         "time": f"{result['seconds'] / 60:.1f} minutes",
         "test error": f"{entry.test_error:.2f} % of {result['n_test_images']:,} images, one look at each "
         f"(this seed, these weights as stored)",

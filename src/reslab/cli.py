@@ -78,7 +78,7 @@ def train(
 
     Stopped, or killed? `reslab train --resume runs/resnet20` ends where it would have ended.
 
-    Several processes or machines: `torchrun --nproc-per-node 2 -m reslab train ...` trains the same, faster.
+    Several GPUs or machines: `torchrun --nproc-per-node 8 -m reslab train ...` trains the same.
 
     Args:
         recipe: The recipe: he2015_cifar.
@@ -95,7 +95,7 @@ def train(
         settings: Change fields of the recipe: --set optimizer.nesterov=true data.augment.flip=false
         precision: bf16 needs hardware for it; by default it is used where there is some.
         device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
-        threads: CPU threads; by default all cores.
+        threads: CPU threads; by default all cores, shared out where several processes train.
         weights: Start from these: a file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG,
             hf:ORG/NAME.
         num_classes: Classes of the network; weights of another number get a new head.

@@ -29,7 +29,7 @@ def images(n: int, channels: int = 16, size: int = 6) -> Tensor:
 def run(module: BatchNorm2d, x: Tensor, fused: bool) -> Tensor:
     if not fused:
         return module(x)  # type: ignore[no-any-return]
-    y = module.forward_fused(x, None, relu=False)
+    y = module.forward_fused(x, None, "none")
     if y is None:
         pytest.skip("the fused kernels are not available here")
     return y
@@ -87,7 +87,7 @@ def test_a_batch_that_cannot_be_cut(fused: bool) -> None:
 def test_one_value_per_channel_is_refused_and_not_divided_by_zero() -> None:
     module = norm(16, group=1, fused=True)
     x = images(2, size=1)
-    assert module.forward_fused(x, None, relu=True) is None
+    assert module.forward_fused(x, None, "relu") is None
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         module(x)
 

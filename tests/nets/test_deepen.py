@@ -142,3 +142,9 @@ def test_what_cannot_be_deepened(shallow: str, deep: str, said: str) -> None:
     net = build(shallow, size=(9, 9), width=4)
     with pytest.raises(InputError, match=said):
         deepened(net, deep if "width" in deep else deep.replace(")", ", width=4)"))
+
+
+def test_a_branch_whose_scale_is_not_learned_could_never_speak() -> None:
+    net = build("cifar_fast(widths=(8, 8), blocks=(1, 1), activation='relu')")
+    with pytest.raises(InputError, match="its BN learns no scale"):
+        deepened(net, "cifar_fast(widths=(8, 8), blocks=(2, 1), activation='relu')")

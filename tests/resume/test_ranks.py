@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch import distributed as dist
 
 from reslab.nets.weights.files import read_safetensors
 from reslab.runs import RunDir, read_json
+from reslab.train.distributed import overlapping
 
 RECIPE = ("he2015_cifar", "--net", "cifar_resnet(depth=8, width=4)", "--data", "digits", "--batch-size", 128)
 LENGTH = ("--iterations", 24, "--set", "log_every=5", "evaluate_every=12", "schedule.drops=[9,18]", "optimizer.lr=0.02")
@@ -118,3 +120,29 @@ def test_batches_that_cannot_be_shared_out(
     assert code == 2
     assert says in text
     assert not (tmp_path / "run").exists()
+
+
+def test_a_rank_that_never_comes_to_the_training(forge: Any, tmp_path: Path) -> None:
+    """Its data is not there; the other is told, and has written nothing."""
+    words = ("train", *ALL, "--out", tmp_path / "run")
+    other = [tmp_path / "nowhere" if word == "digits" else word for word in words]
+    (code, text), (failed, why) = forge.ranks(words, other)
+    assert failed == code == 2
+    assert "reslab [rank 1]: error:" in why
+    assert "nowhere" in why
+    assert "reslab [rank 0]: error: another rank ended or did not answer" in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_gradients_are_averaged_while_the_backward_pass_goes_on(tmp_path: Path) -> None:
+    """What GPUs use; here in a world of one."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        net = nn.Linear(3, 2)
+        shared = overlapping(net)
+        x = torch.randn(4, 3)
+        shared(x).sum().backward()
+        assert net.weight.grad is not None
+        torch.testing.assert_close(net.weight.grad, x.sum(0).expand(2, 3))
+    finally:
+        dist.destroy_process_group()

@@ -9,8 +9,7 @@ import pytest
 PROGRAM = """
 import resource, sys, torch
 from reslab.train.device import keep_freed_memory
-if sys.argv[1] == "keep":
-    keep_freed_memory()
+keep_freed_memory(sys.argv[1] == "keep")
 def touch():
     return torch.ones(16 * 2**20)  # 64 MB
 touch()
@@ -29,4 +28,7 @@ def test_freed_memory_is_used_again() -> None:
         return int(done.stdout)
 
     pages = 10 * 64 * 2**20 // resource.getpagesize()
-    assert faults("keep") < pages / 4
+    given_back = faults("give back")
+    if given_back < pages / 2:
+        pytest.skip("pages are larger here than they say")
+    assert faults("keep") < given_back / 4

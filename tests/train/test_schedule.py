@@ -9,9 +9,9 @@ from reslab.data.sources import load
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
 from reslab.train.device import Execution
-from reslab.train.loop import Trainer, train
-from reslab.train.recipe import Ramp, Recipe, Steps, WarmUp
-from reslab.train.schedule import WarmUpState, scheduled
+from reslab.train.loop import Stopped, Trainer, train
+from reslab.train.recipe import Plateau, Ramp, Recipe, Steps, WarmUp
+from reslab.train.schedule import PlateauState, WarmUpState, scheduled
 
 CPU = Execution(torch.device("cpu"))
 TINY = "cifar_resnet(depth=8, width=4)"
@@ -141,3 +141,55 @@ def test_a_warm_up_survives_a_checkpoint() -> None:
 def test_only_the_deepest_warm_up(net: str, warm: bool) -> None:
     recipe = he2015_cifar(net, load("digits").info)
     assert recipe.warm_up == (WarmUp(lr=0.01, until_error=80) if warm else None)
+
+
+# --- the plateau -----------------------------------------------------------------------------------------------------
+
+
+def drops(rule: Plateau, errors: list[float]) -> list[int]:
+    state, found = PlateauState(), []
+    for error in errors:
+        state.look(rule, error)
+        found.append(state.drops)
+    return found
+
+
+def test_a_plateau_is_a_number_of_evaluations_without_a_fall() -> None:
+    rule = Plateau(patience=3, threshold=0.1, drops=2)
+    assert drops(rule, [50, 40, 30, 29, 28, 27.5]) == [0, 0, 0, 0, 0, 1]  # of less than a tenth
+    assert drops(rule, [50, 40, 30, 29, 28, 26.9, 26, 26, 26]) == [0] * 8 + [1]
+    assert drops(rule, [50] * 20)[-1] == 2  # and no more than that
+    assert drops(rule, [50] * 7) == [0, 0, 0, 1, 1, 1, 2]
+
+
+def test_the_rate_behind_each_drop() -> None:
+    rule = Plateau(factor=0.1)
+    rates = [scheduled(0.1, rule, 5, 10) * PlateauState(drops=n).factor(rule) for n in range(3)]
+    assert rates == pytest.approx([0.1, 0.01, 0.001], rel=1e-12)
+
+
+def test_the_plateau_looks_at_validation_or_training_and_survives_a_checkpoint(tmp_path: Path) -> None:
+    """Never at the test images; and a run that was stopped drops where it would have dropped."""
+    digits = load("digits")
+    for holdout in (0, 300):
+        recipe = he2015_cifar(TINY, digits.info, iterations=24, batch=32, holdout=holdout)
+        rule = Plateau(patience=1, threshold=0.5, drops=2)
+        recipe = recipe.model_copy(update={"schedule": rule, "evaluate_every": 4, "log_every": 2, "select": "last"})
+        out = tmp_path / str(holdout)
+        result = train(recipe, digits, out / "straight", execution=CPU, quiet=True)
+        lines = RunDir(out / "straight").read_metrics()
+        training = [(a["train_error"] + b["train_error"]) / 2 for a, b in zip(lines[::2], lines[1::2], strict=True)]
+        watched = [line["validation_error"] for line in lines[1::2]] if holdout else training
+        expected = [0, *drops(rule, watched)[:-1]]
+        assert [line["lr"] for line in lines[1::2]] == pytest.approx([0.1 / 10**n for n in expected])
+        assert expected[-1] > 0
+
+        steps = iter(range(1, 100))
+        with pytest.raises(Stopped):
+            train(
+                recipe, digits, out / "stopped", execution=CPU, quiet=True,
+                stop=lambda steps=steps: next(steps) == 14,  # type: ignore[misc]
+            )  # fmt: skip
+        again = train(recipe, digits, out / "stopped", execution=CPU, quiet=True)
+        assert again["test_error"] == result["test_error"]
+        assert (out / "stopped" / "metrics.jsonl").read_bytes() == (out / "straight" / "metrics.jsonl").read_bytes()

@@ -98,14 +98,18 @@ def _fixed_batch(case: Case) -> tuple[Tensor, Tensor]:
     return torch.randn(shape, device=device), labels
 
 
-def peer_training(case: Case, against: Against) -> Call:
-    """A step as the usual script takes it, its batch ready in memory."""
+def peer_training(case: Case, against: Against, *, as_it_is: bool = False) -> Call:
+    """A step as the usual script takes it, its batch ready in memory.
+
+    The C library manages memory as it would there, whatever our step asked of it, unless left ``as_it_is``.
+    """
     net = peer_module(case, against).to(case.execution.device).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
     images, labels = _fixed_batch(case)
 
     def step() -> None:
-        keep_freed_memory(False)
+        if not as_it_is:
+            keep_freed_memory(False)
         optimizer.zero_grad()
         loss = F.cross_entropy(net(images), labels)
         loss.backward()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shlex
 import sys
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from reslab.nets.weights.load import Weights
 from reslab.nets.weights.load import load as load_weights
 from reslab.runs import RunDir
 from reslab.train.device import Execution, describe, pick_device, resolve_precision
-from reslab.train.distributed import joined
+from reslab.train.distributed import joined, launched, ranks_here
 from reslab.train.loop import train
 from reslab.train.recipe import Recipe, override, validated
 
@@ -138,6 +139,8 @@ def start(
         if threads < 1:
             raise InputError(f"--threads takes 1 or more, got {threads}")
         torch.set_num_threads(threads)
+    elif launched():  # torchrun allows each process one thread
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks_here()))
     return Execution(
         pick_device(device),
         fused=fused_kernels,
@@ -244,6 +247,7 @@ def _as_before(options: Options) -> Options:
             if options.checkpoint_activations is None
             else options.checkpoint_activations
         ),
+        checkpoint_every=env.get("checkpoint_every") if options.checkpoint_every is None else options.checkpoint_every,
         accumulate=env.get("accumulate", 1) if options.accumulate is None else options.accumulate,
         fused=env["fused"] if options.fused is None else options.fused,
         weights=env.get("weights"),

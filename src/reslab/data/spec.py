@@ -1,8 +1,8 @@
 """What a recipe says about its data: plain values, importable without torch."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Normalization = Literal["per-pixel-mean", "per-channel", "imagenet", "none"]
 """How uint8 pixels become network input, after division by 255.
@@ -30,6 +30,39 @@ class Augment(BaseModel):
         description="the padding: 'mean' pads after normalisation (zeros), 'black' before it, 'reflect' mirrors "
         "what is inside",
     )
+
+
+class ScaleCrop(BaseModel):
+    """For photographs: the shorter side resized to a random length, a random crop (He 2015, section 3.4)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["scale-crop"] = "scale-crop"
+    short: tuple[int, int] = Field((256, 480), description="least and greatest length in pixels, both possible")
+    flip: bool = True
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if not 1 <= self.short[0] <= self.short[1]:
+            raise ValueError(f"short is a least and a greatest length in pixels, got {list(self.short)}")
+        return self
+
+
+class ResizedCrop(BaseModel):
+    """For photographs: a part of random area and shape, resized (Szegedy 2014, section 6)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["resized-crop"] = "resized-crop"
+    area: tuple[float, float] = Field((0.08, 1.0), description="least and greatest share of the image")
+    ratio: tuple[float, float] = Field((3 / 4, 4 / 3), description="of width to height")
+    flip: bool = True
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        if not 0 < self.area[0] <= self.area[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"area is a range in (0, 1], ratio one above 0, got {list(self.area)}, {list(self.ratio)}")
+        return self
 
 
 class DataSpec(BaseModel):

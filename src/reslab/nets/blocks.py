@@ -71,7 +71,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         self._track(torch.stack(means).mean(0), torch.stack(variances).mean(0))
         return torch.cat(parts)
 
-    def forward_fused(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor | None:
+    def forward_fused(self, x: Tensor, residual: Tensor | None, activation: fused.Activation) -> Tensor | None:
         """act(BN(x) + residual) by the fused kernel, or None where it does not apply."""
         groups = self.groups_of(x.shape[0]) if self.training else 1
         if self.weight.dtype != torch.float32 or not fused.supports(x, groups):
@@ -89,11 +89,12 @@ class BatchNorm2d(nn.BatchNorm2d):
                 self.running_mean,
                 self.running_var,
                 eps=self.eps,
-                relu=relu,
+                activation=activation,
             )
         y, twin, mean, var = fused.norm_training(
-            x, residual, self.weight, self.bias, eps=self.eps, groups=groups, relu=relu, tracked=self._followed()
-        )
+            x, residual, self.weight, self.bias, eps=self.eps, groups=groups, activation=activation,
+            tracked=self._followed(),
+        )  # fmt: skip
         y.twin = twin  # type: ignore[attr-defined]
         if self.momentum is None:
             count = x.numel() // (x.shape[1] * groups)
@@ -224,14 +225,21 @@ class Gate(nn.Module):
         return self.sigmoid(self.conv(x))  # type: ignore[no-any-return]
 
 
+def fusable(act: nn.Module) -> fused.Activation:
+    """What the fused kernel calls an activation; "none" for those that it does not know."""
+    if isinstance(act, nn.ReLU):
+        return "relu"
+    return "gelu" if isinstance(act, nn.GELU) and act.approximate == "none" else "none"
+
+
 def norm_add_act(norm: nn.Module, x: Tensor, *, add: Add | None, shortcut: Tensor | None, act: nn.Module) -> Tensor:
     """act(norm(x) + shortcut): module by module, or fused where the mode is on and the tensor allows it."""
     # Whoever hooks one of the modules wants to see it called.
     if isinstance(norm, BatchNorm2d) and norm.fused and not any(_is_hooked(module) for module in (norm, add, act)):
-        relu = isinstance(act, nn.ReLU)
-        y = norm.forward_fused(x, shortcut, relu)
+        known = fusable(act)
+        y = norm.forward_fused(x, shortcut, known)
         if y is not None:
-            return y if relu else act(y)
+            return act(y) if known == "none" else y
     y = norm(x)
     if add is not None:
         y = add(y, shortcut)
@@ -241,7 +249,7 @@ def norm_add_act(norm: nn.Module, x: Tensor, *, add: Add | None, shortcut: Tenso
 def norm_only(norm: nn.Module, x: Tensor) -> Tensor:
     """norm(x), with nothing behind it, by the fused kernel where it can."""
     if isinstance(norm, BatchNorm2d) and norm.fused and not _is_hooked(norm):
-        y = norm.forward_fused(x, None, relu=False)
+        y = norm.forward_fused(x, None, "none")
         if y is not None:
             y.__dict__.pop("twin", None)  # which nobody takes
             return y

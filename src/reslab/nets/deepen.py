@@ -93,6 +93,8 @@ def _why_not(block: BlockSpec, spec: NetSpec) -> str:
         return f"its shortcut multiplies by {block.shortcut.shortcut:g}"
     elif not isinstance(block.shortcut, Identity | ZeroPad | Projection | Conv1x1 | Dropout | Scale):
         return f"a shortcut of kind '{block.shortcut.kind}' always lets something else through"
+    if not isinstance(block.shortcut, NoShortcut) and spec.norm is not None and not spec.norm.scale:
+        return "its BN learns no scale, and a branch that is silenced by one could never speak"
     after_addition = not pre and block.order != "relu-before-addition"
     if (after_addition or isinstance(block.shortcut, NoShortcut)) and spec.activation not in IDEMPOTENT:
         return f"a further {spec.activation} changes what the one before put out"

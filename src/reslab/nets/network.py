@@ -143,9 +143,13 @@ class Network(nn.Module):
         stem = self.spec.stem
         if isinstance(stem, WhiteningStem):
             assert isinstance(self.conv1, nn.Conv2d)
-            patches = F.unfold(images.float(), stem.kernel, padding=stem.padding, stride=stem.stride)  # (N, C k k, L)
-            flat = patches.transpose(0, 1).flatten(1)
-            variances, components = torch.linalg.eigh((flat @ flat.T / flat.shape[1]).double())
+            total, count = torch.zeros(self.conv1.weight[0].numel(), self.conv1.weight[0].numel()).double(), 0
+            for part in images.split(500):
+                patches = F.unfold(part.float(), stem.kernel, padding=stem.padding, stride=stem.stride)  # (N, C k k, L)
+                flat = patches.transpose(0, 1).flatten(1)
+                total += (flat @ flat.T).double().to(total.device)
+                count += flat.shape[1]
+            variances, components = torch.linalg.eigh(total / count)
             chosen = components.flip(1)[:, : stem.width // 2] / (variances.flip(0)[: stem.width // 2] + 5e-4).sqrt()
             filters = chosen.T.reshape(-1, *self.conv1.weight.shape[1:])
             self.conv1.weight.copy_(torch.cat([filters, -filters]))

@@ -15,7 +15,10 @@ from reslab.train.recipe import Precision
 
 @dataclass(frozen=True)
 class Execution:
-    """How a recipe is carried out. Nothing here changes what is trained, beyond rounding."""
+    """How a recipe is carried out. Nothing here changes what is trained, beyond rounding.
+
+    Only dropout and stochastic depth draw otherwise where a batch is worked through in parts, or by several ranks.
+    """
 
     device: torch.device
     fused: bool = True
@@ -43,7 +46,9 @@ def pick_device(name: str | None) -> torch.device:
     """The device of that name; by default CUDA where there is one, else the CPU."""
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and launched():
+    if launched() and name.startswith("cuda"):
+        if name != "cuda":
+            raise InputError(f"--device {name}: of several ranks each has a GPU of its own; give cuda alone")
         name = f"cuda:{local_rank()}"
     try:
         device = torch.device(name)

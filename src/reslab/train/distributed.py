@@ -107,6 +107,8 @@ def overlapping(net: nn.Module) -> "DistributedDataParallel":
     in which DistributedDataParallel imports the compiler. BN's statistics are averaged by `Trainer.settle`.
     """
 
+    from torch.nn.parallel import DistributedDataParallel
+
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     quiet = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before PyTorch 2.15
     options: dict[str, Any] = {quiet: False, "gradient_as_bucket_view": True}
@@ -116,6 +118,11 @@ def overlapping(net: nn.Module) -> "DistributedDataParallel":
 def launched() -> bool:
     """Whether `torchrun` (or another launcher) started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def ranks_here() -> int:
+    """How many of the processes run on this machine and share its cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def local_rank() -> int:

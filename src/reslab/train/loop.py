@@ -3,8 +3,8 @@
 import math
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,12 @@ from reslab.nets.weights.load import load
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
 from reslab.train.device import Execution, is_out_of_memory, resolve_precision
-from reslab.train.distributed import is_loss, lost
+from reslab.train.distributed import World, is_loss, lost
 from reslab.train.optim import trained
 from reslab.train.progress import TrainingProgress
-from reslab.train.recipe import Recipe
+from reslab.train.recipe import Plateau, Recipe
 from reslab.train.tensorboard import Events
-from reslab.train.trainer import Clock, NonFiniteLoss, Trainer
+from reslab.train.trainer import Clock, NonFiniteLoss, Trainer, why_not_shared
 
 __all__ = ["NonFiniteLoss", "Stopped", "Trainer", "as_saved", "train"]
 
@@ -67,7 +67,8 @@ def train(
         checkpoint_every: iterations between checkpoints; default at evaluations and every two minutes.
         weights: start from these instead of drawn ones: a file, a run, or a hub's name.
         new_head: the weights may be of another number of classes; the last layer is then drawn.
-        stop: asked after each iteration; once it says yes, a checkpoint is written and `Stopped` raised.
+        stop: asked after each iteration (of several ranks every tenth); once it says yes, a checkpoint is written and
+            `Stopped` raised.
         quiet: no progress.
 
     Returns:
@@ -77,15 +78,43 @@ def train(
         Stopped: ``stop`` said so; the run can be gone on with.
         InputError: the data does not fit, ``out`` holds another run, the loss is not finite, the disk is full.
     """
-    world = execution.world
-    world.agree(_facts(recipe, data, execution, weights))
-    trainer = Trainer(recipe, data, execution)
-    run = RunDir(out)
-    recipe = trainer.recipe
-    if not world.leads:
-        return _follow(trainer, run, checkpoint_every)
+    with _in_words(execution.world) as under_way:
+        execution.world.agree(_facts(recipe, data, execution, weights, checkpoint_every))
+        trainer = Trainer(recipe, data, execution)
+        under_way.append(trainer)
+        if not execution.world.leads:
+            return _follow(trainer, RunDir(out), checkpoint_every)
+        env = _environment(data, source, execution, weights, new_head, checkpoint_every)
+        return _lead(
+            trainer, RunDir(out), env, title=title, checkpoint_every=checkpoint_every, weights=weights,
+            new_head=new_head, stop=stop, quiet=quiet,
+        )  # fmt: skip
+
+
+@contextmanager
+def _in_words(world: World) -> Iterator[list[Trainer]]:
+    """What a person can do about lack of memory and about ranks that are gone, in place of the libraries' errors.
+
+    Yields a list for the trainer, once there is one.
+    """
+    under_way: list[Trainer] = []
+    try:
+        yield under_way
+    except (RuntimeError, MemoryError) as error:
+        if under_way and is_out_of_memory(error):
+            raise _too_large(under_way[0]) from None
+        if world.alone or not isinstance(error, RuntimeError) or not is_loss(error):
+            raise
+        raise lost(error, under_way[0].iteration if under_way else 0) from None
+
+
+def _lead(
+    trainer: Trainer, run: RunDir, env: dict[str, Any], *, title: str | None, checkpoint_every: int | None,
+    weights: str | None, new_head: bool, stop: Callable[[], bool] | None, quiet: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """What the only rank does, or the first of several: it alone reads and writes the run's folder."""
+    recipe, world = trainer.recipe, trainer.world
     plain = as_saved(run, recipe)
-    env = _environment(data, source, execution, weights, new_head)
     # What can be refused is refused before anything is written.
     run.check(plain)
     begun = checkpoints.any_checkpoint(run.checkpoints)
@@ -112,12 +141,6 @@ def train(
             run.truncate_metrics(trainer.iteration)
             _fit(trainer, run, title or recipe.net.name, checkpoint_every, stop, quiet)
             return _finish(trainer, run)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise _too_large(trainer) from None
-            if world.alone or not isinstance(error, RuntimeError) or not is_loss(error):
-                raise
-            raise lost(error, trainer.iteration) from None
         except OSError as error:
             last = sorted(run.checkpoints.glob("iteration-*.safetensors"))
             kept = f"the last good checkpoint, {last[-1].name}, is intact" if last else "no checkpoint was written yet"
@@ -130,9 +153,8 @@ def train(
 def _too_large(trainer: Trainer) -> InputError:
     """Out of memory: the same training can be had in less."""
     batch, parts = trainer.recipe.global_batch, trainer.world.size * trainer.accumulate
-    group = trainer.recipe.bn_group
     ways = []
-    if group is not None and batch // parts > group:
+    if not why_not_shared(trainer.recipe, trainer.net, 2 * parts):
         ways.append(f"--accumulate {2 * trainer.accumulate} (the same training, a batch worked through in parts)")
     if isinstance(trainer.recipe.net, NetSpec) and not trainer.execution.checkpoint_activations:
         ways.append("--checkpoint-activations (the same training, about a third slower)")
@@ -153,28 +175,26 @@ class Start:
 
 def _follow(trainer: Trainer, run: RunDir, checkpoint_every: int | None) -> dict[str, Any]:
     """What the ranks do that do not lead: the same steps and evaluations, from its state. They write nothing."""
-    try:
-        start = trainer.world.from_lead(Start())
-        if start.saved is not None:
-            trainer.restore(*start.saved)
-        elif start.weights is not None:
-            trainer.net.load_state_dict(start.weights)
-        else:
-            return {}
-        _fit(trainer, run, "", checkpoint_every, None, quiet=True)
-        return _finish(trainer, run)
-    except RuntimeError as error:
-        if not is_loss(error):
-            raise
-        raise lost(error, trainer.iteration) from None
+    start = trainer.world.from_lead(Start())
+    if start.saved is not None:
+        trainer.restore(*start.saved)
+    elif start.weights is not None:
+        trainer.net.load_state_dict(start.weights)
+    else:
+        return {}
+    _fit(trainer, run, "", checkpoint_every, None, quiet=True)
+    return _finish(trainer, run)
 
 
-def _facts(recipe: Recipe, data: Dataset, execution: Execution, weights: str | None) -> dict[str, str]:
+def _facts(
+    recipe: Recipe, data: Dataset, execution: Execution, weights: str | None, checkpoint_every: int | None
+) -> dict[str, str]:
     """What all ranks must have in common."""
     return {
         "recipe": recipe.model_dump_json(),
         "images": data.info.fingerprint,
         "weights to start from": str(weights),
+        "iterations between checkpoints": str(checkpoint_every),
         "kind of device": execution.device.type,
         "precision": resolve_precision(recipe.precision, execution.device),
         "version of reslab": __version__,
@@ -198,7 +218,12 @@ def as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
 
 
 def _environment(
-    data: Dataset, source: str | None, execution: Execution, weights: str | None, new_head: bool
+    data: Dataset,
+    source: str | None,
+    execution: Execution,
+    weights: str | None,
+    new_head: bool,
+    checkpoint_every: int | None,
 ) -> dict[str, Any]:
     # A name means the known data set even where a folder of that name lies about.
     by_path = source is not None and source not in KNOWN and Path(source).exists()
@@ -206,7 +231,7 @@ def _environment(
     return {
         "started": runs.now(),
         **runs.describe(),
-        "device": str(execution.device),
+        "device": str(execution.device) if execution.world.alone else execution.device.type,
         "gpu": gpu,
         "threads": torch.get_num_threads(),
         "fused": execution.fuses,
@@ -220,6 +245,7 @@ def _environment(
         },
         "weights": weights if weights is None or is_hub(weights) else str(Path(weights).expanduser().resolve()),
         "new_head": new_head,
+        "checkpoint_every": checkpoint_every,
     }
 
 
@@ -317,10 +343,14 @@ def _record(trainer: Trainer, run: RunDir, events: Events | None, evaluate_now: 
         "train_loss": window.mean_loss(),
         "train_error": window.error(),
     }
+    trainer.plateau.train(int(window.wrong), window.seen)
     if evaluate_now:
         name, images = ("test", trainer.test) if trainer.validation is None else ("validation", trainer.validation)
         result = _evaluated(trainer, images)
         line |= {f"{name}_error": result.top1_error, f"{name}_loss": result.loss}
+        if isinstance(recipe.schedule, Plateau):
+            of_training = trainer.plateau.training_error()
+            trainer.plateau.look(recipe.schedule, of_training if name == "test" else result.top1_error)
         if images is trainer.test:
             trainer.newest = (i, result)
         _keep_best(trainer, run, name, result)

@@ -88,7 +88,24 @@ class Ramp(Finite):
     end: float = Field(0.0, ge=0, le=1, description="share of the peak rate behind the last iteration")
 
 
-Schedule = Annotated[Annotated[Steps, Tag("steps")] | Annotated[Ramp, Tag("ramp")], kind_or("steps")]
+class Plateau(Finite):
+    """The learning rate is multiplied by ``factor`` whenever the error has stopped falling (He 2015, section 3.4).
+
+    The error is that of the validation images (``data.holdout``), looked at at each evaluation; without such images
+    that of the training since the last one. The test images decide nothing.
+    """
+
+    kind: Literal["plateau"] = "plateau"
+    factor: float = Field(0.1, gt=0, lt=1)
+    patience: int = Field(5, ge=1, description="evaluations without a fall that make a plateau")
+    threshold: float = Field(0.01, ge=0, lt=1, description="share by which the best error has to fall to count")
+    drops: int = Field(2, ge=1, description="at most so many")
+
+
+Schedule = Annotated[
+    Annotated[Steps, Tag("steps")] | Annotated[Ramp, Tag("ramp")] | Annotated[Plateau, Tag("plateau")],
+    kind_or("steps"),
+]
 
 
 class WarmUp(Finite):
@@ -203,7 +220,7 @@ def validated(values: dict[str, Any], source: str) -> Recipe:
         raise InputError(f"{source}: {what_is_wrong(error)}") from None
 
 
-TAGS = ("sgd", "muon", "steps", "ramp", "ours", "reference")
+TAGS = ("sgd", "muon", "steps", "ramp", "plateau", "ours", "reference")
 """Members of unions, which pydantic names on the way to a field, and nobody writes there."""
 
 

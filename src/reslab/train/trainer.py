@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from reslab.data.draws import bits
 from reslab.data.loader import Batches, Eval, check, split
@@ -17,7 +18,7 @@ from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, autocast
 from reslab.nets.blocks import DropPath
 from reslab.nets.network import Network, build_any
-from reslab.nets.spec import NetSpec
+from reslab.nets.spec import ReferenceSpec
 from reslab.nets.weights.load import Weights, header_of
 from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.train.device import (
@@ -30,8 +31,8 @@ from reslab.train.device import (
 from reslab.train.distributed import World, overlapping
 from reslab.train.graph import Graphed
 from reslab.train.optim import make_optimizer
-from reslab.train.recipe import Recipe
-from reslab.train.schedule import WarmUpState, scheduled
+from reslab.train.recipe import Plateau, Recipe
+from reslab.train.schedule import PlateauState, WarmUpState, scheduled
 
 EVAL_BATCH = 500
 WHITENED = 5000
@@ -126,6 +127,32 @@ class Clock:
         return self.data / self.steps if self.steps else 0.0
 
 
+def why_not_shared(recipe: Recipe, net: nn.Module, parts: int) -> str:
+    """Why a batch cannot be worked through in so many parts (``{how}``) without another result; nothing if it can."""
+    if parts == 1:
+        return ""
+    if recipe.global_batch % parts:
+        return (
+            f"a batch of {recipe.global_batch} cannot be shared out evenly to {{how}}; choose a number of them that "
+            "divides it, or another --batch-size"
+        )
+    own = recipe.global_batch // parts
+    if not any(isinstance(module, _BatchNorm) for module in net.modules()):
+        return ""
+    if isinstance(recipe.net, ReferenceSpec):
+        return (
+            f"{recipe.net.name} takes BN's statistics over all that it sees, which {{how}} would make {own} images of "
+            f"the batch of {recipe.global_batch}; train it in one"
+        )
+    if recipe.bn_group is None or recipe.bn_group > own or own % recipe.bn_group:
+        group = "the whole batch" if recipe.bn_group is None else f"groups of {recipe.bn_group} images"
+        return (
+            f"the recipe takes BN's statistics over {group}, but each of {{how}} sees {own} images; --set "
+            f"bn_group={own} makes it another training, which fits"
+        )
+    return ""
+
+
 class Trainer:
     """One run. `train` is the function to call; this holds its parts."""
 
@@ -136,8 +163,7 @@ class Trainer:
             use_deterministic_kernels(self.device)
         use_exact_fp32(self.device)
         self.keeps_memory = self.device.type == "cpu" and not execution.checkpoint_activations
-        if self.keeps_memory:
-            keep_freed_memory()
+        keep_freed_memory(self.keeps_memory)
         self.recipe = recipe.model_copy(update={"precision": resolve_precision(recipe.precision, self.device)})
         fitting, held = split(data.train, recipe.data.holdout, recipe.data.holdout_seed)
         normalizer = Normalizer.of(recipe.data.normalization, fitting.images)
@@ -156,11 +182,16 @@ class Trainer:
         )
         self.test = Eval(data.test, normalizer, batch=EVAL_BATCH, device=self.device, part=part)
         self.execution, self.world, self.accumulate = execution, execution.world, execution.accumulate
-        self._check_shares(recipe)
         net = build_any(recipe.net, seed=recipe.seed)
+        parts = self.world.size * self.accumulate
+        if reason := why_not_shared(recipe, net, parts):
+            how = f"{parts} ranks" if self.accumulate == 1 else f"{parts} parts (ranks times --accumulate)"
+            raise InputError(f"{reason.format(how=how)}")
         self.net: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if isinstance(net, Network):
-            net.whiten(normalizer(fitting.images[:WHITENED]))
+            # Evenly from all of them: in a folder the images of a class lie together.
+            every = max(1, len(fitting.images) // WHITENED)
+            net.whiten(normalizer(fitting.images[::every][:WHITENED]))
             net.group_norm_statistics(recipe.bn_group).fuse(execution.fused and self.device.type == "cpu")
             net.checkpoint_activations(execution.checkpoint_activations)
         elif execution.checkpoint_activations:
@@ -174,6 +205,7 @@ class Trainer:
         self.window = Window.empty(self.device)
         self.warm_up_window = Window.empty(self.device)
         self.warm_up = WarmUpState(active=recipe.warm_up is not None)
+        self.plateau = PlateauState()
         self.best: dict[str, float] | None = None
         self.newest: tuple[int, Result] | None = None
         """the last evaluation on the test set, and after how many iterations it was"""
@@ -185,26 +217,6 @@ class Trainer:
         self.total, self.recent = Clock(), Clock()
         self.seconds_before = 0.0  # of earlier processes of this run
         self.started = time.monotonic()
-
-    def _check_shares(self, recipe: Recipe) -> None:
-        """Raises `InputError` where a batch cannot be shared out as asked."""
-        parts = self.world.size * self.accumulate
-        if parts == 1:
-            return
-        how = f"{self.world.size} ranks" if self.accumulate == 1 else f"{parts} parts (ranks times --accumulate)"
-        if recipe.global_batch % parts:
-            raise InputError(
-                f"a batch of {recipe.global_batch} cannot be shared out evenly to {how}; choose a number of them that "
-                "divides it, or another --batch-size"
-            )
-        own = recipe.global_batch // parts
-        norms = isinstance(recipe.net, NetSpec) and recipe.net.norm is not None
-        if norms and (recipe.bn_group is None or recipe.bn_group > own or own % recipe.bn_group):
-            group = "the whole batch" if recipe.bn_group is None else f"groups of {recipe.bn_group} images"
-            raise InputError(
-                f"the recipe takes BN's statistics over {group}, but each of {how} sees {own} images; --set "
-                f"bn_group={own} makes it another training, which fits"
-            )
 
     def settle(self) -> None:
         """Averages BN's running statistics over the ranks, each of which follows its own share of the images.
@@ -224,7 +236,10 @@ class Trainer:
 
     def lr(self) -> float:
         """The learning rate of the coming iteration."""
-        rate = scheduled(self.recipe.optimizer.lr, self.recipe.schedule, self.iteration, self.recipe.iterations)
+        schedule = self.recipe.schedule
+        rate = scheduled(self.recipe.optimizer.lr, schedule, self.iteration, self.recipe.iterations)
+        if isinstance(schedule, Plateau):
+            rate *= self.plateau.factor(schedule)
         if self.warm_up.active and self.recipe.warm_up is not None:
             rate = min(rate, self.recipe.warm_up.lr)
         return rate
@@ -324,7 +339,8 @@ class Trainer:
             **self.header(),
             "lr": self.optimizer.lr,
             "seen": {name: window.seen for name, window in windows.items()},
-            "warm_up": {"active": self.warm_up.active, "ended_at": self.warm_up.ended_at},
+            "warm_up": vars(self.warm_up).copy(),
+            "plateau": vars(self.plateau).copy(),
             "best": self.best,
             "seconds": self.seconds,
         }
@@ -346,6 +362,7 @@ class Trainer:
             window.wrong.copy_(tensors[f"{name}.wrong"])
             window.seen = meta["seen"][name]
         self.warm_up = WarmUpState(**meta["warm_up"])
+        self.plateau = PlateauState(**meta.get("plateau", {}))
         self.best = meta["best"]
         self.seconds_before = meta.get("seconds", 0.0)
         self.iteration = meta["iteration"]

@@ -1,4 +1,4 @@
-// Batch normalisation fused with the addition and the ReLU that follow it, for channels-last
+// Batch normalisation fused with the addition and the ReLU or GELU that follow it, for channels-last
 // activations on the CPU, forward and backward.
 //
 // Eager PyTorch runs BN, addition and ReLU as separate kernels, each of which reads and writes the
@@ -26,6 +26,36 @@
 namespace {
 
 inline Vec relu(Vec v) { return v < 0.f ? Vec{} : v; }  // a NaN passes, as in torch.relu
+enum Activation { kNone = 0, kRelu = 1, kGelu = 2 };
+
+// e^x for -87 <= x <= 0, within 2 units in the last place.
+inline Vec exp_of_negative(Vec x) {
+  const Vec magic = Vec{} + 12582912.f;  // 1.5 * 2^23: adding it rounds to a whole number
+  const Vec n = x * 1.44269504f + magic;
+  const Vec whole = n - magic;
+  const Vec r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
+  const Vec p = 1.f + r * (1.f + r * (0.5f + r * (0.16666667f + r * (0.041666668f + r * (0.0083333477f + r * 0.0013908577f)))));
+  return (Vec)((Bits)p + ((Bits)n << 23));
+}
+
+struct Gelu {
+  Vec phi;      // the share that passes: the normal distribution's function
+  Vec density;  // and its density
+};
+// Abramowitz and Stegun 7.1.26 for the error function: within 1.5e-7.
+inline Gelu gelu_at(Vec u) {
+  const Vec z = (u < 0.f ? -u : u) * 0.70710678f;
+  const Vec t = 1.f / (1.f + 0.3275911f * z);
+  const Vec square = -z * z;
+  const Vec e = exp_of_negative(square < -87.f ? Vec{} - 87.f : square);
+  const Vec tail = 0.5f * e * t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+  return {u < 0.f ? tail : 1.f - tail, e * 0.39894228f};
+}
+inline Vec gelu(Vec u) { return u * gelu_at(u).phi; }
+inline Vec gelu_slope(Vec u) {
+  const Gelu g = gelu_at(u);
+  return g.phi + u * g.density;
+}
 inline Vec where_positive(Vec y, Vec v) { return y > 0.f ? v : Vec{}; }
 
 // Rows summed in float before they are added to the double total: bounds the rounding error.
@@ -99,7 +129,7 @@ struct Sums {
 // Returns 1, having done nothing, if the shape is one that the vectors cannot cover.
 template <class T>
 int forward(const T* x, const T* residual, const float* weight, const float* bias, float eps,
-            int64_t rows, int channels, int groups, int training, int with_relu, T* y, float* mean,
+            int64_t rows, int channels, int groups, int training, int activation, T* y, float* mean,
             float* var, float* invstd, float* running_mean, float* running_var, float momentum) {
   const int64_t per_group = rows / groups;
   const int fold = fold_of(per_group, channels);
@@ -164,7 +194,7 @@ int forward(const T* x, const T* residual, const float* weight, const float* bia
             const int64_t i = line * width + c;
             Vec v = load(x + i) * load(a + c) + load(b + c);
             if (residual) v += load(residual + i);
-            store(y + i, with_relu ? relu(v) : v);
+            store(y + i, activation == kRelu ? relu(v) : activation == kGelu ? gelu(v) : v);
           }
       }
     }
@@ -176,12 +206,13 @@ int forward(const T* x, const T* residual, const float* weight, const float* bia
 // added here, where both have to be read anyway, rather than by a pass of its own.
 // grad_residual: null without an addition; with one it receives the gradient behind the ReLU,
 // which is the gradient of the shortcut, and the second pass reads it.
+// before: the shortcut that was added, for GELU, whose slope is computed again; null without an addition, or with ReLU.
 // Where the ReLU was open is seen from y if there was an addition. Otherwise it is computed again
 // from x, which has to be read anyway: memory is what these passes wait for.
 template <class T>
-int backward(const T* grad, const T* also, const T* x, const T* y, const float* weight, const float* bias,
-             const float* mean, const float* invstd, int64_t rows, int channels, int groups,
-             int with_relu, T* grad_x, T* grad_residual, float* grad_weight, float* grad_bias) {
+int backward(const T* grad, const T* also, const T* x, const T* y, const T* before, const float* weight,
+             const float* bias, const float* mean, const float* invstd, int64_t rows, int channels, int groups,
+             int activation, T* grad_x, T* grad_residual, float* grad_weight, float* grad_bias) {
   const int64_t per_group = rows / groups;
   const int fold = fold_of(per_group, channels);
   if (!fold) return 1;
@@ -204,24 +235,37 @@ int backward(const T* grad, const T* also, const T* x, const T* y, const float* 
       const Range r = slice(lines, part, sums.parts);
       for (int g = 0; g < groups; ++g) {
         const int64_t at = g * lines * width;
-        const T *dg = grad + at, *eg = also ? also + at : nullptr, *xg = x + at, *yg = y + at;
+        const T *dg = grad + at, *eg = also ? also + at : nullptr, *xg = x + at, *yg = y ? y + at : nullptr;
+        const T* bg = before ? before + at : nullptr;
         T* rg = grad_residual ? grad_residual + at : nullptr;
-        const float* mu = &centre[g * width];
-        if (rg)
+        const float *mu = &centre[g * width], *a = &scale[g * width], *b = &shift[g * width];
+        if (activation == kGelu) {
+          // The gradient behind the GELU is kept where that of x will come, so that the slope is computed once.
+          T* kept = rg ? rg : grad_x + at;
+          sum_rows(r, width, sums.of(part, g), [=](int64_t i, int c, Vec& u, Vec& v) {
+            const Vec xi = load(xg + i);
+            Vec z = xi * load(a + c) + load(b + c);
+            if (bg) z += load(bg + i);
+            u = load(dg + i);
+            if (eg) u += load(eg + i);
+            u *= gelu_slope(z);
+            store(kept + i, u);
+            v = u * (xi - load(mu + c));
+          });
+        } else if (rg) {
           sum_rows(r, width, sums.of(part, g), [=](int64_t i, int c, Vec& u, Vec& v) {
             u = load(dg + i);
             if (eg) u += load(eg + i);
-            if (with_relu) u = where_positive(load(yg + i), u);
+            if (activation == kRelu) u = where_positive(load(yg + i), u);
             store(rg + i, u);
             v = u * (load(xg + i) - load(mu + c));
           });
-        else {
-          const float *a = &scale[g * width], *b = &shift[g * width];
+        } else {
           sum_rows(r, width, sums.of(part, g), [=](int64_t i, int c, Vec& u, Vec& v) {
             const Vec xi = load(xg + i);
             u = load(dg + i);
             if (eg) u += load(eg + i);
-            if (with_relu) u = where_positive(xi * load(a + c) + load(b + c), u);
+            if (activation == kRelu) u = where_positive(xi * load(a + c) + load(b + c), u);
             v = u * (xi - load(mu + c));
           });
         }
@@ -247,9 +291,10 @@ int backward(const T* grad, const T* also, const T* x, const T* y, const float* 
       grad_weight[c] = float(total_weight);
       grad_bias[c] = float(total_bias);
     }
-    const T* behind_relu = grad_residual ? grad_residual : grad;
-    const T* added = grad_residual ? nullptr : also;
-    const bool mask = with_relu && !grad_residual;
+    const bool kept = grad_residual || activation == kGelu;
+    const T* behind = grad_residual ? grad_residual : activation == kGelu ? grad_x : grad;
+    const T* added = kept ? nullptr : also;
+    const bool mask = activation == kRelu && !kept;
 #pragma omp for schedule(static, 1)
     for (int part = 0; part < sums.parts; ++part) {
       const Range r = slice(lines, part, sums.parts);
@@ -260,7 +305,7 @@ int backward(const T* grad, const T* also, const T* x, const T* y, const float* 
           for (int c = 0; c < width; c += kLanes) {
             const int64_t i = line * width + c;
             const Vec xi = load(x + i);
-            Vec u = load(behind_relu + i);
+            Vec u = load(behind + i);
             if (added) u += load(added + i);
             if (mask) u = where_positive(xi * load(a + c) + load(b + c), u);
             store(grad_x + i, load(k1 + c) * u + load(k2 + c) * xi + load(k3 + c));
@@ -276,20 +321,21 @@ int backward(const T* grad, const T* also, const T* x, const T* y, const float* 
 #define RESLAB_EXPORT(SUFFIX, T)                                                                   \
   extern "C" int bn_forward_##SUFFIX(const void* x, const void* residual, const float* weight,     \
                                      const float* bias, float eps, int64_t rows, int channels,     \
-                                     int groups, int training, int with_relu, void* y,             \
+                                     int groups, int training, int activation, void* y,            \
                                      float* mean, float* var, float* invstd, float* running_mean,  \
                                      float* running_var, float momentum) {                         \
     return forward<T>((const T*)x, (const T*)residual, weight, bias, eps, rows, channels, groups,  \
-                      training, with_relu, (T*)y, mean, var, invstd, running_mean, running_var,    \
+                      training, activation, (T*)y, mean, var, invstd, running_mean, running_var,    \
                       momentum);                                                                   \
   }                                                                                                \
   extern "C" int bn_backward_##SUFFIX(                                                             \
-      const void* grad, const void* also, const void* x, const void* y, const float* weight,       \
-      const float* bias,                                                                           \
+      const void* grad, const void* also, const void* x, const void* y, const void* before,        \
+      const float* weight, const float* bias,                                                      \
       const float* mean, const float* invstd, int64_t rows, int channels, int groups,              \
-      int with_relu, void* grad_x, void* grad_residual, float* grad_weight, float* grad_bias) {    \
-    return backward<T>((const T*)grad, (const T*)also, (const T*)x, (const T*)y, weight, bias,     \
-                       mean, invstd, rows, channels, groups, with_relu, (T*)grad_x, (T*)grad_residual, grad_weight,    \
+      int activation, void* grad_x, void* grad_residual, float* grad_weight, float* grad_bias) {   \
+    return backward<T>((const T*)grad, (const T*)also, (const T*)x, (const T*)y, (const T*)before, \
+                       weight, bias,                                                               \
+                       mean, invstd, rows, channels, groups, activation, (T*)grad_x, (T*)grad_residual, grad_weight,    \
                        grad_bias);                                                                 \
   }
 

@@ -1,17 +1,21 @@
-"""BN, addition and ReLU in one kernel on the CPU.
+"""BN, addition and ReLU or GELU in one kernel on the CPU.
 
 Where there is no compiler, or a tensor is not channels-last, the modules run as they are: the results agree
 within rounding, only slower.
 """
 
 import ctypes
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from reslab.nets.kernels.build import SUFFIX, channels_last, kernel, library, pointer
+
+Activation = Literal["none", "relu", "gelu"]
+CODES: dict[Activation, int] = {"none": 0, "relu": 1, "gelu": 2}
 
 
 def supports(x: Tensor, groups: int) -> bool:
@@ -20,7 +24,7 @@ def supports(x: Tensor, groups: int) -> bool:
         return False
     rows = x.shape[0] * x.shape[2] * x.shape[3]
     channels = x.shape[1]
-    if rows % groups or rows == groups:
+    if rows % groups or rows <= groups:
         return False
     # Mirrors fold_of() in the kernel: narrow layers are folded, two rows into one, to fill vectors of 16.
     width, lines = channels, rows // groups
@@ -48,36 +52,39 @@ class _TrainingNorm(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float, groups: int,
-        relu: bool, tracked: Tracked | None,
+        activation: Activation, tracked: Tracked | None,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         channels = x.shape[1]
         y = torch.empty_like(x)
         stats = torch.empty(3, groups, channels)
-        _run_forward(x, residual, weight, bias, eps, groups, True, relu, y, stats, tracked)
-        ctx.save_for_backward(x, y if residual is not None else None, weight, bias, stats)
-        ctx.groups, ctx.relu, ctx.has_residual, ctx.eps = groups, relu, residual is not None, eps
+        _run_forward(x, residual, weight, bias, eps, groups, True, activation, y, stats, tracked)
+        # Where a ReLU was open its output tells; GELU's slope is computed again from what went in.
+        seen = residual if activation == "gelu" else y if residual is not None and activation == "relu" else None
+        ctx.save_for_backward(x, seen, weight, bias, stats)
+        ctx.groups, ctx.activation, ctx.has_residual, ctx.eps = groups, activation, residual is not None, eps
         ctx.mark_non_differentiable(stats)
         ctx.set_materialize_grads(False)
         return y, y.detach(), stats
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, y, weight, bias, stats = ctx.saved_tensors
+        x, seen, weight, bias, stats = ctx.saved_tensors
         first, second = grads[:2] if grads[0] is not None else (grads[1], None)
         if first is None:
             return (None,) * 8
         if torch.is_grad_enabled():  # create_graph: somebody will differentiate this
             total = first if second is None else first + second
-            return (*_differentiable_backward(total, x, y, weight, bias, ctx), None, None, None, None)
+            return (*_differentiable_backward(total, x, seen, weight, bias, ctx), None, None, None, None)
         grad, also = _like(first, x), _like(second, x)
         channels = x.shape[1]
         grad_x = torch.empty_like(x)
         grad_residual = torch.empty_like(x) if ctx.has_residual else None
         grad_weight, grad_bias = torch.empty(channels), torch.empty(channels)
         failed = kernel("bn_backward", x.dtype)(
-            pointer(grad), pointer(also), pointer(x), pointer(y),
+            pointer(grad), pointer(also), pointer(x),
+            pointer(None if ctx.activation == "gelu" else seen), pointer(seen if ctx.activation == "gelu" else None),
             pointer(weight), pointer(bias), pointer(stats[0]), pointer(stats[2]),
-            ctypes.c_int64(x.numel() // channels), channels, ctx.groups, int(ctx.relu),
+            ctypes.c_int64(x.numel() // channels), channels, ctx.groups, CODES[ctx.activation],
             pointer(grad_x), pointer(grad_residual), pointer(grad_weight), pointer(grad_bias),
         )  # fmt: skip
         assert not failed, "supports() admitted a shape that the kernel refuses"
@@ -85,7 +92,7 @@ class _TrainingNorm(torch.autograd.Function):
 
 
 def _differentiable_backward(
-    grad: Tensor, x: Tensor, y: Tensor | None, weight: Tensor, bias: Tensor, ctx: Any
+    grad: Tensor, x: Tensor, seen: Tensor | None, weight: Tensor, bias: Tensor, ctx: Any
 ) -> tuple[Tensor | None, ...]:
     """The same gradients from PyTorch's operations, so that second derivatives are right."""
     parts = x.float().unflatten(0, (ctx.groups, -1))  # (G, N/G, C, H, W)
@@ -94,9 +101,12 @@ def _differentiable_backward(
     normed = (parts - mean) * invstd
     scale = weight.view(1, 1, -1, 1, 1)
     g = grad.float()
-    if ctx.relu:
-        open_ = y > 0 if y is not None else (normed * scale + bias.view(1, 1, -1, 1, 1)).flatten(0, 1) > 0
-        g = g * open_
+    before = (normed * scale + bias.view(1, 1, -1, 1, 1)).flatten(0, 1)
+    if ctx.activation == "relu":
+        g = g * ((seen if seen is not None else before) > 0)
+    elif ctx.activation == "gelu":
+        u = before if seen is None else before + seen.float()
+        g = g * (0.5 * (1 + torch.erf(u / math.sqrt(2))) + u * torch.exp(-u * u / 2) / math.sqrt(2 * math.pi))
     by_group = g.unflatten(0, (ctx.groups, -1))
     mean_g = by_group.mean((1, 3, 4), keepdim=True)
     mean_dot = (by_group * normed).mean((1, 3, 4), keepdim=True)
@@ -107,12 +117,12 @@ def _differentiable_backward(
 
 def _run_forward(
     x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float, groups: int,
-    training: bool, relu: bool, y: Tensor, stats: Tensor, tracked: Tracked | None,
+    training: bool, activation: Activation, y: Tensor, stats: Tensor, tracked: Tracked | None,
 ) -> None:  # fmt: skip
     channels = x.shape[1]
     failed = kernel("bn_forward", x.dtype)(
         pointer(x), pointer(residual), pointer(weight), pointer(bias), ctypes.c_float(eps),
-        ctypes.c_int64(x.numel() // channels), channels, groups, int(training), int(relu),
+        ctypes.c_int64(x.numel() // channels), channels, groups, int(training), CODES[activation],
         pointer(y), pointer(stats[0]), pointer(stats[1]), pointer(stats[2]),
         pointer(tracked.mean if tracked else None), pointer(tracked.var if tracked else None),
         ctypes.c_float(tracked.momentum if tracked else 0.0),
@@ -125,8 +135,8 @@ def _like(residual: Tensor | None, x: Tensor) -> Tensor | None:
 
 
 def norm_training(
-    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, *, eps: float, groups: int, relu: bool,
-    tracked: Tracked | None = None,
+    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, *, eps: float, groups: int,
+    activation: Activation, tracked: Tracked | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """act(BN(x) + residual) with the statistics of each of ``groups`` equal parts of the batch.
 
@@ -137,23 +147,23 @@ def norm_training(
         bias: BN's shift (C,), fp32.
         eps: added to the variance.
         groups: how many equal, consecutive parts of the batch are normalised separately.
-        relu: whether a ReLU follows.
+        activation: what follows; GELU is the exact one, within 1e-6.
         tracked: running statistics to bring up to date.
 
     Returns:
         y (N, C, H, W); y once more, for the shortcut that begins at it; the groups' means (G, C); their biased
         variances (G, C).
     """
-    y, twin, stats = _TrainingNorm.apply(x, _like(residual, x), weight, bias, eps, groups, relu, tracked)
+    y, twin, stats = _TrainingNorm.apply(x, _like(residual, x), weight, bias, eps, groups, activation, tracked)
     return y, twin, stats[0], stats[1]
 
 
 def norm_inference(
     x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor,
-    *, eps: float, relu: bool,
+    *, eps: float, activation: Activation,
 ) -> Tensor:  # fmt: skip
     """act(BN(x) + residual) with given statistics (C,); no gradient. Shapes as in `norm_training`."""
     y = torch.empty_like(x)
     stats = torch.stack([mean, var, var]).unsqueeze(1)
-    _run_forward(x, _like(residual, x), weight, bias, eps, 1, False, relu, y, stats, None)
+    _run_forward(x, _like(residual, x), weight, bias, eps, 1, False, activation, y, stats, None)
     return y

@@ -1,0 +1,160 @@
+"""From an encoded photograph to a crop of it in uint8, doing as little of the work as the crop needs.
+
+The part of the image that is wanted is chosen before anything is decoded, in the image's own pixels; a JPEG of much
+more detail than that is decoded at a half, a quarter or an eighth of its size (which the format allows at a fraction of
+the time), and only the chosen part is resized, with antialiasing, as Pillow does it.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch import Tensor
+
+from reslab.data.draws import bits
+from reslab.data.spec import ResizedCrop, ScaleCrop
+
+Pixels = npt.NDArray[np.uint8]
+_SHORT, _TOP, _LEFT, _FLIP, _AREA, _RATIO = 111, 112, 113, 114, 115, 116
+TRIES = 10
+"""Shapes that `ResizedCrop` draws before it takes the centre, as torchvision's RandomResizedCrop."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of an image, in its pixels, not necessarily whole ones."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+    flip: bool = False
+
+
+Choose = Callable[[int, int], Box]
+"""From the height and width of an image to the part that is wanted."""
+
+
+class Draws:
+    """Random numbers of the images of a batch: functions of (seed, epoch, index) alone, made for all at once."""
+
+    def __init__(self, index: Tensor, seed: int, epoch: Tensor) -> None:
+        self._index, self._seed, self._epoch = index, seed, epoch
+        self._columns: dict[tuple[int, int], list[int]] = {}
+
+    def bits(self, row: int, which: int, attempt: int) -> int:
+        """32 random bits for one of the images."""
+        key = (which, attempt)
+        if key not in self._columns:
+            self._columns[key] = bits(self._index, self._seed, self._epoch, which, attempt).tolist()
+        return self._columns[key][row]
+
+    def of(self, row: int) -> "Draw":
+        """Those of one image."""
+        return Draw(self, row)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random numbers of one image in one epoch."""
+
+    batch: Draws
+    row: int
+
+    def uniform(self, which: int, attempt: int = 0) -> float:
+        """In [0, 1)."""
+        return self.batch.bits(self.row, which, attempt) / 2**32
+
+    def below(self, count: int, which: int) -> int:
+        """A whole number in [0, count)."""
+        return (self.batch.bits(self.row, which, 0) * count) >> 32
+
+
+def scale_crop(spec: ScaleCrop, size: tuple[int, int], draw: Draw) -> Choose:
+    """The shorter side resized to a random number of pixels, then a random crop (He 2015, section 3.4)."""
+    low, high = spec.short
+
+    def choose(height: int, width: int) -> Box:
+        short = low + draw.below(high - low + 1, _SHORT)
+        scale = short / min(height, width)
+        # The sizes are those of the resized image, so that each of its crops is as likely as in the paper.
+        tall, wide = max(size[0], round(height * scale)), max(size[1], round(width * scale))
+        top, left = draw.below(tall - size[0] + 1, _TOP), draw.below(wide - size[1] + 1, _LEFT)
+        by_height, by_width = height / tall, width / wide
+        flip = spec.flip and draw.uniform(_FLIP) < 0.5
+        return Box(top * by_height, left * by_width, size[0] * by_height, size[1] * by_width, flip)
+
+    return choose
+
+
+def resized_crop(spec: ResizedCrop, draw: Draw) -> Choose:
+    """A part of random area and shape (Szegedy 2014, arXiv 1409.4842, section 6; torchvision's RandomResizedCrop)."""
+
+    def choose(height: int, width: int) -> Box:
+        flip = spec.flip and draw.uniform(_FLIP) < 0.5
+        low, high = np.log(spec.ratio[0]), np.log(spec.ratio[1])
+        for attempt in range(TRIES):
+            area = height * width * (spec.area[0] + (spec.area[1] - spec.area[0]) * draw.uniform(_AREA, attempt))
+            ratio = float(np.exp(low + (high - low) * draw.uniform(_RATIO, attempt)))
+            wide, tall = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+            if 0 < wide <= width and 0 < tall <= height:
+                top = int(draw.uniform(_TOP, attempt) * (height - tall + 1))
+                left = int(draw.uniform(_LEFT, attempt) * (width - wide + 1))
+                return Box(top, left, tall, wide, flip)
+        tall, wide = height, width
+        if width / height < spec.ratio[0]:
+            tall = round(width / spec.ratio[0])
+        elif width / height > spec.ratio[1]:
+            wide = round(height * spec.ratio[1])
+        return Box((height - tall) // 2, (width - wide) // 2, tall, wide, flip)
+
+    return choose
+
+
+def centre_crop(resize: int, size: tuple[int, int]) -> Choose:
+    """The shorter side resized, then the centre: what an evaluation sees."""
+
+    def choose(height: int, width: int) -> Box:
+        tall, wide = (
+            (resize, int(resize * width / height)) if height <= width else (int(resize * height / width), resize)
+        )
+        by_height, by_width = height / tall, width / wide
+        top, left = round((tall - size[0]) / 2), round((wide - size[1]) / 2)
+        return Box(top * by_height, left * by_width, size[0] * by_height, size[1] * by_width)
+
+    return choose
+
+
+def decoded_crop(data: bytes, choose: Choose, size: tuple[int, int]) -> Pixels:
+    """The chosen part of an encoded image as uint8 (height, width, 3).
+
+    Raises what Pillow raises for bytes that are no whole image.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        box = choose(image.height, image.width)
+        full = image.size
+        if image.format == "JPEG":
+            # At least as many pixels as come out, so that nothing is lost that would be seen.
+            factor = min(box.height / size[0], box.width / size[1])
+            if factor >= 2:
+                image.draft("RGB", (int(full[0] / factor), int(full[1] / factor)))
+        image.load()
+        colour = image if image.mode == "RGB" else _rgb(image)
+        across, down = colour.width / full[0], colour.height / full[1]
+        part = (
+            box.left * across,
+            box.top * down,
+            min((box.left + box.width) * across, colour.width),
+            min((box.top + box.height) * down, colour.height),
+        )
+        out = np.asarray(colour.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=part))
+    return out[:, ::-1] if box.flip else out
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # what Pillow asks for in a warning
+    return image.convert("RGB")

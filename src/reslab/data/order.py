@@ -1,0 +1,37 @@
+"""In which order the images of an epoch come: a pure function of the seed and the epoch, and of how they are stored."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from reslab.data.draws import bits, permutation
+
+_BLOCKS, _WITHIN = 13, 14
+WINDOW = 16
+"""Blocks that are mixed with each other, where images are stored in blocks."""
+
+
+def epoch_order(n: int, seed: int, epoch: int, key: int, blocks: Sequence[int] | None = None) -> Tensor:
+    """A permutation of 0 ... n-1 (int64).
+
+    Args:
+        n: number of images.
+        seed: of the run.
+        epoch: counted from 0.
+        key: which random number it is.
+        blocks: how many images lie together, block after block, where reading one of them costs the reading of all
+            (the row groups of Parquet files). Blocks come in random order, and the images of `WINDOW` blocks at a
+            time are mixed: one reader that keeps so many reads each block once. None: any order costs the same.
+    """
+    if blocks is None:
+        return permutation(n, seed, epoch, key)
+    lengths = torch.tensor(list(blocks), dtype=torch.int64)
+    assert int(lengths.sum()) == n
+    order = permutation(len(lengths), seed, epoch, key, _BLOCKS)
+    window = torch.empty(len(lengths), dtype=torch.int64)
+    window[order] = torch.arange(len(lengths)) // WINDOW  # of each block
+    of_image = torch.repeat_interleave(window, lengths)
+    index = torch.arange(n)
+    mixed = torch.argsort(bits(index, seed, epoch, key, _WITHIN), stable=True)
+    return mixed[torch.argsort(of_image[mixed], stable=True)]

@@ -1,0 +1,188 @@
+"""Training batches of photographs that are decoded as they are needed, by processes beside the training.
+
+Which images a batch holds and what becomes of each is a function of (seed, epoch, index): the number of workers, of
+ranks, and how often the run was interrupted change nothing. A resumed run begins at its own batch and reads nothing
+of what came before.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from reslab.data.crops import Choose, Draws, Pixels, decoded_crop, resized_crop, scale_crop
+from reslab.data.order import epoch_order
+from reslab.data.spec import ResizedCrop, ScaleCrop
+from reslab.data.stored import Stored
+from reslab.errors import InputError
+
+_ORDER = 17
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+"""What bytes that are no whole image make a decoder raise."""
+TRIES = 20
+"""Images behind a damaged one that are tried in its place before the data is given up."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A batch to be made: which images (N,), and in which epoch of each."""
+
+    index: Tensor
+    epoch: Tensor
+
+
+@dataclass(frozen=True)
+class Made:
+    """A batch that was made."""
+
+    images: Tensor
+    """uint8 (N, 3, H, W), channels-last"""
+    labels: Tensor
+    """int64 (N,)"""
+    damaged: dict[int, str]
+    """images that could not be decoded, and why; the next whole one stands in the place of each"""
+    given_up: str = ""
+    """why the batch could not be made: a text, since what a process beside raises comes back as a page"""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes batches in whatever process it is called in."""
+
+    stored: Stored
+    augment: ScaleCrop | ResizedCrop
+    size: tuple[int, int]
+    seed: int
+
+    def __getitem__(self, wanted: Wanted) -> Made:
+        """Reads, decodes and crops the images of a batch."""
+        draws = Draws(wanted.index, self.seed, wanted.epoch)
+        pixels = np.empty((len(wanted.index), *self.size, 3), np.uint8)
+        labels = torch.empty(len(wanted.index), dtype=torch.int64)
+        damaged: dict[int, str] = {}
+        for row, index in enumerate(wanted.index.tolist()):
+            draw = draws.of(row)
+            choose = (
+                scale_crop(self.augment, self.size, draw)
+                if isinstance(self.augment, ScaleCrop)
+                else resized_crop(self.augment, draw)
+            )
+            used = self._into(pixels[row], index, choose, damaged)
+            if used is None:
+                some = "; ".join(list(damaged.values())[:2])
+                return Made(torch.empty(0), labels, damaged, f"{TRIES} images in a row cannot be decoded: {some}")
+            labels[row] = self.stored.labels[used]
+        return Made(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, damaged)
+
+    def _into(self, out: Pixels, index: int, choose: Choose, damaged: dict[int, str]) -> int | None:
+        """Writes the crop of an image, or of the next one that is whole; which it was, None if none is."""
+        for offset in range(TRIES):
+            at = (index + offset) % len(self.stored.labels)
+            try:
+                data = self.stored.read(at)
+            except FileNotFoundError as why:  # any other fault of reading is the machine's, and not passed over
+                damaged[at] = _why(self.stored.called(at), why)
+                continue
+            try:
+                out[:] = decoded_crop(data, choose, self.size)
+                return at
+            except DAMAGED as why:
+                damaged[at] = _why(self.stored.called(at), why)
+        return None
+
+
+def _why(name: str, why: Exception) -> str:
+    return f"{name} ({(str(why).splitlines() or [type(why).__name__])[0][:100]})"
+
+
+@dataclass
+class Damage:
+    """Images that were left out because they could not be decoded."""
+
+    most: int
+    found: dict[int, str] = field(default_factory=dict)
+
+    def add(self, damaged: dict[int, str]) -> None:
+        """Notes them. Raises `InputError` once there are more than can be borne."""
+        self.found.update(damaged)
+        if len(self.found) > self.most:
+            some = "; ".join(list(self.found.values())[:3])
+            raise InputError(
+                f"{len(self.found)} images cannot be decoded, more than the {self.most} that are borne "
+                f"(--max-damaged): {some}"
+            )
+
+
+class PhotographBatches:
+    """The training batches of a run, decoded ahead of the training."""
+
+    def __init__(
+        self, stored: Stored, augment: ScaleCrop | ResizedCrop, *, size: tuple[int, int], batch: int, seed: int,
+        share: tuple[int, int] = (0, 1), workers: int = 1, ahead: int = 2, most_damaged: int = 0,
+    ) -> None:  # fmt: skip
+        self.n = len(stored.labels)
+        self.stored, self.batch, self.seed = stored, batch, seed
+        self.rank, self.ranks = share
+        self.maker = Maker(stored, augment, size, seed)
+        self.workers, self.ahead = workers, ahead
+        self.damage = Damage(most_damaged)
+        self._running: Iterator[Made] | None = None
+        self._next = -1
+        self._orders: dict[int, Tensor] = {}
+
+    def positions(self, iteration: int) -> Wanted:
+        """Which images this rank's share of the batch of an iteration, counted from 0, holds."""
+        count = self.batch // self.ranks
+        start = iteration * self.batch + self.rank * count
+        end, index, epochs = start + count, [], []
+        while start < end:
+            epoch, offset = divmod(start, self.n)
+            part = self._order(epoch)[offset : offset + end - start]
+            index.append(part)
+            epochs.append(torch.full_like(part, epoch))
+            start += len(part)
+        return Wanted(torch.cat(index), torch.cat(epochs))
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
+            self._orders[epoch] = epoch_order(self.n, self.seed, epoch, _ORDER, self.stored.blocks)
+        return self._orders[epoch]
+
+    def _from(self, iteration: int) -> Iterator[Wanted]:
+        while True:
+            yield self.positions(iteration)
+            iteration += 1
+
+    def __call__(self, iteration: int) -> Made:
+        """The batch of an iteration. Batches are asked for one after the other; a jump begins anew from there."""
+        if self._running is None or iteration != self._next:
+            loader = DataLoader(
+                self.maker,  # type: ignore[arg-type]
+                batch_size=None,
+                sampler=_Endless(self, iteration),
+                num_workers=self.workers,
+                prefetch_factor=self.ahead if self.workers else None,
+            )
+            self._running = iter(loader)
+        made = next(self._running)
+        self._next = iteration + 1
+        self.damage.add(made.damaged)
+        if made.given_up:
+            raise InputError(f"{made.given_up}; mend or replace them")
+        return made
+
+
+class _Endless:
+    """The batches from an iteration on, for a loader's workers."""
+
+    def __init__(self, batches: PhotographBatches, iteration: int) -> None:
+        self.batches, self.iteration = batches, iteration
+
+    def __iter__(self) -> Iterator[Wanted]:
+        return self.batches._from(self.iteration)

@@ -1,0 +1,125 @@
+"""Batches that are decoded as they are needed: the same ones, whoever makes them."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reslab.data.photographs import Made, PhotographBatches
+from reslab.data.spec import ResizedCrop, ScaleCrop
+from reslab.data.stored import Files, files_in_classes
+from reslab.errors import InputError
+
+SIZE = (16, 16)
+N = 30
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Files:
+    """Thirty small photographs of three classes, each of a colour of its own."""
+    for i in range(N):
+        folder = tmp_path / "train" / "abc"[i % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((24 + i, 40 - i % 7, 3), 8 * i, np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
+    return files_in_classes(tmp_path / "train", cache_dir=tmp_path / "cache")
+
+
+def batches(images: Files, **more: object) -> PhotographBatches:
+    options: dict[str, object] = {"size": SIZE, "batch": 8, "seed": 5, "workers": 0} | more
+    return PhotographBatches(images, ScaleCrop(short=(18, 24)), **options)  # type: ignore[arg-type]
+
+
+def same(one: Made, other: Made) -> bool:
+    return torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+
+
+def test_an_epoch_has_each_image_once(images: Files) -> None:
+    stream = batches(images)
+    found = [stream(i) for i in range(15)]  # four epochs
+    grey = torch.cat([made.images[:, 0, 8, 8] for made in found]).view(4, N) // 8
+    assert all(sorted(epoch.tolist()) == list(range(N)) for epoch in grey)
+    assert len({tuple(epoch.tolist()) for epoch in grey}) == 4
+    labels = torch.cat([made.labels for made in found]).view(4, N)
+    assert torch.equal(labels, grey.long() % 3)
+    assert found[0].images.shape == (8, 3, *SIZE)
+    assert found[0].images.dtype == torch.uint8
+    assert found[0].images.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_number_of_workers_changes_nothing(images: Files, workers: int) -> None:
+    alone, helped = batches(images), batches(images, workers=workers)
+    assert all(same(alone(i), helped(i)) for i in range(6))
+
+
+def test_a_resumed_run_goes_on_where_it_was(images: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    straight = batches(images)
+    expected = [straight(i) for i in range(8)]
+    read: list[int] = []
+    original = Files.read
+
+    def watched(self: Files, index: int) -> bytes:
+        read.append(index)
+        return original(self, index)
+
+    monkeypatch.setattr(Files, "read", watched)
+    later = batches(images)
+    assert same(later(5), expected[5])
+    assert len(read) == 8  # and nothing of what came before
+    assert same(later(6), expected[6])
+
+
+def test_ranks_share_out_the_batches(images: Files) -> None:
+    whole = batches(images)
+    shares = [batches(images, share=(rank, 2)) for rank in range(2)]
+    for i in range(5):
+        made, parts = whole(i), [share(i) for share in shares]
+        assert torch.equal(torch.cat([part.images for part in parts]), made.images)
+        assert torch.equal(torch.cat([part.labels for part in parts]), made.labels)
+
+
+def test_another_augmentation(images: Files) -> None:
+    stream = PhotographBatches(images, ResizedCrop(), size=SIZE, batch=8, seed=0, workers=0)
+    assert stream(0).images.shape == (8, 3, *SIZE)
+
+
+def test_damaged_images_are_replaced_counted_and_named(images: Files) -> None:
+    broken = Path(images.called(4))
+    broken.write_bytes(broken.read_bytes()[:60])
+    Path(images.called(20)).unlink()
+    stream = batches(images, most_damaged=2)
+    made = [stream(i) for i in range(4)]
+    assert all(len(one.labels) == 8 for one in made)
+    assert sorted(stream.damage.found) == [4, 20]
+    assert str(broken) in stream.damage.found[4]
+    again = batches(images, most_damaged=2, workers=2)
+    assert all(same(one, again(i)) for i, one in enumerate(made))
+
+
+def test_too_many_damaged_images_end_the_run(images: Files) -> None:
+    for i in (1, 4, 20):
+        Path(images.called(i)).write_bytes(b"no image")
+    stream = batches(images, most_damaged=2)
+    with pytest.raises(InputError, match=r"3 images cannot be decoded, more than the 2 that are borne"):
+        list(map(stream, range(8)))
+
+
+def test_a_folder_of_nothing_but_damage(images: Files) -> None:
+    for i in range(N):
+        Path(images.called(i)).write_bytes(b"no image")
+    with pytest.raises(InputError, match="20 images in a row cannot be decoded"):
+        batches(images, most_damaged=100)(0)
+
+
+def test_a_jpeg_that_is_cut_short(images: Files) -> None:
+    handle = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 60, 3), np.uint8)).save(handle, "JPEG")
+    Path(images.called(7)).write_bytes(handle.getvalue()[: len(handle.getvalue()) // 2])
+    stream = batches(images, most_damaged=1)
+    for i in range(4):
+        stream(i)
+    assert list(stream.damage.found) == [7]
