@@ -83,7 +83,7 @@ def ways() -> dict[str, dict[str, Way]]:
         },
     }
     try:
-        import simplejpeg
+        import simplejpeg  # type: ignore[import-not-found]
 
         found["decoding alone"]["simplejpeg"] = lambda i, data: simplejpeg.decode_jpeg(data)
         found["decoding alone"]["simplejpeg, quick"] = lambda i, data: simplejpeg.decode_jpeg(
@@ -92,7 +92,7 @@ def ways() -> dict[str, dict[str, Way]]:
     except ImportError:
         pass
     try:
-        import cv2
+        import cv2  # type: ignore[import-not-found]
 
         cv2.setNumThreads(1)
         found["decoding alone"]["OpenCV"] = lambda i, data: cv2.imdecode(

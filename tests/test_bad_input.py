@@ -66,7 +66,7 @@ Refused = Callable[..., str]
     [
         (("trian",), r"Unknown command .?trian.?\. Did you mean .?train"),
         (("train", "--nett", "resnet20"), r"Unknown option: .*--nett.*--net"),
-        (("train",), "name a recipe .he2015_cifar., or go on with a run by --resume DIR"),
+        (("train",), "name a recipe .he2015_cifar, .*, or go on with a run by --resume DIR"),
         (("train", "he2015_cifra", "--data", "digits"), "unknown recipe 'he2015_cifra'; did you mean 'he2015_cifar'"),
         (("train", "he2015_cifar"), "name the data: --data digits, cifar10"),
         (("train", "he2015_cifar", "--data", "digitz"), "unknown data set 'digitz'.* did you mean 'digits'"),

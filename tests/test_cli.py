@@ -29,6 +29,8 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("train", "--model"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
     ("train", "--data"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
     ("train", "--out"): "test_cli.py::test_where_a_run_goes",
+    ("train", "--accumulate"): "resume/test_ranks.py::test_batches_that_cannot_be_shared_out",
+    ("weights list", "--json"): "test_cli_weights.py::test_the_weights_that_come_along_are_listed",
     ("train", "--iterations"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
     ("train", "--epochs"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",
     ("train", "--batch-size"): "test_cli.py::test_an_option_of_train_reaches_the_recipe",

@@ -572,3 +572,14 @@ def test_weights_of_images_of_other_channels(reslab: Reslab) -> None:
     torch.save(build("resnet20").state_dict(), "w.th")
     said = refused(reslab, *TRAIN, "--weights", "w.th")
     assert "w.th does not fit 'resnet20': 1 of another shape (conv1.weight 16x3x3x3 instead of 16x1x3x3)" in said
+
+
+def test_the_weights_that_come_along_are_listed(reslab: Reslab) -> None:
+    code, out, _ = reslab("weights", "list", "--json")
+    assert code == 0
+    listed = json.loads(out)
+    code, table, _ = reslab("weights", "list")
+    assert code == 0
+    for name, about in listed.items():
+        assert f"reslab:{name}" in table
+        assert f"{about['test_error']:.2f}" in table

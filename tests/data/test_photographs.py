@@ -50,7 +50,7 @@ def test_an_epoch_has_each_image_once(images: Files) -> None:
     assert found[0].images.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_the_number_of_workers_changes_nothing(images: Files, workers: int) -> None:
     alone, helped = batches(images), batches(images, workers=workers)
     assert all(same(alone(i), helped(i)) for i in range(6))

@@ -12,8 +12,8 @@ from reslab.train.device import keep_freed_memory
 keep_freed_memory(sys.argv[1] == "keep")
 def touch():
     return torch.ones(16 * 2**20)  # 64 MB
-touch()
-touch()
+for _ in range(40):  # until small blocks have found places between the large ones
+    touch()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     touch()

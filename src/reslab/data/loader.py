@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from reslab.data.draws import permutation
+from reslab.data.order import Positions
 from reslab.data.sources import Dataset, ImageSet
 from reslab.data.spec import DataSpec
 from reslab.data.transforms import Normalizer, augment
@@ -46,10 +47,7 @@ def split(train: ImageSet, holdout: int, seed: int) -> tuple[ImageSet, ImageSet 
 
 
 class Batches:
-    """The training batches of a run: a pure function of the seed and the iteration.
-
-    Epochs follow each other without a gap, so every batch is full and a batch may span two epochs.
-    """
+    """The training batches of a run: a pure function of the seed and the iteration."""
 
     def __init__(self, data: ImageSet, spec: DataSpec, normalizer: Normalizer, *, batch: int, seed: int,
                  device: torch.device) -> None:  # fmt: skip
@@ -59,26 +57,8 @@ class Batches:
         self.labels = data.labels.to(device)
         self.normalizer = normalizer.to(device)
         self.spec, self.batch, self.seed, self.device = spec, batch, seed, device
-        self._orders: dict[int, Tensor] = {}
-
-    def positions(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Which images (N,) the batch of an iteration, counted from 0, holds, and the epoch of each (N,)."""
-        start = iteration * self.batch
-        index, epochs = [], []
-        while start < (iteration + 1) * self.batch:
-            epoch, offset = divmod(start, self.n)
-            part = self._order(epoch)[offset : offset + (iteration + 1) * self.batch - start]
-            index.append(part)
-            epochs.append(torch.full_like(part, epoch))
-            start += len(part)
-        return torch.cat(index), torch.cat(epochs)
-
-    def _order(self, epoch: int) -> Tensor:
-        """The order of an epoch, on the device, so that no step has to bring its part there."""
-        if epoch not in self._orders:
-            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
-            self._orders[epoch] = _order(self.n, self.seed, epoch).to(self.device)
-        return self._orders[epoch]
+        # On the device, so that no step has to bring its part there.
+        self.positions = Positions(self.n, batch, lambda epoch: _order(self.n, seed, epoch).to(device))
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Input (N, C, H, W), fp32 and channels-last, and labels (N,) of an iteration, counted from 0."""

@@ -1,6 +1,6 @@
 """In which order the images of an epoch come: a pure function of the seed and the epoch, and of how they are stored."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -35,3 +35,29 @@ def epoch_order(n: int, seed: int, epoch: int, key: int, blocks: Sequence[int] |
     index = torch.arange(n)
     mixed = torch.argsort(bits(index, seed, epoch, key, _WITHIN), stable=True)
     return mixed[torch.argsort(of_image[mixed], stable=True)]
+
+
+class Positions:
+    """Which images each batch holds, and in which epoch: one epoch follows the other, and every batch is full."""
+
+    def __init__(self, n: int, batch: int, order: Callable[[int], Tensor]) -> None:
+        self.n, self.batch, self._make = n, batch, order
+        self._orders: dict[int, Tensor] = {}
+
+    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Images (N,) of the batch of an iteration, counted from 0, and the epoch of each (N,)."""
+        start = iteration * self.batch
+        index, epochs = [], []
+        while start < (iteration + 1) * self.batch:
+            epoch, offset = divmod(start, self.n)
+            part = self._order(epoch)[offset : offset + (iteration + 1) * self.batch - start]
+            index.append(part)
+            epochs.append(torch.full_like(part, epoch))
+            start += len(part)
+        return torch.cat(index), torch.cat(epochs)
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
+            self._orders[epoch] = self._make(epoch)
+        return self._orders[epoch]

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from reslab.data.crops import Choose, Draws, Pixels, decoded_crop, resized_crop, scale_crop
-from reslab.data.order import epoch_order
+from reslab.data.order import Positions, epoch_order
 from reslab.data.spec import ResizedCrop, ScaleCrop
 from reslab.data.stored import Stored
 from reslab.errors import InputError
@@ -133,36 +133,26 @@ class PhotographBatches:
         self.damage = Damage(most_damaged)
         self._running: Iterator[Made] | None = None
         self._next = -1
-        self._orders: dict[int, Tensor] = {}
+        self.positions = Positions(
+            self.n, batch, lambda epoch: epoch_order(self.n, seed, epoch, _ORDER, stored.blocks)
+        )  # fmt: skip
 
-    def positions(self, iteration: int) -> Wanted:
-        """Which images this rank's share of the batch of an iteration, counted from 0, holds."""
+    def wanted(self, iteration: int) -> Wanted:
+        """This rank's share of the batch of an iteration, counted from 0."""
         count = self.batch // self.ranks
-        start = iteration * self.batch + self.rank * count
-        end, index, epochs = start + count, [], []
-        while start < end:
-            epoch, offset = divmod(start, self.n)
-            part = self._order(epoch)[offset : offset + end - start]
-            index.append(part)
-            epochs.append(torch.full_like(part, epoch))
-            start += len(part)
-        return Wanted(torch.cat(index), torch.cat(epochs))
-
-    def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
-            self._orders[epoch] = epoch_order(self.n, self.seed, epoch, _ORDER, self.stored.blocks)
-        return self._orders[epoch]
+        mine = slice(self.rank * count, (self.rank + 1) * count)
+        index, epoch = self.positions(iteration)
+        return Wanted(index[mine], epoch[mine])
 
     def _from(self, iteration: int) -> Iterator[Wanted]:
         while True:
-            yield self.positions(iteration)
+            yield self.wanted(iteration)
             iteration += 1
 
     def __call__(self, iteration: int) -> Made:
         """The batch of an iteration. Batches are asked for one after the other; a jump begins anew from there."""
         if self._running is None or iteration != self._next:
-            loader = DataLoader(
+            loader: DataLoader[Made] = DataLoader(
                 self.maker,  # type: ignore[arg-type]
                 batch_size=None,
                 sampler=_Endless(self, iteration),

@@ -69,7 +69,7 @@ class Files:
     blocks: None = None
 
     def _path(self, index: int) -> Path:
-        return self.root / self.folders[self.in_folder[index]] / os.fsdecode(bytes(self.names[index]))
+        return self.root / self.folders[int(self.in_folder[index])] / os.fsdecode(bytes(self.names[index]))
 
     def read(self, index: int) -> bytes:
         """The bytes of the file."""
@@ -134,7 +134,7 @@ def _kept(
     """Arrays from the cache, or made and put there. Whatever goes wrong with the cache costs time alone."""
     path = (cache_dir or default_dir()) / "listings" / name
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as handle, np.load(handle) as stored:
             return {key: stored[key] for key in stored.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
         found = make()
@@ -268,9 +268,10 @@ def _members(paths: Sequence[Path]) -> dict[str, npt.NDArray[Any]]:
                         classes[key] = int(handle.read())
                         if classes[key] < 0:
                             raise ValueError
-            end = max((offset + size for offset, size in images.values()), default=0)
-            if end > path.stat().st_size:
-                raise tarfile.ReadError("unexpected end of data")
+            with path.open("rb") as raw:  # a cut between two members is seen by the missing end alone
+                raw.seek(-min(1024, path.stat().st_size), os.SEEK_END)
+                if raw.read().strip(b"\0"):
+                    raise tarfile.ReadError("no end of the archive")
         except (tarfile.TarError, OSError, EOFError) as why:
             raise InputError(
                 f"{path}: expected a whole tar file, found one that is cut short or damaged ({why})"

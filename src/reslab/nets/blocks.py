@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from reslab.nets import spec
 from reslab.nets.kernels import conv, pool
-from reslab.nets.kernels import norm as fused
+from reslab.nets.kernels import norm as norm_kernel
 from reslab.nets.kernels.norm import Tracked
 from reslab.nets.spec import Activation, NetSpec, ZeroPad, branch_layers
 
@@ -71,17 +71,17 @@ class BatchNorm2d(nn.BatchNorm2d):
         self._track(torch.stack(means).mean(0), torch.stack(variances).mean(0))
         return torch.cat(parts)
 
-    def forward_fused(self, x: Tensor, residual: Tensor | None, activation: fused.Activation) -> Tensor | None:
+    def forward_fused(self, x: Tensor, residual: Tensor | None, activation: norm_kernel.Activation) -> Tensor | None:
         """act(BN(x) + residual) by the fused kernel, or None where it does not apply."""
         groups = self.groups_of(x.shape[0]) if self.training else 1
-        if self.weight.dtype != torch.float32 or not fused.supports(x, groups):
+        if self.weight.dtype != torch.float32 or not norm_kernel.supports(x, groups):
             return None  # the kernel reads fp32 parameters and statistics, whatever the activation
         assert self.running_mean is not None
         assert self.running_var is not None
         if not self.training:
             if torch.is_grad_enabled():
                 return None
-            return fused.norm_inference(
+            return norm_kernel.norm_inference(
                 x,
                 residual,
                 self.weight,
@@ -91,7 +91,7 @@ class BatchNorm2d(nn.BatchNorm2d):
                 eps=self.eps,
                 activation=activation,
             )
-        y, twin, mean, var = fused.norm_training(
+        y, twin, mean, var = norm_kernel.norm_training(
             x, residual, self.weight, self.bias, eps=self.eps, groups=groups, activation=activation,
             tracked=self._followed(),
         )  # fmt: skip
@@ -225,7 +225,7 @@ class Gate(nn.Module):
         return self.sigmoid(self.conv(x))  # type: ignore[no-any-return]
 
 
-def fusable(act: nn.Module) -> fused.Activation:
+def fusable(act: nn.Module) -> norm_kernel.Activation:
     """What the fused kernel calls an activation; "none" for those that it does not know."""
     if isinstance(act, nn.ReLU):
         return "relu"

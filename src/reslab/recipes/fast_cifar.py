@@ -69,7 +69,7 @@ def fast_cifar94(
     net: str | NetSpec,
     data: DataInfo,
     *,
-    epochs: float = 13,
+    epochs: float = 14,
     iterations: int | None = None,
     holdout: int = 0,
     seed: int = 0,
