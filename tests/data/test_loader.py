@@ -166,9 +166,9 @@ def dataset(*, classes: int = 2, size: tuple[int, int] = (4, 4), channels: int =
 
 
 def test_data_that_fit_pass() -> None:
-    check(dataset(), dataset().info.spec())
-    check(load("digits"), load("digits").info.spec())
-    check(dataset(classes=2), dataset(classes=3).info.spec())  # more outputs than classes is the user's choice
+    check(dataset().info, dataset().info.spec())
+    check(load("digits").info, load("digits").info.spec())
+    check(dataset(classes=2).info, dataset(classes=3).info.spec())  # more outputs than classes is the user's choice
 
 
 @pytest.mark.parametrize(
@@ -181,4 +181,4 @@ def test_data_that_fit_pass() -> None:
 )
 def test_data_that_do_not_fit_are_refused(data: Dataset, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
-        check(data, dataset().info.spec())
+        check(data.info, dataset().info.spec())

@@ -89,9 +89,7 @@ def test_training_takes_the_filters_from_its_own_images_and_leaves_them() -> Non
     filters = stem_of(trainer.net).weight.detach().clone()
     bias = stem_of(trainer.net).bias
     assert bias is not None
-    out = nn.functional.conv2d(
-        trainer.batches.normalizer(trainer.batches.images), filters
-    )  # the 40 that are trained on
+    out = nn.functional.conv2d(trainer.feed.some(40), filters)  # the 40 that are trained on
     flat = out[:, :12].transpose(0, 1).flatten(1)
     torch.testing.assert_close((flat @ flat.T / flat.shape[1]).diagonal(), torch.ones(12), atol=0.02, rtol=0)
     trainer.net.train()

@@ -266,9 +266,9 @@ def test_steps_do_not_depend_on_those_before() -> None:
     """The batch of an iteration is a function of seed and iteration: any may be asked for, in any order."""
     data = load_data("digits")
     trainer = Trainer(tiny(data), data, CPU)
-    images, labels = trainer.batches(7)
-    trainer.batches(100)
-    again, labels_again = trainer.batches(7)
+    images, labels = trainer.feed(7)
+    trainer.feed(100)
+    again, labels_again = trainer.feed(7)
     assert torch.equal(images, again)
     assert torch.equal(labels, labels_again)
 

@@ -149,9 +149,9 @@ def peer_inference(case: Case, against: Against) -> Call:
 
 def batches(case: Case) -> Callable[[], Sequence[Tensor]]:
     """Our batches alone: gathered, normalised, shifted and flipped on the device."""
-    trainer_batches = training(case).batches
+    feed = training(case).feed
     numbers: Iterator[int] = iter(range(2**31))
-    return lambda: trainer_batches(next(numbers))
+    return lambda: feed(next(numbers))
 
 
 def peer_batches(case: Case, workers: int) -> Callable[[], Sequence[Tensor]]:

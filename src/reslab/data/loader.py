@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from reslab.data.draws import permutation
+from reslab.data.images import ImageSet
 from reslab.data.order import Positions
-from reslab.data.sources import Dataset, ImageSet
-from reslab.data.spec import DataSpec
+from reslab.data.spec import Augment, DataInfo, DataSpec
 from reslab.data.transforms import Normalizer, augment
 from reslab.errors import InputError
 
@@ -66,11 +66,13 @@ class Batches:
 
     def at(self, index: Tensor, epoch: Tensor) -> tuple[Tensor, Tensor]:
         """The same for given images (N,) and epochs (N,), as `positions` gives them."""
+        shift = self.spec.augment
+        assert isinstance(shift, Augment), "photographs have batches of their own"
         images = augment(
             self.images[index],
             index,
             normalizer=self.normalizer,
-            spec=self.spec.augment,
+            spec=shift,
             seed=self.seed,
             epoch=epoch,
         )
@@ -103,9 +105,8 @@ class Eval:
             yield self.normalizer(images), labels
 
 
-def check(data: Dataset, spec: DataSpec) -> None:
+def check(info: DataInfo, spec: DataSpec) -> None:
     """Raises `InputError` unless the data at hand is what the recipe was written for."""
-    info = data.info
     if len(info.classes) > spec.num_classes:
         raise InputError(
             f"data '{info.name}' has {len(info.classes)} classes but the network only {spec.num_classes}; "

@@ -17,6 +17,7 @@ from reslab.data.cache import cached
 from reslab.data.decode import CHUNK, Encoded, Fit, check_memory, decode, survey
 from reslab.data.images import Dataset, Decoded, ImageSet, a_fifth, dataset, decoded, held_out
 from reslab.data.spec import Augment
+from reslab.data.stored import Rows
 from reslab.data.stream import Listing
 from reslab.errors import InputError
 
@@ -240,6 +241,29 @@ def list_parquet(path: Path, split: str) -> Listing:
     listed = labels.tolist()
     out = held_out([str(i) for i in range(len(listed))], listed, a_fifth(Counter(listed)))
     return found.only(out if split == "test" else [not one for one in out])
+
+
+def stored_rows(path: Path) -> tuple[Rows, Rows, str]:
+    """The images of Parquet files, to be read one by one: to train on, to validate with, and where those come from.
+
+    Raises `InputError` as `load_parquet` does, and where there are no validation files.
+    """
+    layout = _examine(path)
+    if not layout.test:
+        raise InputError(f"{path}: expected validation files beside train-*.parquet, found none")
+    labels = [_labels(files, layout.label) for files in (layout.train, layout.test)]
+    classes = layout.names or _numbered(labels[0], layout)
+    found = []
+    for files, targets in zip((layout.train, layout.test), labels, strict=True):
+        if int(targets.max()) >= len(classes) or int(targets.min()) < 0:
+            raise InputError(f"{path}: expected labels 0 to {len(classes) - 1}, found {int(targets.max())}")
+        groups = []
+        for number, file in enumerate(files):
+            with pq.ParquetFile(file) as opened:
+                about = opened.metadata
+                groups += [(number, group, about.row_group(group).num_rows) for group in range(about.num_row_groups)]
+        found.append(Rows(files, layout.image, classes, tuple(groups), targets))
+    return found[0], found[1], f"validation: its {layout.test_name} files"
 
 
 def _decode(layout: _Layout, fit: Fit | None, whole: bool) -> Decoded:

@@ -15,10 +15,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from reslab.data.crops import Choose, Draws, Pixels, decoded_crop, resized_crop, scale_crop
+from reslab.data.crops import Choose, Draws, Pixels, centre_crop, decoded_crop, resized_crop, scale_crop
 from reslab.data.order import Positions, epoch_order
 from reslab.data.spec import ResizedCrop, ScaleCrop
 from reslab.data.stored import Stored
+from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 
 _ORDER = 17
@@ -55,9 +56,11 @@ class Maker:
     """Makes batches in whatever process it is called in."""
 
     stored: Stored
-    augment: ScaleCrop | ResizedCrop
+    augment: ScaleCrop | ResizedCrop | None
+    """None: the centre of an image whose shorter side is resized to ``resize``"""
     size: tuple[int, int]
-    seed: int
+    seed: int = 0
+    resize: int = 256
 
     def __getitem__(self, wanted: Wanted) -> Made:
         """Reads, decodes and crops the images of a batch."""
@@ -66,18 +69,21 @@ class Maker:
         labels = torch.empty(len(wanted.index), dtype=torch.int64)
         damaged: dict[int, str] = {}
         for row, index in enumerate(wanted.index.tolist()):
-            draw = draws.of(row)
-            choose = (
-                scale_crop(self.augment, self.size, draw)
-                if isinstance(self.augment, ScaleCrop)
-                else resized_crop(self.augment, draw)
-            )
-            used = self._into(pixels[row], index, choose, damaged)
+            used = self._into(pixels[row], index, self._choose(draws, row), damaged)
             if used is None:
                 some = "; ".join(list(damaged.values())[:2])
                 return Made(torch.empty(0), labels, damaged, f"{TRIES} images in a row cannot be decoded: {some}")
             labels[row] = self.stored.labels[used]
         return Made(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, damaged)
+
+    def _choose(self, draws: Draws, row: int) -> Choose:
+        match self.augment:
+            case ScaleCrop():
+                return scale_crop(self.augment, self.size, draws.of(row))
+            case ResizedCrop():
+                return resized_crop(self.augment, draws.of(row))
+            case None:
+                return centre_crop(self.resize, self.size)
 
     def _into(self, out: Pixels, index: int, choose: Choose, damaged: dict[int, str]) -> int | None:
         """Writes the crop of an image, or of the next one that is whole; which it was, None if none is."""
@@ -166,6 +172,41 @@ class PhotographBatches:
         if made.given_up:
             raise InputError(f"{made.given_up}; mend or replace them")
         return made
+
+
+class PhotographEval:
+    """Photographs in their order, each once, the centre of each: for an evaluation. Damaged ones are left out."""
+
+    def __init__(
+        self, stored: Stored, normalizer: Normalizer, *, size: tuple[int, int], resize: int, batch: int,
+        device: torch.device, part: tuple[int, int] = (0, 1), workers: int = 1,
+    ) -> None:  # fmt: skip
+        first, step = part  # of several processes each takes every so many-th image
+        self.index = torch.arange(first, len(stored.labels), step)
+        self.labels = stored.labels[self.index].to(device)
+        self.maker = Maker(stored, None, size, resize=resize)
+        self.normalizer = normalizer.to(device)
+        self.batch, self.workers = batch, workers
+        self.damaged: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        parts = [Wanted(part, torch.zeros_like(part)) for part in self.index.split(self.batch)]
+        loader: DataLoader[Made] = DataLoader(
+            self.maker,  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=parts,
+            num_workers=self.workers,
+        )
+        for wanted, made in zip(parts, loader, strict=True):
+            self.damaged.update(made.damaged)
+            if made.given_up:
+                raise InputError(f"{made.given_up}; mend or replace them")
+            whole = torch.tensor([int(index) not in made.damaged for index in wanted.index])
+            labels = made.labels[whole].to(self.labels.device)
+            yield self.normalizer(made.images[whole].to(self.labels.device)), labels
 
 
 class _Endless:

@@ -1,8 +1,8 @@
 """What a recipe says about its data: plain values, importable without torch."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Normalization = Literal["per-pixel-mean", "per-channel", "imagenet", "none"]
 """How uint8 pixels become network input, after division by 255.
@@ -65,6 +65,19 @@ class ResizedCrop(BaseModel):
         return self
 
 
+def _kind(value: Any) -> str:
+    return str(value.get("kind", "shift") if isinstance(value, dict) else getattr(value, "kind", "shift"))
+
+
+AnyAugment = Annotated[
+    Annotated[Augment, Tag("shift")]
+    | Annotated[ScaleCrop, Tag("scale-crop")]
+    | Annotated[ResizedCrop, Tag("resized-crop")],
+    Discriminator(_kind),
+]
+"""What becomes of a training image. Of small images the shift, of photographs one of the crops."""
+
+
 class DataSpec(BaseModel):
     """Which data a recipe trains on and how an image becomes input. Where it lies on disk is not part of it."""
 
@@ -77,7 +90,7 @@ class DataSpec(BaseModel):
     holdout: int = Field(0, ge=0, description="training images set aside for validation; 0 trains on all")
     holdout_seed: int = Field(0, ge=0, description="which images are set aside; independent of the training seed")
     normalization: Normalization = "per-pixel-mean"
-    augment: Augment = Augment()
+    augment: AnyAugment = Augment()
 
 
 class DataInfo(BaseModel):
@@ -93,7 +106,7 @@ class DataInfo(BaseModel):
     size: tuple[int, int]
     n_train: int
     n_test: int
-    augment: Augment
+    augment: AnyAugment
 
     def spec(self, *, holdout: int = 0, normalization: Normalization = "per-pixel-mean") -> DataSpec:
         """The part of this that belongs in a recipe."""

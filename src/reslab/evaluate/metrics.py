@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reslab.data.loader import Eval
+from reslab.data.photographs import PhotographEval
 from reslab.data.stream import Streamed
 
 
@@ -66,7 +67,7 @@ def logits_of(net: nn.Module, x: Tensor, test_time: TestTime) -> Tensor:
 @torch.no_grad()
 def evaluate(
     net: nn.Module,
-    images: Eval | Streamed,
+    images: Eval | Streamed | PhotographEval,
     *,
     precision: str = "fp32",
     test_time: TestTime = "none",
@@ -85,6 +86,7 @@ def evaluate(
     wrong1 = torch.zeros((), dtype=torch.int64, device=device)
     wrong5 = torch.zeros_like(wrong1)
     loss = torch.zeros((), dtype=torch.float64, device=device)
+    count = 0
     # Module by module: a part that is frozen in evaluation mode must not wake up.
     training = [module for module in net.modules() if module.training]
     net.eval()
@@ -92,6 +94,7 @@ def evaluate(
         for x, labels in images:
             with autocast(device, precision):
                 logits = logits_of(net, x, test_time)
+            count += len(labels)
             loss += F.cross_entropy(logits, labels, reduction="sum").double()
             best = logits.topk(min(5, logits.shape[1]), dim=1).indices
             hit = best == labels[:, None]
@@ -100,6 +103,6 @@ def evaluate(
     finally:
         for module in training:
             module.training = True
-    sums = total(torch.stack([wrong1.double(), wrong5.double(), loss, loss.new_tensor(len(images))]))
+    sums = total(torch.stack([wrong1.double(), wrong5.double(), loss, loss.new_tensor(count)]))
     first, fifth, nats, n = sums.tolist()
     return Result(100 * first / n, 100 * fifth / n, nats / n, int(n), PROTOCOLS[test_time])

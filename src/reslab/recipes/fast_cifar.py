@@ -10,7 +10,7 @@ here is in docs/fast.md, with the time and the accuracy of both recipes.
 
 from pydantic import ValidationError
 
-from reslab.data.spec import Augment, DataInfo
+from reslab.data.spec import AnyAugment, Augment, DataInfo
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve
 from reslab.nets.spec import NetSpec
@@ -83,6 +83,11 @@ def fast_cifar94(
     return quick.model_copy(update={"name": "fast_cifar94", "test_time": "flip-shift"})
 
 
-def lightly(usual: Augment) -> Augment:
-    """Half the shift that suits a data set for long trainings, and each image mirrored every other time."""
+def lightly(usual: AnyAugment) -> Augment:
+    """Half the shift that suits a data set for long trainings, and each image mirrored every other time.
+
+    Raises `InputError` for photographs, which are cropped and not shifted.
+    """
+    if not isinstance(usual, Augment):
+        raise InputError("the fast recipes are for small images in memory, not for photographs on disk")
     return Augment(pad=usual.pad // 2 or usual.pad, flip="alternating" if usual.flip else False, border="reflect")

@@ -26,6 +26,10 @@ class Execution:
     checkpoint_activations: bool = False
     graphs: bool = True
     """on CUDA, capture the step and replay it"""
+    workers: int | None = None
+    """processes that decode photographs; None: all cores but one"""
+    damaged_share: float = 0.01
+    """of the photographs, how many may be damaged before a run ends"""
     accumulate: int = 1
     """parts that a rank's share of a batch is worked through in, to save memory"""
     world: World = ALONE
@@ -35,6 +39,10 @@ class Execution:
     def fuses(self) -> bool:
         """Whether the fused kernels are wanted, made for the device, and there."""
         return self.fused and self.device.type == "cpu" and library() is not None
+
+    def most_damaged(self, images: int) -> int:
+        """How many of so many photographs may be damaged: at least one."""
+        return max(1, int(images * self.damaged_share))
 
     @property
     def captures(self) -> bool:

@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from reslab import __version__, runs
+from reslab.data.large import Photographs
 from reslab.data.loader import Eval
+from reslab.data.photographs import PhotographEval
 from reslab.data.sources import KNOWN, Dataset
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, evaluate
@@ -43,7 +45,7 @@ class Stopped(Exception):
 
 def train(
     recipe: Recipe,
-    data: Dataset,
+    data: Dataset | Photographs,
     out: Path,
     *,
     execution: Execution,
@@ -187,7 +189,7 @@ def _follow(trainer: Trainer, run: RunDir, checkpoint_every: int | None) -> dict
 
 
 def _facts(
-    recipe: Recipe, data: Dataset, execution: Execution, weights: str | None, checkpoint_every: int | None
+    recipe: Recipe, data: Dataset | Photographs, execution: Execution, weights: str | None, checkpoint_every: int | None
 ) -> dict[str, str]:
     """What all ranks must have in common."""
     return {
@@ -218,7 +220,7 @@ def as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
 
 
 def _environment(
-    data: Dataset,
+    data: Dataset | Photographs,
     source: str | None,
     execution: Execution,
     weights: str | None,
@@ -338,7 +340,7 @@ def _record(trainer: Trainer, run: RunDir, events: Events | None, evaluate_now: 
     window = trainer.window.over(trainer.world)
     line: dict[str, Any] = {
         "iteration": i,
-        "epoch": round(i * recipe.global_batch / trainer.batches.n, 4),
+        "epoch": round(i * recipe.global_batch / trainer.feed.n, 4),
         "lr": trainer.optimizer.lr,
         "train_loss": window.mean_loss(),
         "train_error": window.error(),
@@ -368,7 +370,7 @@ def _record(trainer: Trainer, run: RunDir, events: Events | None, evaluate_now: 
     trainer.recent = Clock()
 
 
-def _evaluated(trainer: Trainer, images: Eval) -> Result:
+def _evaluated(trainer: Trainer, images: Eval | PhotographEval) -> Result:
     """The error of the network as it is, each image counted once over all ranks."""
     recipe = trainer.recipe
     return evaluate(
@@ -423,6 +425,7 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         "finished": runs.now(),
         "images_per_second": round(trainer.total.images_per_second, 1),
         "waiting_for_data": round(trainer.total.waiting, 4),
+        **trainer.feed.said(),
     }
     if trainer.validation is None:
         # Recorded so that nobody has to guess: the lowest point of the test curve, which chose nothing.

@@ -220,7 +220,7 @@ def validated(values: dict[str, Any], source: str) -> Recipe:
         raise InputError(f"{source}: {what_is_wrong(error)}") from None
 
 
-TAGS = ("sgd", "muon", "steps", "ramp", "plateau", "ours", "reference")
+TAGS = ("sgd", "muon", "steps", "ramp", "plateau", "ours", "reference", "shift", "scale-crop", "resized-crop")
 """Members of unions, which pydantic names on the way to a field, and nobody writes there."""
 
 

@@ -11,16 +11,14 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reslab.data.draws import bits
-from reslab.data.loader import Batches, Eval, check, split
+from reslab.data.large import Photographs
 from reslab.data.sources import Dataset
-from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, autocast
 from reslab.nets.blocks import DropPath
 from reslab.nets.network import Network, build_any
-from reslab.nets.spec import ReferenceSpec
+from reslab.nets.spec import ReferenceSpec, WhiteningStem
 from reslab.nets.weights.load import Weights, header_of
-from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.train.device import (
     Execution,
     keep_freed_memory,
@@ -29,12 +27,12 @@ from reslab.train.device import (
     use_exact_fp32,
 )
 from reslab.train.distributed import World, overlapping
+from reslab.train.feed import InMemory, feed_of
 from reslab.train.graph import Graphed
 from reslab.train.optim import make_optimizer
 from reslab.train.recipe import Plateau, Recipe
 from reslab.train.schedule import PlateauState, WarmUpState, scheduled
 
-EVAL_BATCH = 500
 WHITENED = 5000
 """Training images that the filters of a whitening stem are taken from."""
 _DROPOUT = 71  # which random number it is, among those of an iteration
@@ -156,8 +154,7 @@ def why_not_shared(recipe: Recipe, net: nn.Module, parts: int) -> str:
 class Trainer:
     """One run. `train` is the function to call; this holds its parts."""
 
-    def __init__(self, recipe: Recipe, data: Dataset, execution: Execution) -> None:
-        check(data, recipe.data)
+    def __init__(self, recipe: Recipe, data: Dataset | Photographs, execution: Execution) -> None:
         self.device = execution.device
         if execution.deterministic:
             use_deterministic_kernels(self.device)
@@ -165,22 +162,10 @@ class Trainer:
         self.keeps_memory = self.device.type == "cpu" and not execution.checkpoint_activations
         keep_freed_memory(self.keeps_memory)
         self.recipe = recipe.model_copy(update={"precision": resolve_precision(recipe.precision, self.device)})
-        fitting, held = split(data.train, recipe.data.holdout, recipe.data.holdout_seed)
-        normalizer = Normalizer.of(recipe.data.normalization, fitting.images)
-        self.preprocessing = Preprocessing(
-            mean=normalizer.mean_values(), std=normalizer.std_values(), crop=recipe.data.size
-        )
+        self.feed = feed_of(recipe, data, execution)
+        self.preprocessing = self.feed.preprocessing
+        self.validation, self.test = self.feed.validation, self.feed.test
         self.classes = data.info.classes
-        self.batches = Batches(
-            fitting, recipe.data, normalizer, batch=recipe.global_batch, seed=recipe.seed, device=self.device
-        )
-        # With validation images the test set is read once, at the end; without, its curve is recorded
-        # for the figure and chooses nothing.
-        part = (execution.world.rank, execution.world.size)
-        self.validation = (
-            None if held is None else Eval(held, normalizer, batch=EVAL_BATCH, device=self.device, part=part)
-        )
-        self.test = Eval(data.test, normalizer, batch=EVAL_BATCH, device=self.device, part=part)
         self.execution, self.world, self.accumulate = execution, execution.world, execution.accumulate
         net = build_any(recipe.net, seed=recipe.seed)
         parts = self.world.size * self.accumulate
@@ -189,9 +174,8 @@ class Trainer:
             raise InputError(f"{reason.format(how=how)}")
         self.net: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if isinstance(net, Network):
-            # Evenly from all of them: in a folder the images of a class lie together.
-            every = max(1, len(fitting.images) // WHITENED)
-            net.whiten(normalizer(fitting.images[::every][:WHITENED]))
+            if isinstance(net.spec.stem, WhiteningStem):
+                net.whiten(self.feed.some(WHITENED))
             net.group_norm_statistics(recipe.bn_group).fuse(execution.fused and self.device.type == "cpu")
             net.checkpoint_activations(execution.checkpoint_activations)
         elif execution.checkpoint_activations:
@@ -212,7 +196,7 @@ class Trainer:
         self.first_bad = torch.full((), recipe.iterations, dtype=torch.int64, device=self.device)
         self.done = torch.zeros((), dtype=torch.int64, device=self.device)  # ``iteration``, on the device
         self.graphed: Graphed | None = None
-        if execution.captures and not self.draws:
+        if execution.captures and not self.draws and isinstance(self.feed, InMemory):
             self.graphed = Graphed(self._whole_step, self.device)
         self.total, self.recent = Clock(), Clock()
         self.seconds_before = 0.0  # of earlier processes of this run
@@ -247,13 +231,12 @@ class Trainer:
     def step(self) -> None:
         """One iteration: batch, forward, backward, update."""
         start = time.perf_counter()
-        index, epoch = (self.world.share(each) for each in self.batches.positions(self.iteration))
         self.optimizer.set_lr(self.lr())
-        if self.graphed is not None:
+        if self.graphed is not None and isinstance(self.feed, InMemory):
             got_data = time.perf_counter()
-            self.graphed(index, epoch)
+            self.graphed(*self.feed.positions(self.iteration))
         else:
-            images, labels = self.batches.at(index, epoch)
+            images, labels = self.feed(self.iteration)
             if self.draws:
                 # Dropout and stochastic depth take from PyTorch's generator: its state is a function of the iteration.
                 key = () if self.world.alone else (self.world.rank,)
@@ -261,12 +244,13 @@ class Trainer:
             got_data = time.perf_counter()
             self._learn(images, labels)
         self.iteration += 1
-        self.window.seen += len(index)
-        self.warm_up_window.seen += len(index)
+        seen = self.recipe.global_batch // self.world.size
+        self.window.seen += seen
+        self.warm_up_window.seen += seen
         for clock in (self.total, self.recent):
             clock.steps += time.perf_counter() - start
             clock.data += got_data - start
-            clock.images += len(index) * self.world.size
+            clock.images += self.recipe.global_batch
 
     def _learn(self, images: Tensor, labels: Tensor) -> None:
         """Forward, backward, update, and what is counted: work of the device alone, which never waits for the host."""
@@ -298,7 +282,8 @@ class Trainer:
         return nullcontext()
 
     def _whole_step(self, index: Tensor, epoch: Tensor) -> None:
-        self._learn(*self.batches.at(index, epoch))
+        assert isinstance(self.feed, InMemory)
+        self._learn(*self.feed.batches.at(index, epoch))
 
     def look(self) -> None:
         """What is decided by looking at the error: a loss that is not finite, and the end of the warm-up.

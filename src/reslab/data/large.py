@@ -1,0 +1,120 @@
+"""Data sets of photographs that stay on disk: where their images lie, found without decoding any of them.
+
+folder/train/<class>/*.JPEG, folder/val/<class>/*.JPEG          class folders, as ImageNet is mostly kept
+folder/train/<class>/*.JPEG, folder/val/*.JPEG, folder/val.txt  flat validation images beside a list of labels
+folder/train-*.tar, folder/val-*.tar                            WebDataset: KEY.jpg beside KEY.cls
+folder/train-*.parquet, folder/validation-*.parquet             as on the Hugging Face hub
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reslab.data.spec import DataInfo, ScaleCrop
+from reslab.data.stored import Files, Stored, Tars, files_in_classes, files_with_labels, tar_files
+from reslab.errors import InputError
+
+TESTS = ("val", "validation", "test")
+"""Names of the validation split, the first that is there."""
+LISTS = ("val.txt", "val_labels.txt", "validation.txt", "LOC_val_solution.csv", "labels.txt")
+"""Names of a list of labels beside flat validation images, the first that is there."""
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """A data set on disk."""
+
+    info: DataInfo
+    train: Stored
+    test: Stored
+
+
+def load_photographs(
+    root: Path, size: tuple[int, int], *, labels: Path | None = None, cache_dir: Path | None = None
+) -> Photographs:
+    """Finds the images of a data set.
+
+    Args:
+        root: its folder, in one of the layouts above.
+        size: height and width of the crops that a network will see.
+        labels: the list of labels of flat validation images, if it has another name or place.
+        cache_dir: where the names of many files are kept.
+
+    Raises:
+        InputError: no such layout, no validation images, a class that training does not have, a damaged shard.
+    """
+    if not root.is_dir():
+        raise InputError(f"expected a folder of images at {root}, found nothing there")
+    found: tuple[Stored, Stored, str]
+    if any(root.glob("*.tar")):
+        found = _shards(root, cache_dir)
+    elif any(root.rglob("*.parquet")):
+        from reslab.data.parquet import stored_rows
+
+        found = stored_rows(root)
+    else:
+        found = _folders(root, labels, cache_dir)
+    train, test, said = found
+    info = DataInfo(
+        name=root.resolve().name,
+        source=f"{root} ({said})",
+        fingerprint=_fingerprint(train, test),
+        classes=train.classes,
+        channels=3,
+        size=size,
+        n_train=len(train.labels),
+        n_test=len(test.labels),
+        augment=ScaleCrop(),
+    )
+    return Photographs(info, train, test)
+
+
+def _folders(root: Path, labels: Path | None, cache_dir: Path | None) -> tuple[Files, Files, str]:
+    name = next((name for name in TESTS if (root / name).is_dir()), None)
+    if not (root / "train").is_dir() or name is None:
+        raise InputError(f"{root}: expected train/<class>/ and val/ with images, or shards; see `reslab train --help`")
+    train = files_in_classes(root / "train", cache_dir=cache_dir)
+    if any(entry.is_dir() for entry in (root / name).iterdir()):
+        test = files_in_classes(root / name, classes=train.classes, cache_dir=cache_dir)
+        return train, test, f"validation: its {name}/"
+    listed = labels or next((root / file for file in LISTS if (root / file).is_file()), None)
+    if listed is None:
+        raise InputError(
+            f"{root / name}: the images lie flat, and nothing says their classes; put a list {LISTS[0]} of lines "
+            f"'FILE CLASS' into {root}, or move them into a folder for each class"
+        )
+    return train, files_with_labels(root / name, listed, train.classes), f"validation: its {name}/ by {listed.name}"
+
+
+def _shards(root: Path, cache_dir: Path | None) -> tuple[Tars, Tars, str]:
+    def named(split: str) -> list[Path]:
+        return sorted(root.glob(f"{split}-*.tar")) + sorted(root.glob(f"{split}.tar"))
+
+    name = next((name for name in TESTS if named(name)), None)
+    if not named("train") or name is None:
+        raise InputError(f"{root}: expected tar files named train-*.tar and val-*.tar")
+    train = tar_files(named("train"), classes=_names(root), cache_dir=cache_dir)
+    test = tar_files(named(name), classes=train.classes, cache_dir=cache_dir)
+    return train, test, f"{len(train.paths)} shards; validation: {name}"
+
+
+def _names(root: Path) -> Sequence[str] | None:
+    """The names of the classes in ``classes.txt``, a line each, if there is one."""
+    file = root / "classes.txt"
+    return file.read_text("utf-8").split("\n")[:-1] if file.is_file() else None
+
+
+def _fingerprint(*splits: Stored) -> str:
+    """16 hex digits over what the images are called and their labels. Their bytes are not read."""
+    digest = hashlib.blake2b(digest_size=8)
+    for split in splits:
+        digest.update(repr(split.classes).encode())
+        digest.update(np.ascontiguousarray(split.labels.numpy()).data)
+        if isinstance(split, Files):
+            digest.update(np.ascontiguousarray(split.names).data)
+        elif isinstance(split, Tars):
+            digest.update(np.ascontiguousarray(split.sizes).data)
+    return digest.hexdigest()

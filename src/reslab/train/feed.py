@@ -1,0 +1,153 @@
+"""Where the images of a training come from: memory, or processes that decode photographs beside it."""
+
+import os
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from reslab.data.large import Photographs
+from reslab.data.loader import Batches, Eval, check, split
+from reslab.data.photographs import PhotographBatches, PhotographEval
+from reslab.data.sources import Dataset
+from reslab.data.spec import Augment
+from reslab.data.transforms import Normalizer
+from reslab.errors import InputError
+from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.train.device import Execution
+from reslab.train.recipe import Recipe
+
+EVAL_BATCH = 500
+PHOTOGRAPHS = 100
+"""Photographs of an evaluation at a time."""
+RESIZE = 256 / 224
+"""Of an evaluation's shorter side to its crop (He 2015, section 3.4; Krizhevsky 2012)."""
+
+
+class Images(Protocol):
+    """Images to evaluate on, normalised, with their labels."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+    def __len__(self) -> int: ...
+
+
+class Feed(Protocol):
+    """What a trainer asks of its data."""
+
+    n: int
+    """images in an epoch"""
+    preprocessing: Preprocessing
+    test: Images
+    validation: Images | None
+
+    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """This rank's share of the batch of an iteration: input (N, C, H, W), fp32 and channels-last, labels (N,)."""
+
+    def some(self, count: int) -> Tensor:
+        """So many training images, or all, evenly from everywhere and normalised."""
+
+    def said(self) -> dict[str, object]:
+        """What the result of the run says about the data."""
+
+
+def feed_of(recipe: Recipe, data: Dataset | Photographs, execution: Execution) -> "InMemory | OnDisk":
+    """The feed of a recipe. Raises `InputError` where recipe and data do not go together."""
+    check(data.info, recipe.data)
+    if isinstance(data, Photographs):
+        return OnDisk(recipe, data, execution)
+    return InMemory(recipe, data, execution)
+
+
+class InMemory:
+    """Small images, all on the device as uint8."""
+
+    def __init__(self, recipe: Recipe, data: Dataset, execution: Execution) -> None:
+        if not isinstance(recipe.data.augment, Augment):
+            raise InputError(f"'{data.info.name}' is in memory: its images are shifted (pad, flip), not cropped")
+        fitting, held = split(data.train, recipe.data.holdout, recipe.data.holdout_seed)
+        normalizer = Normalizer.of(recipe.data.normalization, fitting.images)
+        self.preprocessing = Preprocessing(
+            mean=normalizer.mean_values(), std=normalizer.std_values(), crop=recipe.data.size
+        )
+        self.world, device = execution.world, execution.device
+        self.batches = Batches(
+            fitting, recipe.data, normalizer, batch=recipe.global_batch, seed=recipe.seed, device=device
+        )
+        self.n = self.batches.n
+        # With validation images the test set is read once, at the end; without, its curve is recorded
+        # for the figure and chooses nothing.
+        part = (self.world.rank, self.world.size)
+        self.validation = None if held is None else Eval(held, normalizer, batch=EVAL_BATCH, device=device, part=part)
+        self.test = Eval(data.test, normalizer, batch=EVAL_BATCH, device=device, part=part)
+
+    def positions(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Which images this rank's share holds, and the epoch of each: what a captured step is given."""
+        index, epoch = self.batches.positions(iteration)
+        return self.world.share(index), self.world.share(epoch)
+
+    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """As `Feed`."""
+        return self.batches.at(*self.positions(iteration))
+
+    def some(self, count: int) -> Tensor:
+        """As `Feed`: in a folder the images of a class lie together, so they are taken from everywhere."""
+        every = max(1, len(self.batches.images) // count)
+        return self.batches.normalizer(self.batches.images[::every][:count])
+
+    def said(self) -> dict[str, object]:
+        """Nothing to say."""
+        return {}
+
+
+class OnDisk:
+    """Photographs, decoded and cropped by processes beside the training, normalised on the device."""
+
+    def __init__(self, recipe: Recipe, data: Photographs, execution: Execution) -> None:
+        spec = recipe.data
+        if isinstance(spec.augment, Augment):
+            raise InputError(
+                f"'{data.info.name}' is of photographs: they are cropped (scale-crop, resized-crop), not shifted"
+            )
+        if spec.normalization not in ("imagenet", "none"):
+            raise InputError(
+                f"photographs on disk are normalised by ImageNet's constants or not, got '{spec.normalization}'; "
+                "--set data.normalization=imagenet"
+            )
+        if spec.holdout:
+            raise InputError("--holdout is for images in memory; of photographs on disk the validation folder is used")
+        self.normalizer = Normalizer.of(spec.normalization, torch.empty(0, 3, 1, 1, dtype=torch.uint8))
+        self.normalizer = self.normalizer.to(execution.device)
+        resize = round(min(spec.size) * RESIZE)
+        self.preprocessing = Preprocessing(
+            mean=self.normalizer.mean_values(), std=self.normalizer.std_values(), crop=spec.size, resize=resize
+        )
+        self.device, world = execution.device, execution.world
+        share = (world.rank, world.size)
+        workers = execution.workers if execution.workers is not None else max(1, (os.cpu_count() or 1) - 1)
+        self.batches = PhotographBatches(
+            data.train, spec.augment, size=spec.size, batch=recipe.global_batch, seed=recipe.seed, share=share,
+            workers=workers, most_damaged=execution.most_damaged(len(data.train.labels)),
+        )  # fmt: skip
+        self.n = self.batches.n
+        self.validation = None
+        self.test = PhotographEval(
+            data.test, self.normalizer, size=spec.size, resize=resize, batch=PHOTOGRAPHS, device=self.device,
+            part=share, workers=workers,
+        )  # fmt: skip
+
+    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """As `Feed`."""
+        made = self.batches(iteration)
+        images = made.images.to(self.device, non_blocking=True)
+        return self.normalizer(images), made.labels.to(self.device, non_blocking=True)
+
+    def some(self, count: int) -> Tensor:
+        """As `Feed`."""
+        raise InputError("a whitening stem is for small images in memory")
+
+    def said(self) -> dict[str, object]:
+        """Images that could not be decoded."""
+        damaged = {**self.batches.damage.found, **self.test.damaged}
+        return {"damaged_images": len(damaged), "damaged": sorted(damaged.values())[:20]}

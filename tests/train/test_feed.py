@@ -1,0 +1,188 @@
+"""Training on photographs that stay on disk, in each way that they are kept."""
+
+import io
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from reslab.data.large import Photographs, load_photographs
+from reslab.data.sources import load
+from reslab.data.spec import Augment, ScaleCrop
+from reslab.errors import InputError
+from reslab.evaluate.metrics import evaluate
+from reslab.nets.weights.files import read_safetensors
+from reslab.recipes.he2015_cifar import he2015_cifar
+from reslab.runs import RunDir
+from reslab.train.device import Execution
+from reslab.train.loop import Stopped, train
+from reslab.train.recipe import Recipe
+from reslab.train.trainer import Trainer
+
+CPU = Execution(torch.device("cpu"), workers=0)
+SIZE = (16, 16)
+CLASSES = ("ant", "bee", "cow")
+
+
+def photograph(i: int) -> bytes:
+    """Of a colour that says its class, with a little noise."""
+    noise = np.random.default_rng(i).integers(0, 60, (20 + i % 9, 24 + i % 5, 3))
+    noise[..., i % 3] += 150
+    handle = io.BytesIO()
+    Image.fromarray(noise.astype(np.uint8)).save(handle, "PNG")
+    return handle.getvalue()
+
+
+def in_folders(root: Path, *, flat: bool = False) -> Path:
+    for split, numbers in (("train", range(36)), ("val", range(100, 115))):
+        for i in numbers:
+            folder = root / split if flat and split == "val" else root / split / CLASSES[i % 3]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{i:03d}.png").write_bytes(photograph(i))
+    if flat:
+        (root / "val.txt").write_text("".join(f"{i}.png {CLASSES[i % 3]}\n" for i in range(100, 115)))
+    return root
+
+
+def in_shards(root: Path) -> Path:
+    root.mkdir()
+    for name, numbers in (("train-0", range(20)), ("train-1", range(20, 36)), ("val-0", range(100, 115))):
+        with tarfile.open(root / f"{name}.tar", "w") as tar:
+            for i in numbers:
+                for kind, content in (("png", photograph(i)), ("cls", str(i % 3).encode())):
+                    info = tarfile.TarInfo(f"{i:03d}.{kind}")
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+    return root
+
+
+def in_tables(root: Path) -> Path:
+    root.mkdir()
+    for name, numbers in (("train", range(36)), ("validation", range(100, 115))):
+        table = pa.table(
+            {"image": [{"bytes": photograph(i), "path": None} for i in numbers], "label": [i % 3 for i in numbers]}
+        )
+        pq.write_table(table, root / f"{name}-00000-of-00001.parquet", row_group_size=7)
+    return root
+
+
+@pytest.fixture(params=["folders", "flat", "shards", "tables"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Photographs:
+    makers = {
+        "folders": in_folders,
+        "flat": lambda root: in_folders(root, flat=True),
+        "shards": in_shards,
+        "tables": in_tables,
+    }
+    return load_photographs(makers[request.param](tmp_path / "data"), SIZE, cache_dir=tmp_path / "cache")
+
+
+def recipe_for(data: Photographs, iterations: int = 12) -> Recipe:
+    small = he2015_cifar("cifar_resnet(depth=8, width=4)", data.info.model_copy(update={"augment": Augment()}))
+    spec = data.info.spec(normalization="imagenet").model_copy(update={"augment": ScaleCrop(short=(18, 22))})
+    changes = {
+        "data": spec, "iterations": iterations, "global_batch": 12, "bn_group": None, "evaluate_every": 6,
+        "log_every": 3, "precision": "fp32",
+    }  # fmt: skip
+    return Recipe.model_validate(
+        small.model_dump() | {k: v for k, v in changes.items() if k != "data"} | {"data": spec}
+    )
+
+
+def test_it_is_found_trained_on_and_evaluated(kept: Photographs, tmp_path: Path) -> None:
+    assert (kept.info.n_train, kept.info.n_test, len(kept.info.classes)) == (36, 15, 3)
+    result = train(recipe_for(kept, 30), kept, tmp_path / "run", execution=CPU, quiet=True)
+    assert result["n_test_images"] == 15
+    assert result["train_error"] < 50
+    assert result["damaged_images"] == 0
+    header = read_safetensors(tmp_path / "run" / "checkpoints" / "final.safetensors")[1]
+    assert header["preprocessing"]["crop"] == [16, 16]
+    assert header["preprocessing"]["resize"] == 18
+
+
+def test_a_run_that_was_stopped_ends_the_same(kept: Photographs, tmp_path: Path) -> None:
+    recipe = recipe_for(kept)
+    train(recipe, kept, tmp_path / "straight", execution=CPU, quiet=True)
+    steps = iter(range(1, 100))
+    with pytest.raises(Stopped):
+        train(recipe, kept, tmp_path / "stopped", execution=CPU, quiet=True, stop=lambda: next(steps) == 5)
+    train(recipe, kept, tmp_path / "stopped", execution=replace(CPU, workers=1), quiet=True)
+    weights = [
+        read_safetensors(tmp_path / name / "checkpoints" / "final.safetensors")[0] for name in ("straight", "stopped")
+    ]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    metrics = [(RunDir(tmp_path / name).metrics).read_bytes() for name in ("straight", "stopped")]
+    assert metrics[0] == metrics[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return in_folders(tmp_path / "data")
+
+
+def test_damaged_images_are_left_out_counted_and_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "train" / "ant" / "003.png").write_bytes(photograph(3)[:50])
+    (folder / "val" / "bee" / "100.png").write_bytes(b"no image")
+    data = load_photographs(folder, SIZE, cache_dir=tmp_path / "cache")
+    result = train(recipe_for(data), data, tmp_path / "run", execution=CPU, quiet=True)
+    assert result["n_test_images"] == 14
+    assert result["damaged_images"] == 2
+    assert any("003.png" in text for text in result["damaged"])
+    (folder / "train" / "ant" / "006.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="2 images cannot be decoded, more than the 1 that are borne"):
+        train(recipe_for(data), data, tmp_path / "other", execution=CPU, quiet=True)
+
+
+def test_ranks_evaluate_each_image_once(folder: Path, tmp_path: Path) -> None:
+    data = load_photographs(folder, SIZE, cache_dir=tmp_path / "cache")
+    alone = Trainer(recipe_for(data), data, CPU)
+    whole = evaluate(alone.net, alone.test)
+    wrong = 0.0
+    for rank in range(2):
+        part = Trainer(recipe_for(data), data, CPU).test
+        part.index = torch.arange(rank, 15, 2)  # type: ignore[union-attr]
+        found = evaluate(alone.net, part)
+        wrong += found.top1_error * found.n_images
+    assert wrong / 15 == pytest.approx(whole.top1_error)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"normalization": "per-pixel-mean"}, "normalised by ImageNet's constants or not, got 'per-pixel-mean'"),
+        ({"holdout": 5}, "--holdout is for images in memory"),
+        ({"augment": Augment()}, r"they are cropped \(scale-crop, resized-crop\), not shifted"),
+    ],
+)
+def test_what_does_not_go_with_photographs(folder: Path, tmp_path: Path, change: dict[str, object], says: str) -> None:
+    data = load_photographs(folder, SIZE, cache_dir=tmp_path / "cache")
+    recipe = recipe_for(data)
+    other = recipe.model_copy(update={"data": recipe.data.model_copy(update=change)})
+    with pytest.raises(InputError, match=says):
+        Trainer(other, data, CPU)
+
+
+def test_crops_do_not_go_with_images_in_memory() -> None:
+    digits = load("digits")
+    recipe = he2015_cifar("cifar_resnet(depth=8, width=4)", digits.info, iterations=2)
+    other = recipe.model_copy(update={"data": recipe.data.model_copy(update={"augment": ScaleCrop()})})
+    with pytest.raises(InputError, match="'digits' is in memory: its images are shifted"):
+        Trainer(other, digits, CPU)
+
+
+def test_layouts_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found nothing there"):
+        load_photographs(tmp_path / "nowhere", SIZE)
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    with pytest.raises(InputError, match="expected train/<class>/ and val/ with images, or shards"):
+        load_photographs(tmp_path / "data", SIZE)
+    flat = in_folders(tmp_path / "flat", flat=True)
+    (flat / "val.txt").unlink()
+    with pytest.raises(InputError, match="the images lie flat, and nothing says their classes"):
+        load_photographs(flat, SIZE, cache_dir=tmp_path / "cache")
