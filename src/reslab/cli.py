@@ -81,8 +81,8 @@ def train(
     Several GPUs or machines: `torchrun --nproc-per-node 8 -m reslab train ...` trains the same.
 
     Args:
-        recipe: The recipe: he2015_cifar.
-        net: resnet20 (the default), plain56, "cifar_resnet(depth=38, shortcut='B')"; `reslab nets` lists them.
+        recipe: he2015_cifar (the paper's), fast_he2015_cifar, fast_cifar or fast_cifar94 (minutes on a CPU).
+        net: resnet20, plain56, "cifar_resnet(depth=38, shortcut='B')"; `reslab nets` lists them.
         data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
         out: The run's folder; by default runs/RECIPE-NET-DATA-seedS.
         iterations: Mini-batches to train for; by default the recipe's. The drops of the rate move in proportion.
