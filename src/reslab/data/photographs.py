@@ -119,8 +119,7 @@ class Damage:
         if len(self.found) > self.most:
             some = "; ".join(list(self.found.values())[:3])
             raise InputError(
-                f"{len(self.found)} images cannot be decoded, more than the {self.most} that are borne "
-                f"(--max-damaged): {some}"
+                f"{len(self.found)} images cannot be decoded, more than the {self.most} that are borne: {some}"
             )
 
 

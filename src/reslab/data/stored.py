@@ -13,6 +13,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -299,20 +300,20 @@ class Rows:
     labels: Tensor
     keep: int = 32
     _groups: "OrderedDict[tuple[int, int], Any]" = field(default_factory=OrderedDict, compare=False, repr=False)
-    _starts: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), compare=False, repr=False)
 
     @property
     def blocks(self) -> tuple[int, ...]:
         """Rows of each group."""
         return tuple(rows for _, _, rows in self.groups)
 
+    @cached_property
+    def _starts(self) -> npt.NDArray[np.int64]:
+        """The first row of each group, and the end."""
+        return np.cumsum([0, *self.blocks])
+
     def _place(self, index: int) -> tuple[int, int]:
-        starts = self._starts
-        if not len(starts):
-            starts = np.cumsum([0, *self.blocks])
-            object.__setattr__(self, "_starts", starts)
-        group = int(np.searchsorted(starts, index, side="right")) - 1
-        return group, index - int(starts[group])
+        group = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return group, index - int(self._starts[group])
 
     def read(self, index: int) -> bytes:
         """The bytes of the cell."""

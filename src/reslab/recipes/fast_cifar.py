@@ -43,7 +43,7 @@ def fast_cifar(
         InputError: an unknown network, or a number out of its range.
     """
     spec = resolve(net, num_classes=len(data.classes), in_channels=data.channels, size=data.size)
-    length = max(1, round(epochs * (data.n_train - holdout) / max(batch, 1))) if iterations is None else iterations
+    length = length_of(data, epochs=epochs, iterations=iterations, holdout=holdout, batch=batch)
     try:
         return Recipe(
             name="fast_cifar",
@@ -91,3 +91,8 @@ def lightly(usual: AnyAugment) -> Augment:
     if not isinstance(usual, Augment):
         raise InputError("the fast recipes are for small images in memory, not for photographs on disk")
     return Augment(pad=usual.pad // 2 or usual.pad, flip="alternating" if usual.flip else False, border="reflect")
+
+
+def length_of(data: DataInfo, *, epochs: float, iterations: int | None, holdout: int, batch: int) -> int:
+    """Iterations of a training: as given, or of so many passes over the images that are not held out."""
+    return max(1, round(epochs * (data.n_train - holdout) / max(batch, 1))) if iterations is None else iterations

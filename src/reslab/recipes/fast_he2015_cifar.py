@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from reslab.data.spec import DataInfo
 from reslab.errors import InputError
 from reslab.nets.spec import AnyNet
-from reslab.recipes.fast_cifar import lightly
+from reslab.recipes.fast_cifar import length_of, lightly
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.train.recipe import Ramp, Recipe, Sgd, what_is_wrong
 
@@ -32,7 +32,7 @@ def fast_he2015_cifar(
     Raises:
         InputError: an unknown network, or a number out of its range.
     """
-    length = max(1, round(epochs * (data.n_train - holdout) / max(batch, 1))) if iterations is None else iterations
+    length = length_of(data, epochs=epochs, iterations=iterations, holdout=holdout, batch=batch)
     try:
         paper = he2015_cifar(net, data, iterations=length, holdout=holdout, seed=seed, batch=batch)
         changed = paper.model_copy(

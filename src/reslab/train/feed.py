@@ -1,8 +1,6 @@
 """Where the images of a training come from: memory, or processes that decode photographs beside it."""
 
 import os
-from collections.abc import Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,33 +21,6 @@ PHOTOGRAPHS = 100
 """Photographs of an evaluation at a time."""
 RESIZE = 256 / 224
 """Of an evaluation's shorter side to its crop (He 2015, section 3.4; Krizhevsky 2012)."""
-
-
-class Images(Protocol):
-    """Images to evaluate on, normalised, with their labels."""
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
-
-    def __len__(self) -> int: ...
-
-
-class Feed(Protocol):
-    """What a trainer asks of its data."""
-
-    n: int
-    """images in an epoch"""
-    preprocessing: Preprocessing
-    test: Images
-    validation: Images | None
-
-    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """This rank's share of the batch of an iteration: input (N, C, H, W), fp32 and channels-last, labels (N,)."""
-
-    def some(self, count: int) -> Tensor:
-        """So many training images, or all, evenly from everywhere and normalised."""
-
-    def said(self) -> dict[str, object]:
-        """What the result of the run says about the data."""
 
 
 def feed_of(recipe: Recipe, data: Dataset | Photographs, execution: Execution) -> "InMemory | OnDisk":
@@ -88,11 +59,11 @@ class InMemory:
         return self.world.share(index), self.world.share(epoch)
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """As `Feed`."""
+        """This rank's share of the batch of an iteration: input (N, C, H, W), channels-last, and labels (N,)."""
         return self.batches.at(*self.positions(iteration))
 
     def some(self, count: int) -> Tensor:
-        """As `Feed`: in a folder the images of a class lie together, so they are taken from everywhere."""
+        """So many training images, normalised. A class may lie together, so they are taken evenly from everywhere."""
         every = max(1, len(self.batches.images) // count)
         return self.batches.normalizer(self.batches.images[::every][:count])
 
@@ -138,13 +109,13 @@ class OnDisk:
         )  # fmt: skip
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """As `Feed`."""
+        """This rank's share of the batch of an iteration, as of `InMemory`."""
         made = self.batches(iteration)
         images = made.images.to(self.device, non_blocking=True)
         return self.normalizer(images), made.labels.to(self.device, non_blocking=True)
 
     def some(self, count: int) -> Tensor:
-        """As `Feed`."""
+        """Not of photographs."""
         raise InputError("a whitening stem is for small images in memory")
 
     def said(self) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from reslab.errors import InputError
 from reslab.nets.weights.files import read_safetensors, to_bytes
@@ -17,11 +17,6 @@ def save(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Writes tensors and a JSON header atomically."""
     # Not by safetensors' save_file: it has temporary files and a mode of its own, and hides a full disk.
     write_atomic(path, lambda temporary: temporary.write_bytes(to_bytes(tensors, meta)))
-
-
-def load_weights(net: nn.Module, path: Path) -> None:
-    """Loads weights that this run itself has written."""
-    net.load_state_dict(read_safetensors(path)[0])
 
 
 def checkpoint_path(folder: Path, iteration: int) -> Path:

@@ -171,7 +171,7 @@ class Trainer:
         parts = self.world.size * self.accumulate
         if reason := why_not_shared(recipe, net, parts):
             how = f"{parts} ranks" if self.accumulate == 1 else f"{parts} parts (ranks times --accumulate)"
-            raise InputError(f"{reason.format(how=how)}")
+            raise InputError(reason.format(how=how))
         self.net: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if isinstance(net, Network):
             if isinstance(net.spec.stem, WhiteningStem):
