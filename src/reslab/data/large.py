@@ -4,6 +4,8 @@ folder/train/<class>/*.JPEG, folder/val/<class>/*.JPEG          class folders, a
 folder/train/<class>/*.JPEG, folder/val/*.JPEG, folder/val.txt  flat validation images beside a list of labels
 folder/train-*.tar, folder/val-*.tar                            WebDataset: KEY.jpg beside KEY.cls
 folder/train-*.parquet, folder/validation-*.parquet             as on the Hugging Face hub
+folder/ILSVRC2012_img_train.tar, ..._val.tar, ..._devkit_t12.tar.gz   ImageNet as it is handed out
+folder/ILSVRC/Data/CLS-LOC/train/, val/, LOC_val_solution.csv   ImageNet as Kaggle has it
 """
 
 import hashlib
@@ -13,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from reslab.data import ilsvrc
 from reslab.data.spec import DataInfo, ScaleCrop
 from reslab.data.stored import Files, Stored, Tars, files_in_classes, files_with_labels, tar_files
 from reslab.errors import InputError
 
+KAGGLE = "ILSVRC/Data/CLS-LOC"
 TESTS = ("val", "validation", "test")
 """Names of the validation split, the first that is there."""
 LISTS = ("val.txt", "val_labels.txt", "validation.txt", "LOC_val_solution.csv", "labels.txt")
@@ -49,9 +53,15 @@ def load_photographs(
     if not root.is_dir():
         raise InputError(f"expected a folder of images at {root}, found nothing there")
     found: tuple[Stored, Stored, str]
-    if any(root.glob("*.tar")):
+    # Nothing looks into the folders of classes here: a million files take their time.
+    if (root / ilsvrc.TRAIN).is_file() or (root / ilsvrc.VAL).is_file():
+        found = (*ilsvrc.archives(root, cache_dir=cache_dir), "validation: of the challenge")
+    elif (root / KAGGLE).is_dir():
+        listed = labels or root / "LOC_val_solution.csv"
+        found = _folders(root / KAGGLE, listed if listed.is_file() else None, cache_dir)
+    elif any(root.glob("*.tar")):
         found = _shards(root, cache_dir)
-    elif any(root.rglob("*.parquet")):
+    elif any(root.glob("*.parquet")) or any(root.glob("*/*.parquet")):
         from reslab.data.parquet import stored_rows
 
         found = stored_rows(root)

@@ -6,7 +6,7 @@ of what came before.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,10 +31,11 @@ TRIES = 20
 
 @dataclass(frozen=True)
 class Wanted:
-    """A batch to be made: which images (N,), and in which epoch of each."""
+    """A batch to be made: which images (N,), in which epoch of each, and of which size if not the usual."""
 
     index: Tensor
     epoch: Tensor
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,14 @@ class Maker:
     augment: ScaleCrop | ResizedCrop | None
     """None: the centre of an image whose shorter side is resized to ``resize``"""
     size: tuple[int, int]
+    """of a crop; batches of another size see the same parts of the images in fewer pixels"""
     seed: int = 0
     resize: int = 256
 
     def __getitem__(self, wanted: Wanted) -> Made:
         """Reads, decodes and crops the images of a batch."""
         draws = Draws(wanted.index, self.seed, wanted.epoch)
-        pixels = np.empty((len(wanted.index), *self.size, 3), np.uint8)
+        pixels = np.empty((len(wanted.index), *(wanted.size or self.size), 3), np.uint8)
         labels = torch.empty(len(wanted.index), dtype=torch.int64)
         damaged: dict[int, str] = {}
         for row, index in enumerate(wanted.index.tolist()):
@@ -95,7 +97,7 @@ class Maker:
                 damaged[at] = _why(self.stored.called(at), why)
                 continue
             try:
-                out[:] = decoded_crop(data, choose, self.size)
+                out[:] = decoded_crop(data, choose, (out.shape[0], out.shape[1]))
                 return at
             except DAMAGED as why:
                 damaged[at] = _why(self.stored.called(at), why)
@@ -129,12 +131,14 @@ class PhotographBatches:
     def __init__(
         self, stored: Stored, augment: ScaleCrop | ResizedCrop, *, size: tuple[int, int], batch: int, seed: int,
         share: tuple[int, int] = (0, 1), workers: int = 1, ahead: int = 2, most_damaged: int = 0,
+        side: Callable[[int], int] | None = None,
     ) -> None:  # fmt: skip
+        """``side``: pixels of a square image's side at an iteration, if not those of ``size`` throughout."""
         self.n = len(stored.labels)
         self.stored, self.batch, self.seed = stored, batch, seed
         self.rank, self.ranks = share
         self.maker = Maker(stored, augment, size, seed)
-        self.workers, self.ahead = workers, ahead
+        self.workers, self.ahead, self.side = workers, ahead, side
         self.damage = Damage(most_damaged)
         self._running: Iterator[Made] | None = None
         self._next = -1
@@ -147,7 +151,8 @@ class PhotographBatches:
         count = self.batch // self.ranks
         mine = slice(self.rank * count, (self.rank + 1) * count)
         index, epoch = self.positions(iteration)
-        return Wanted(index[mine], epoch[mine])
+        size = None if self.side is None else (self.side(iteration),) * 2
+        return Wanted(index[mine], epoch[mine], size)
 
     def _from(self, iteration: int) -> Iterator[Wanted]:
         while True:

@@ -32,6 +32,26 @@ class Augment(BaseModel):
     )
 
 
+class Colour(BaseModel):
+    """Random changes of a photograph's colours, of all its pixels alike, drawn anew for each time that it is seen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pca: float = Field(
+        0.0,
+        ge=0,
+        description="standard deviation of the amounts by which the principal components of ImageNet's colours are "
+        "added (Krizhevsky 2012, section 4.1, where it is 0.1); 0: not",
+    )
+    jitter: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="brightness, contrast and saturation, in a random order, each blended by a factor in 1 - jitter to "
+        "1 + jitter (Gross, Wilber 2016: 0.4); 0: not",
+    )
+
+
 class ScaleCrop(BaseModel):
     """For photographs: the shorter side resized to a random length, a random crop (He 2015, section 3.4)."""
 
@@ -40,6 +60,7 @@ class ScaleCrop(BaseModel):
     kind: Literal["scale-crop"] = "scale-crop"
     short: tuple[int, int] = Field((256, 480), description="least and greatest length in pixels, both possible")
     flip: bool = True
+    colour: Colour = Colour()
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -57,6 +78,7 @@ class ResizedCrop(BaseModel):
     area: tuple[float, float] = Field((0.08, 1.0), description="least and greatest share of the image")
     ratio: tuple[float, float] = Field((3 / 4, 4 / 3), description="of width to height")
     flip: bool = True
+    colour: Colour = Colour()
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:

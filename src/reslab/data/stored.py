@@ -103,7 +103,7 @@ def files_in_classes(root: Path, *, classes: Sequence[str] | None = None, cache_
     # A folder's own time changes whenever a file comes, goes or is renamed in it.
     times = [os.stat(root / name).st_mtime_ns for name in folders]
     key = hashlib.blake2b(repr((_FORMAT, str(root.resolve()), folders, times)).encode(), digest_size=12).hexdigest()
-    found = _kept(cache_dir, f"files-{key}.npz", lambda: _listed(root, folders))
+    found = kept(cache_dir, f"files-{key}.npz", lambda: _listed(root, folders))
     in_folder, names = found["in_folder"].astype(np.int32), found["names"]
     counts = np.bincount(in_folder, minlength=len(folders))
     if not counts.all():
@@ -129,7 +129,7 @@ def _listed(root: Path, folders: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _kept(
+def kept(
     cache_dir: Path | None, name: str, make: Callable[[], dict[str, npt.NDArray[Any]]]
 ) -> dict[str, npt.NDArray[Any]]:
     """Arrays from the cache, or made and put there. Whatever goes wrong with the cache costs time alone."""
@@ -238,7 +238,7 @@ def tar_files(paths: Sequence[Path], *, classes: Sequence[str] | None = None, ca
         raise InputError(f"expected the tar file {missing[0]}, but there is none")
     stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     key = hashlib.blake2b(repr((_FORMAT, stamps)).encode(), digest_size=12).hexdigest()
-    found = _kept(cache_dir, f"tars-{key}.npz", lambda: _members(paths))
+    found = kept(cache_dir, f"tars-{key}.npz", lambda: _members(paths))
     labels = torch.from_numpy(found["labels"].astype(np.int64))
     count = int(labels.max()) + 1
     if classes is not None and count > len(classes):

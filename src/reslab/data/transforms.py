@@ -7,13 +7,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reslab.data.draws import bits, integers
-from reslab.data.spec import Augment, Normalization
+from reslab.data.spec import Augment, Colour, Normalization
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # Which random number is which: shifts and flips must be independent.
 _DY, _DX, _FLIP = 101, 102, 103
+_PCA, _JITTER, _ORDER = 121, 122, 123
+
+PCA_VALUES = (0.2175, 0.0188, 0.0045)
+PCA_VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+"""Principal components of the colours of ImageNet's pixels, 0 to 1: magnitudes, and directions as columns, as
+fb.resnet.torch has them."""
+GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue (ITU-R BT.601)."""
+ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 
 Values = tuple[float, ...] | tuple[tuple[tuple[float, ...], ...], ...]
@@ -70,7 +79,11 @@ class Normalizer:
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> fp32 (N, C, H, W), in the memory format of the input."""
-        return (images.float().div_(255) - self.mean).div_(self.std)
+        return self.normalized(images.float().div_(255))
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """The same for pixels that are fp32 in [0, 1] already."""
+        return (images - self.mean).div_(self.std)
 
 
 def _mirrored(position: Tensor, size: int) -> Tensor:
@@ -139,3 +152,51 @@ def augment(
     image = torch.arange(n, device=device)[:, None, None]
     # One gather of whole pixels; its result (N, H, W, C) is channels-last storage already.
     return x.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def coloured(images: Tensor, index: Tensor, *, spec: Colour, seed: int, epoch: Tensor) -> Tensor:
+    """Changes the colours of photographs, on the device that trains: no decoding process spends time on it.
+
+    Args:
+        images: fp32 (N, 3, H, W) in [0, 1], changed in place where possible.
+        index: which image of the data set each is (N,), int64; with ``seed`` and ``epoch`` it decides the draw.
+        spec: what to change.
+        seed: of the run.
+        epoch: of each image (N,), int64.
+
+    Returns:
+        fp32 (N, 3, H, W), not cut off at 0 and 1, as in both sources.
+    """
+    if spec.jitter:
+        # The factor of each of the three, and in which order they come.
+        factor = torch.stack([_uniform(index, seed, epoch, _JITTER, which) for which in range(3)])
+        factor = (1 + spec.jitter * (2 * factor - 1))[:, :, None, None, None]
+        order = torch.tensor(ORDERS, device=images.device)[bits(index, seed, epoch, _ORDER) % len(ORDERS)]
+        for turn in range(3):
+            images = _jittered(images, order[:, turn], factor)
+    if spec.pca:
+        amount = torch.stack([_normal(index, seed, epoch, _PCA, which) for which in range(3)], 1) * spec.pca
+        directions = torch.tensor(PCA_VECTORS, device=images.device)
+        shift = (amount * torch.tensor(PCA_VALUES, device=images.device)) @ directions.T  # (N, 3)
+        images = images + shift[:, :, None, None]
+    return images
+
+
+def _jittered(images: Tensor, which: Tensor, factor: Tensor) -> Tensor:
+    """Brightness (0), contrast (1) or saturation (2): a blend with black, the mean grey, or the grey of each pixel."""
+    grey = (images * torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)).sum(1, keepdim=True)  # (N, 1, H, W)
+    chosen = which.view(-1, 1, 1, 1)
+    other = torch.where(chosen == 0, 0.0, torch.where(chosen == 1, grey.mean((2, 3), keepdim=True), grey))
+    own = factor.gather(0, which.view(1, -1, 1, 1, 1))[0]  # (N, 1, 1, 1)
+    return images * own + (1 - own) * other
+
+
+def _uniform(index: Tensor, *key: int | Tensor) -> Tensor:
+    """In (0, 1), one for each entry."""
+    return (bits(index, *key).float() + 0.5) / 2**32
+
+
+def _normal(index: Tensor, *key: int | Tensor) -> Tensor:
+    """Standard normal, one for each entry (Box and Muller 1958)."""
+    radius = (-2 * _uniform(index, *key, 1).log()).sqrt()
+    return radius * (2 * torch.pi * _uniform(index, *key, 2)).cos()

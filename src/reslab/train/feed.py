@@ -4,17 +4,19 @@ import os
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from reslab.data.large import Photographs
 from reslab.data.loader import Batches, Eval, check, split
 from reslab.data.photographs import PhotographBatches, PhotographEval
 from reslab.data.sources import Dataset
 from reslab.data.spec import Augment
-from reslab.data.transforms import Normalizer
+from reslab.data.transforms import Normalizer, coloured
 from reslab.errors import InputError
 from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.train.device import Execution
 from reslab.train.recipe import Recipe
+from reslab.train.schedule import side
 
 EVAL_BATCH = 500
 PHOTOGRAPHS = 100
@@ -42,6 +44,7 @@ class InMemory:
         self.preprocessing = Preprocessing(
             mean=normalizer.mean_values(), std=normalizer.std_values(), crop=recipe.data.size
         )
+        self.recipe = recipe
         self.world, device = execution.world, execution.device
         self.batches = Batches(
             fitting, recipe.data, normalizer, batch=recipe.global_batch, seed=recipe.seed, device=device
@@ -60,7 +63,11 @@ class InMemory:
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """This rank's share of the batch of an iteration: input (N, C, H, W), channels-last, and labels (N,)."""
-        return self.batches.at(*self.positions(iteration))
+        images, labels = self.batches.at(*self.positions(iteration))
+        rule = self.recipe.resolution
+        if rule is not None and (size := side(rule, iteration, self.recipe.iterations)) != images.shape[-1]:
+            images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+        return images, labels
 
     def some(self, count: int) -> Tensor:
         """So many training images, normalised. A class may lie together, so they are taken evenly from everywhere."""
@@ -95,11 +102,13 @@ class OnDisk:
             mean=self.normalizer.mean_values(), std=self.normalizer.std_values(), crop=spec.size, resize=resize
         )
         self.device, world = execution.device, execution.world
-        share = (world.rank, world.size)
+        self.spec, self.seed = spec.augment, recipe.seed
+        share, rule = (world.rank, world.size), recipe.resolution
         workers = execution.workers if execution.workers is not None else max(1, (os.cpu_count() or 1) - 1)
         self.batches = PhotographBatches(
             data.train, spec.augment, size=spec.size, batch=recipe.global_batch, seed=recipe.seed, share=share,
             workers=workers, most_damaged=execution.most_damaged(len(data.train.labels)),
+            side=None if rule is None else lambda iteration: side(rule, iteration, recipe.iterations),
         )  # fmt: skip
         self.n = self.batches.n
         self.validation = None
@@ -110,9 +119,11 @@ class OnDisk:
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """This rank's share of the batch of an iteration, as of `InMemory`."""
-        made = self.batches(iteration)
-        images = made.images.to(self.device, non_blocking=True)
-        return self.normalizer(images), made.labels.to(self.device, non_blocking=True)
+        made, wanted = self.batches(iteration), self.batches.wanted(iteration)
+        images = made.images.to(self.device, non_blocking=True).float().div_(255)
+        index, epoch = wanted.index.to(self.device), wanted.epoch.to(self.device)
+        images = coloured(images, index, spec=self.spec.colour, seed=self.seed, epoch=epoch)
+        return self.normalizer.normalized(images), made.labels.to(self.device, non_blocking=True)
 
     def some(self, count: int) -> Tensor:
         """Not of photographs."""

@@ -108,6 +108,27 @@ Schedule = Annotated[
 ]
 
 
+class Resolution(Finite):
+    """Progressive resolution: training begins with small images, which cost less (Howard 2018; FFCV's recipes).
+
+    Of photographs the same part of the image is seen, in fewer pixels; small images are resized behind their
+    augmentation. Evaluations see ``data.size`` (for which ``end`` may be a little small: Touvron 2019, FixRes).
+    """
+
+    start: int = Field(ge=1, description="pixels of an image's side up to the first of ``ramp``")
+    end: int = Field(ge=1, description="and from the second on")
+    ramp: tuple[float, float] = Field((0.0, 1.0), description="shares of the length between which the side grows")
+    step: int = Field(32, ge=1, description="in between the side is a multiple of so many pixels")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.start > self.end:
+            raise ValueError(f"start has to be at most end, got {self.start} and {self.end}")
+        if not 0 <= self.ramp[0] <= self.ramp[1] <= 1:
+            raise ValueError(f"ramp is two shares of the length that ascend within 0 to 1, got {list(self.ramp)}")
+        return self
+
+
 class WarmUp(Finite):
     """A low rate until the training error falls below a bound (He 2015, section 4.2, ResNet-110)."""
 
@@ -132,6 +153,7 @@ class Recipe(Finite):
     )
     optimizer: AnyOptimizer = Sgd()
     schedule: Schedule
+    resolution: Resolution | None = Field(None, description="of the training images over time; null: data.size")
     warm_up: WarmUp | None = None
     iterations: int = Field(ge=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -163,6 +185,8 @@ class Recipe(Finite):
             )
         if self.bn_group is not None and not isinstance(self.net, NetSpec):
             raise ValueError(f"bn_group is for Reslab's own networks, not for {self.net.name}; set it to null")
+        if self.resolution is not None and len(set(self.data.size)) > 1:
+            raise ValueError(f"resolution is for square images, the data's are {list(self.data.size)}")
         if self.select == "best-validation" and not self.data.holdout:
             raise ValueError("select 'best-validation' needs validation images: set data.holdout (--holdout)")
         if self.data.num_classes > self.net.num_classes:

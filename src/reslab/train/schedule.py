@@ -1,8 +1,8 @@
-"""Learning rates: pure functions of the iteration, and the two rules that look at the error."""
+"""Learning rates and resolutions: pure functions of the iteration, and the two rules that look at the error."""
 
 from dataclasses import dataclass
 
-from reslab.train.recipe import Plateau, Ramp, Schedule, WarmUp
+from reslab.train.recipe import Plateau, Ramp, Resolution, Schedule, WarmUp
 
 
 def scheduled(base: float, schedule: Schedule, iteration: int, length: int) -> float:
@@ -21,6 +21,18 @@ def scheduled(base: float, schedule: Schedule, iteration: int, length: int) -> f
         return base * (1 + (schedule.end - 1) * (progress - schedule.peak) / (1 - schedule.peak))
     # Divided rather than multiplied, so that 0.1 dropped by 0.1 is 0.01 and not 0.010000000000000002.
     return base / (1 / schedule.factor) ** sum(iteration >= drop for drop in schedule.drops)
+
+
+def side(rule: Resolution, iteration: int, length: int) -> int:
+    """Pixels of a training image's side at an iteration, counted from 0, of a training of ``length`` iterations."""
+    first, last = rule.ramp
+    progress = iteration / length
+    if progress >= last:
+        return rule.end
+    if progress <= first:
+        return rule.start
+    straight = rule.start + (rule.end - rule.start) * (progress - first) / (last - first)
+    return min(rule.end, max(rule.start, round(straight / rule.step) * rule.step))
 
 
 @dataclass

@@ -196,7 +196,7 @@ class Trainer:
         self.first_bad = torch.full((), recipe.iterations, dtype=torch.int64, device=self.device)
         self.done = torch.zeros((), dtype=torch.int64, device=self.device)  # ``iteration``, on the device
         self.graphed: Graphed | None = None
-        if execution.captures and not self.draws and isinstance(self.feed, InMemory):
+        if execution.captures and not self.draws and recipe.resolution is None and isinstance(self.feed, InMemory):
             self.graphed = Graphed(self._whole_step, self.device)
         self.total, self.recent = Clock(), Clock()
         self.seconds_before = 0.0  # of earlier processes of this run
