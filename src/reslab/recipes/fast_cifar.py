@@ -8,13 +8,12 @@ Optimiser, rates, label smoothing, augmentation and test-time views are those of
 here is in docs/fast.md, with the time and the accuracy of both recipes.
 """
 
-from pydantic import ValidationError
-
 from reslab.data.spec import AnyAugment, Augment, DataInfo
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve
 from reslab.nets.spec import NetSpec
-from reslab.train.recipe import Muon, Ramp, Recipe, Sgd, what_is_wrong
+from reslab.recipes.making import length_of, log_every, made
+from reslab.train.recipe import Muon, Ramp, Recipe, Sgd
 
 CITE = "Jordan 2024, arXiv 2404.00498; Jordan et al. 2024, Muon"
 OTHERS = Sgd(
@@ -42,27 +41,7 @@ def fast_cifar(
     Raises:
         InputError: an unknown network, or a number out of its range.
     """
-    spec = resolve(net, num_classes=len(data.classes), in_channels=data.channels, size=data.size)
-    length = length_of(data, epochs=epochs, iterations=iterations, holdout=holdout, batch=batch)
-    try:
-        return Recipe(
-            name="fast_cifar",
-            net=spec,
-            data=data.spec(holdout=holdout, normalization="per-channel").model_copy(
-                update={"augment": lightly(data.augment)}
-            ),
-            global_batch=batch,
-            optimizer=Muon(lr=0.24, momentum=0.6, others=OTHERS),
-            schedule=Ramp(start=1.0, peak=0.0),
-            iterations=length,
-            label_smoothing=0.2,
-            seed=seed,
-            log_every=max(1, min(100, length // 40)),
-            evaluate_every=max(1, length),
-            cite=CITE,
-        )
-    except ValidationError as error:
-        raise InputError(f"fast_cifar: {what_is_wrong(error)}") from None
+    return _made("fast_cifar", net, data, epochs, iterations, holdout, seed, batch)
 
 
 def fast_cifar94(
@@ -76,11 +55,33 @@ def fast_cifar94(
     batch: int = 500,
 ) -> Recipe:
     """94 % with flips and shifts at test time: `fast_cifar` for a wider network, and longer."""
-    try:
-        quick = fast_cifar(net, data, epochs=epochs, iterations=iterations, holdout=holdout, seed=seed, batch=batch)
-    except InputError as error:
-        raise InputError(str(error).replace("fast_cifar:", "fast_cifar94:", 1)) from None
-    return quick.model_copy(update={"name": "fast_cifar94", "test_time": "flip-shift"})
+    quick = _made("fast_cifar94", net, data, epochs, iterations, holdout, seed, batch)
+    return quick.model_copy(update={"test_time": "flip-shift"})
+
+
+def _made(
+    name: str, net: str | NetSpec, data: DataInfo, epochs: float, iterations: int | None, holdout: int, seed: int,
+    batch: int,
+) -> Recipe:  # fmt: skip
+    spec = resolve(net, num_classes=len(data.classes), in_channels=data.channels, size=data.size)
+    length = length_of(data, epochs=epochs, iterations=iterations, holdout=holdout, batch=batch)
+    augment = lightly(data.augment)
+    return made(
+        name,
+        lambda: {
+            "net": spec,
+            "data": data.spec(holdout=holdout, normalization="per-channel").model_copy(update={"augment": augment}),
+            "global_batch": batch,
+            "optimizer": Muon(lr=0.24, momentum=0.6, others=OTHERS),
+            "schedule": Ramp(start=1.0, peak=0.0),
+            "iterations": length,
+            "label_smoothing": 0.2,
+            "seed": seed,
+            "log_every": log_every(length),
+            "evaluate_every": max(1, length),
+            "cite": CITE,
+        },
+    )
 
 
 def lightly(usual: AnyAugment) -> Augment:
@@ -91,8 +92,3 @@ def lightly(usual: AnyAugment) -> Augment:
     if not isinstance(usual, Augment):
         raise InputError("the fast recipes are for small images in memory, not for photographs on disk")
     return Augment(pad=usual.pad // 2 or usual.pad, flip="alternating" if usual.flip else False, border="reflect")
-
-
-def length_of(data: DataInfo, *, epochs: float, iterations: int | None, holdout: int, batch: int) -> int:
-    """Iterations of a training: as given, or of so many passes over the images that are not held out."""
-    return max(1, round(epochs * (data.n_train - holdout) / max(batch, 1))) if iterations is None else iterations

@@ -7,14 +7,14 @@ Changed are the schedule (a linear ramp to zero in place of two drops), Nesterov
 and mirror images that alternate. Figures and what each change is worth: docs/fast.md.
 """
 
-from pydantic import ValidationError
+from typing import Any
 
 from reslab.data.spec import DataInfo
-from reslab.errors import InputError
 from reslab.nets.spec import AnyNet
-from reslab.recipes.fast_cifar import length_of, lightly
-from reslab.recipes.he2015_cifar import he2015_cifar
-from reslab.train.recipe import Ramp, Recipe, Sgd, what_is_wrong
+from reslab.recipes import he2015_cifar
+from reslab.recipes.fast_cifar import lightly
+from reslab.recipes.making import length_of, made
+from reslab.train.recipe import Ramp, Recipe, Sgd
 
 
 def fast_he2015_cifar(
@@ -33,22 +33,17 @@ def fast_he2015_cifar(
         InputError: an unknown network, or a number out of its range.
     """
     length = length_of(data, epochs=epochs, iterations=iterations, holdout=holdout, batch=batch)
-    try:
-        paper = he2015_cifar(net, data, iterations=length, holdout=holdout, seed=seed, batch=batch)
-        changed = paper.model_copy(
-            update={
-                "name": "fast_he2015_cifar",
-                "data": paper.data.model_copy(update={"augment": lightly(data.augment)}),
-                "optimizer": Sgd(lr=0.2, momentum=0.9, momentum_form="lr-outside", nesterov=True, weight_decay=5e-4),
-                "schedule": Ramp(start=0.2, peak=0.1),
-                "warm_up": None,  # the ramp begins low
-                "evaluate_every": length,
-                "select": "last",
-                "cite": "He et al. 2015, arXiv 1512.03385, section 4.2; schedule: Smith 2018, arXiv 1803.09820",
-            }
-        )
-        return Recipe.model_validate(changed.model_dump())
-    except ValidationError as error:
-        raise InputError(f"fast_he2015_cifar: {what_is_wrong(error)}") from None
-    except InputError as error:
-        raise InputError(str(error).replace("he2015_cifar:", "fast_he2015_cifar:", 1)) from None
+
+    def fields() -> dict[str, Any]:
+        paper = he2015_cifar.fields(net, data, iterations=length, holdout=holdout, seed=seed, batch=batch)
+        return paper | {
+            "data": paper["data"].model_copy(update={"augment": lightly(data.augment)}),
+            "optimizer": Sgd(lr=0.2, momentum=0.9, momentum_form="lr-outside", nesterov=True, weight_decay=5e-4),
+            "schedule": Ramp(start=0.2, peak=0.1),
+            "warm_up": None,  # the ramp begins low
+            "evaluate_every": max(1, length),
+            "select": "last",
+            "cite": "He et al. 2015, arXiv 1512.03385, section 4.2; schedule: Smith 2018, arXiv 1803.09820",
+        }
+
+    return made("fast_he2015_cifar", fields)

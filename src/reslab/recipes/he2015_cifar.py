@@ -8,13 +8,12 @@ crop of it or its flip; He initialisation; ResNet-110 starts at 0.01 until the t
 80 %. Its numbers are of the last iterate (no selection).
 """
 
-from pydantic import ValidationError
+from typing import Any
 
 from reslab.data.spec import DataInfo
-from reslab.errors import InputError
-from reslab.nets.catalog import resolve_any
 from reslab.nets.spec import AnyNet, NetSpec
-from reslab.train.recipe import Recipe, Sgd, Steps, WarmUp, what_is_wrong
+from reslab.recipes.making import fitting, in_groups, log_every, made
+from reslab.train.recipe import Recipe, Sgd, Steps, WarmUp
 
 ITERATIONS = 64_000
 WARM_UP_DEPTH = 110
@@ -35,35 +34,32 @@ def he2015_cifar(
     Raises:
         InputError: an unknown network, or a number out of its range.
     """
-    # As many outputs as the data has classes, unless the network was asked for with another number.
-    asked = resolve_any(net)
-    default = type(asked).model_fields["num_classes"].default
-    classes = len(data.classes) if asked.num_classes == default else asked.num_classes
-    spec = resolve_any(net, num_classes=classes, in_channels=data.channels, size=data.size)
-    try:
-        return _recipe(spec, data, iterations=iterations, holdout=holdout, seed=seed, batch=batch)
-    except ValidationError as error:
-        raise InputError(f"he2015_cifar: {what_is_wrong(error)}") from None
-
-
-def _recipe(spec: AnyNet, data: DataInfo, *, iterations: int, holdout: int, seed: int, batch: int) -> Recipe:
-    ours = isinstance(spec, NetSpec)
-    return Recipe(
-        name="he2015_cifar",
-        net=spec,
-        data=data.spec(holdout=holdout),
-        global_batch=batch,
-        # 128 images over two GPUs: each normalised over its own 64.
-        bn_group=64 if batch % 64 == 0 and ours else None,
-        optimizer=Sgd(lr=0.1, momentum=0.9, weight_decay=1e-4),
-        schedule=Steps(drops=(max(1, iterations // 2), max(2, iterations * 3 // 4))),
-        warm_up=WarmUp() if isinstance(spec, NetSpec) and spec.depth >= WARM_UP_DEPTH else None,
-        iterations=iterations,
-        # A deep plain network amplifies rounding from layer to layer, until bf16 drowns the signal: docs/log.md.
-        precision="auto" if isinstance(spec, NetSpec) and spec.is_residual else "fp32",
-        seed=seed,
-        log_every=max(1, min(100, iterations // 40)),
-        evaluate_every=max(1, min(1000, iterations // 8)),
-        select="best-validation" if holdout else "last",
-        cite="He et al. 2015, arXiv 1512.03385, section 4.2",
+    return made(
+        "he2015_cifar", lambda: fields(net, data, iterations=iterations, holdout=holdout, seed=seed, batch=batch)
     )
+
+
+def fields(
+    net: str | AnyNet, data: DataInfo, *, iterations: int, holdout: int, seed: int, batch: int
+) -> dict[str, Any]:
+    """Of the paper's recipe: for those that change some of them. Raises `InputError` for an unknown network."""
+    spec = fitting(net, data)
+    ours = isinstance(spec, NetSpec)
+    return {
+        "net": spec,
+        "data": data.spec(holdout=holdout),
+        "global_batch": batch,
+        # 128 images over two GPUs: each normalised over its own 64.
+        "bn_group": in_groups(batch, 64) if ours else None,
+        "optimizer": Sgd(lr=0.1, momentum=0.9, weight_decay=1e-4),
+        "schedule": Steps(drops=(max(1, iterations // 2), max(2, iterations * 3 // 4))),
+        "warm_up": WarmUp() if isinstance(spec, NetSpec) and spec.depth >= WARM_UP_DEPTH else None,
+        "iterations": iterations,
+        # A deep plain network amplifies rounding from layer to layer, until bf16 drowns the signal: docs/log.md.
+        "precision": "auto" if isinstance(spec, NetSpec) and spec.is_residual else "fp32",
+        "seed": seed,
+        "log_every": log_every(iterations),
+        "evaluate_every": max(1, min(1000, iterations // 8)),
+        "select": "best-validation" if holdout else "last",
+        "cite": "He et al. 2015, arXiv 1512.03385, section 4.2",
+    }

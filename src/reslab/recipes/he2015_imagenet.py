@@ -1,0 +1,57 @@
+"""He, Zhang, Ren, Sun 2015, section 3.4: residual and plain networks on ImageNet.
+
+    reslab train he2015_imagenet --net resnet50-v1 --data imagenet --out runs/resnet50
+    torchrun --nproc-per-node 8 -m reslab train he2015_imagenet --net resnet50-v1 --data imagenet --out runs/resnet50
+
+The paper: the shorter side resized to a random 256 to 480 pixels, a random crop of 224, flips, the colour changes of
+Krizhevsky 2012; SGD with momentum 0.9, weight decay 1e-4, batch 256; rate 0.1, divided by 10 when the error plateaus;
+up to 600,000 iterations. Published top-1 errors, of ten crops (Table 3): ResNet-34-B 24.52 %, ResNet-50 22.85 %. Where
+it leaves a choice: docs/differences-from-the-papers.md. Nobody has run this recipe to its end here:
+`reslab train ... --dry-run` says how long your machine would take.
+"""
+
+from reslab.data.spec import Colour, DataInfo, ScaleCrop
+from reslab.nets.spec import AnyNet, NetSpec
+from reslab.recipes.making import fitting, in_groups, log_every, made, photographs
+from reslab.train.recipe import Plateau, Recipe, Sgd
+
+ITERATIONS = 600_000
+NAME = "he2015_imagenet"
+
+
+def he2015_imagenet(
+    net: str | AnyNet,
+    data: DataInfo,
+    *,
+    iterations: int = ITERATIONS,
+    holdout: int = 0,
+    seed: int = 0,
+    batch: int = 256,
+) -> Recipe:
+    """The paper's recipe for photographs. It looks for a plateau after each pass over the images.
+
+    Raises:
+        InputError: an unknown network, data that is not of photographs, or a number out of its range.
+    """
+    photographs(data, NAME)
+    spec = fitting(net, data)
+    residual = isinstance(spec, NetSpec) and spec.is_residual
+    return made(
+        NAME,
+        lambda: {
+            "net": spec,
+            "data": data.spec(holdout=holdout, normalization="imagenet").model_copy(
+                update={"augment": ScaleCrop(colour=Colour(pca=0.1))}
+            ),
+            "global_batch": batch,
+            "bn_group": in_groups(batch, 32) if isinstance(spec, NetSpec) else None,  # of 256 images over 8 GPUs
+            "optimizer": Sgd(lr=0.1, momentum=0.9, weight_decay=1e-4),
+            "schedule": Plateau(),
+            "iterations": iterations,
+            "precision": "auto" if residual else "fp32",
+            "seed": seed,
+            "log_every": log_every(iterations),
+            "evaluate_every": max(1, min(round(data.n_train / max(batch, 1)), iterations // 8)),
+            "cite": "He et al. 2015, arXiv 1512.03385, section 3.4",
+        },
+    )

@@ -1,0 +1,55 @@
+"""What the recipes have in common: from a network's name and a data set to fields that fit, and errors in one line."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from reslab.data.spec import Augment, DataInfo
+from reslab.errors import InputError
+from reslab.nets.catalog import resolve_any
+from reslab.nets.spec import AnyNet
+from reslab.train.recipe import Recipe, what_is_wrong
+
+
+def made(name: str, fields: Callable[[], dict[str, Any]]) -> Recipe:
+    """The recipe of those fields, or an `InputError` that names the recipe, the field and what came."""
+    try:
+        return Recipe(name=name, **fields())
+    except ValidationError as error:
+        raise InputError(f"{name}: {what_is_wrong(error)}") from None
+
+
+def fitting(net: str | AnyNet, data: DataInfo) -> AnyNet:
+    """A network with as many outputs as the data has classes, unless it was asked for with another number.
+
+    Raises `InputError` for an unknown name.
+    """
+    asked = resolve_any(net)
+    default = type(asked).model_fields["num_classes"].default
+    classes = len(data.classes) if asked.num_classes == default else asked.num_classes
+    return resolve_any(net, num_classes=classes, in_channels=data.channels, size=data.size)
+
+
+def length_of(data: DataInfo, *, epochs: float, iterations: int | None, holdout: int, batch: int) -> int:
+    """Iterations of a training: as given, or of so many passes over the images that are not held out."""
+    return max(1, round(epochs * (data.n_train - holdout) / max(batch, 1))) if iterations is None else iterations
+
+
+def log_every(iterations: int) -> int:
+    """So that a training has forty points or more on its curve."""
+    return max(1, min(100, iterations // 40))
+
+
+def photographs(data: DataInfo, name: str) -> DataInfo:
+    """Raises `InputError` unless the data is of photographs on disk."""
+    if isinstance(data.augment, Augment):
+        raise InputError(
+            f"{name} is for photographs on disk, '{data.name}' is of small images in memory; give the path of a folder"
+        )
+    return data
+
+
+def in_groups(batch: int, group: int) -> int | None:
+    """A group that BN takes its statistics over, where the batch has whole ones; None: the whole batch."""
+    return group if batch % group == 0 else None
