@@ -26,6 +26,7 @@ from reslab import recipes, runs
 from reslab.bench import peak, works
 from reslab.bench.paired import ratio, take_turns
 from reslab.data.sources import Dataset, load
+from reslab.data.spec import Source
 from reslab.evaluate.metrics import evaluate
 from reslab.nets.catalog import resolve_any
 from reslab.recipes.he2015_cifar import he2015_cifar
@@ -173,7 +174,7 @@ def training(net: str, seed: int, iterations: int) -> Callable[[Context], dict[s
         folder = context.folder / name
         recipe = _paper(net, data, seed, iterations)
         result = train(
-            recipe, data, folder, execution=Execution(CUDA), source=context.data, quiet=True,
+            recipe, data, folder, execution=Execution(CUDA), source=Source(name=context.data or ""), quiet=True,
             stop=lambda: context.left() < 5,
         )  # fmt: skip
         final = folder / "checkpoints" / "final.safetensors"
@@ -221,7 +222,7 @@ def degradation(context: Context) -> dict[str, Any]:
     found = {}
     for name, recipe in plan.recipes().items():
         train(
-            recipe, data, folder / name, execution=Execution(CUDA), source=context.data, quiet=True,
+            recipe, data, folder / name, execution=Execution(CUDA), source=Source(name=context.data or ""), quiet=True,
             stop=lambda: context.left() < 5,
         )  # fmt: skip
         run = RunDir(folder / name)

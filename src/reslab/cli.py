@@ -70,6 +70,11 @@ def train(
     checkpoint_activations: bool | None = None,
     accumulate: int | None = None,
     fused: Annotated[bool | None, Parameter(negative="--no-fused")] = None,
+    workers: Annotated[int | None, Parameter(name=["--workers", "-j"])] = None,
+    size: int | None = None,
+    labels: Path | None = None,
+    damaged: float | None = None,
+    dry_run: bool = False,
     json: bool = False,
 ) -> None:
     """Train a network by a paper's recipe.
@@ -78,12 +83,16 @@ def train(
 
     Stopped, or killed? `reslab train --resume runs/resnet20` ends where it would have ended.
 
+    How long would it take? `reslab train he2015_imagenet --data imagenet --dry-run` measures a few steps.
+
     Several GPUs or machines: `torchrun --nproc-per-node 8 -m reslab train ...` trains the same.
 
     Args:
-        recipe: he2015_cifar (the paper's), fast_he2015_cifar, fast_cifar or fast_cifar94 (minutes on a CPU).
+        recipe: he2015_cifar (the paper's), fast_he2015_cifar, fast_cifar or fast_cifar94 (minutes on a CPU); for
+            photographs he2015_imagenet, gross2016_imagenet or modern_imagenet.
         net: resnet20, plain56, "cifar_resnet(depth=38, shortcut='B')"; `reslab nets` lists them.
-        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
+        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder. For photographs: a
+            folder with train/ and val/, shards (tar, Parquet), or ImageNet's own archives.
         out: The run's folder; by default runs/RECIPE-NET-DATA-seedS.
         iterations: Mini-batches to train for; by default the recipe's. The drops of the rate move in proportion.
         epochs: The same, in passes over the training set.
@@ -106,6 +115,14 @@ def train(
             networks, about a third more time, the same result within rounding.
         accumulate: Parts that a batch is worked through in, to save memory; the recipe's batch stays what it is.
         fused: On the CPU, BN, addition and ReLU as one kernel; by default where a compiler is there.
+        workers: Processes that decode photographs beside the training; by default all cores but one.
+        size: Pixels of an image's side: of the crops of photographs (by default 224), or what a folder of small images
+            is resized to.
+        labels: File and class of each validation photograph, a line each, where they lie flat; by default val.txt and
+            the like beside them.
+        damaged: Share of the photographs that may be damaged before a run ends; by default 0.01. They are left out,
+            counted and named.
+        dry_run: Check everything, measure a few steps, say what the training would take, and write nothing.
         json: Print the result as JSON.
     """
     from reslab.commands.train import Options, run
@@ -121,7 +138,8 @@ def train(
             recipe=recipe, net=net, data=data, out=out, iterations=iterations, epochs=epochs, batch=batch_size,
             seed=seed, holdout=holdout, settings=settings, device=device, threads=threads, weights=weights,
             num_classes=num_classes, resume=resume, checkpoint_every=checkpoint_every, deterministic=deterministic,
-            checkpoint_activations=checkpoint_activations, accumulate=accumulate, fused=fused, json=json,
+            checkpoint_activations=checkpoint_activations, accumulate=accumulate, fused=fused,
+            workers=workers, size=size, labels=labels, damaged=damaged, dry_run=dry_run, json=json,
         )
     )  # fmt: skip
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from reslab.data.images import suited_augment
 from reslab.data.sources import load
-from reslab.data.spec import Augment, Normalization
-from reslab.data.transforms import Normalizer, augment
+from reslab.data.spec import Augment, Colour, Normalization
+from reslab.data.transforms import GREY, PCA_VALUES, PCA_VECTORS, Normalizer, augment, coloured
 
 Floats = npt.NDArray[np.float64]
 
@@ -273,3 +273,43 @@ def test_the_border_can_mirror_the_image(pad: int) -> None:
         assert places
         seen.add(places[0])
     assert len(seen) > pad
+
+
+def colours(spec: Colour, n: int = 4000, seed: int = 3, epoch: int = 0) -> torch.Tensor:
+    """What becomes of ``n`` images of one grey and one red pixel: (n, 3, 1, 2)."""
+    pixel = torch.tensor([[0.5, 0.8], [0.5, 0.2], [0.5, 0.2]]).view(1, 3, 1, 2)
+    index = torch.arange(n)
+    return coloured(pixel.expand(n, 3, 1, 2), index, spec=spec, seed=seed, epoch=torch.full_like(index, epoch))
+
+
+def test_colours_move_along_the_principal_components() -> None:
+    shift = colours(Colour(pca=0.1)) - colours(Colour())
+    assert torch.allclose(shift[..., 0], shift[..., 1], atol=1e-6)  # all pixels alike
+    values, vectors = torch.tensor(PCA_VALUES), torch.tensor(PCA_VECTORS)
+    expected = vectors @ torch.diag((0.1 * values) ** 2) @ vectors.T
+    found = torch.cov(shift[:, :, 0, 0].T)
+    assert torch.allclose(found, expected, atol=0.1 * float(expected.max()))
+    assert float(shift.mean().abs()) < 1e-3
+
+
+def test_jitter_by_its_parts() -> None:
+    """A grey pixel keeps its colour under saturation, and brightness alone moves the mean of an image."""
+    images = colours(Colour(jitter=0.4))
+    assert not torch.equal(images, colours(Colour(jitter=0.4), epoch=1))
+    assert torch.equal(images, colours(Colour(jitter=0.4)))
+    assert torch.allclose(images[:, 0, 0, 0], images[:, 1, 0, 0], atol=1e-6)
+    # Contrast and saturation leave the mean grey of an image where it is; brightness scales it, wherever it comes.
+    grey = (images * torch.tensor(GREY).view(1, 3, 1, 1)).sum(1).mean((1, 2))
+    before = (colours(Colour(), 1) * torch.tensor(GREY).view(1, 3, 1, 1)).sum(1).mean()
+    factor = grey / before
+    assert 0.6 <= float(factor.min()) < 0.62
+    assert 1.38 < float(factor.max()) <= 1.4 + 1e-6
+    assert float(factor.mean()) == pytest.approx(1, abs=0.02)
+    # The distance of red from grey is what saturation, contrast and brightness have in common.
+    spread = (images[:, 0, 0, 1] - images[:, 1, 0, 1]) / 0.6
+    assert 0.6**3 <= float(spread.min()) < 0.3
+    assert 2.3 < float(spread.max()) <= 1.4**3 + 1e-6
+
+
+def test_colours_that_do_not_change() -> None:
+    assert torch.equal(colours(Colour(), 3)[0], colours(Colour(), 3)[2])

@@ -1,20 +1,14 @@
 """Training on photographs that stay on disk, in each way that they are kept."""
 
-import io
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
 
 from reslab.data.large import Photographs, load_photographs
-from reslab.data.sources import load
-from reslab.data.spec import Augment, ScaleCrop
+from reslab.data.sources import Dataset, load
+from reslab.data.spec import Augment, Colour, ScaleCrop
 from reslab.errors import InputError
 from reslab.evaluate.metrics import evaluate
 from reslab.nets.weights.files import read_safetensors
@@ -22,54 +16,13 @@ from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
 from reslab.train.device import Execution
 from reslab.train.loop import Stopped, train
-from reslab.train.recipe import Recipe
+from reslab.train.recipe import Recipe, Resolution
 from reslab.train.trainer import Trainer
+
+from .photographs import in_folders, in_shards, in_tables, photograph
 
 CPU = Execution(torch.device("cpu"), workers=0)
 SIZE = (16, 16)
-CLASSES = ("ant", "bee", "cow")
-
-
-def photograph(i: int) -> bytes:
-    """Of a colour that says its class, with a little noise."""
-    noise = np.random.default_rng(i).integers(0, 60, (20 + i % 9, 24 + i % 5, 3))
-    noise[..., i % 3] += 150
-    handle = io.BytesIO()
-    Image.fromarray(noise.astype(np.uint8)).save(handle, "PNG")
-    return handle.getvalue()
-
-
-def in_folders(root: Path, *, flat: bool = False) -> Path:
-    for split, numbers in (("train", range(36)), ("val", range(100, 115))):
-        for i in numbers:
-            folder = root / split if flat and split == "val" else root / split / CLASSES[i % 3]
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{i:03d}.png").write_bytes(photograph(i))
-    if flat:
-        (root / "val.txt").write_text("".join(f"{i}.png {CLASSES[i % 3]}\n" for i in range(100, 115)))
-    return root
-
-
-def in_shards(root: Path) -> Path:
-    root.mkdir()
-    for name, numbers in (("train-0", range(20)), ("train-1", range(20, 36)), ("val-0", range(100, 115))):
-        with tarfile.open(root / f"{name}.tar", "w") as tar:
-            for i in numbers:
-                for kind, content in (("png", photograph(i)), ("cls", str(i % 3).encode())):
-                    info = tarfile.TarInfo(f"{i:03d}.{kind}")
-                    info.size = len(content)
-                    tar.addfile(info, io.BytesIO(content))
-    return root
-
-
-def in_tables(root: Path) -> Path:
-    root.mkdir()
-    for name, numbers in (("train", range(36)), ("validation", range(100, 115))):
-        table = pa.table(
-            {"image": [{"bytes": photograph(i), "path": None} for i in numbers], "label": [i % 3 for i in numbers]}
-        )
-        pq.write_table(table, root / f"{name}-00000-of-00001.parquet", row_group_size=7)
-    return root
 
 
 @pytest.fixture(params=["folders", "flat", "shards", "tables"])
@@ -186,3 +139,45 @@ def test_layouts_that_cannot_be_read(tmp_path: Path) -> None:
     (flat / "val.txt").unlink()
     with pytest.raises(InputError, match="the images lie flat, and nothing says their classes"):
         load_photographs(flat, SIZE, cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("where", ["disk", "memory"])
+def test_training_images_grow(where: str, folder: Path, tmp_path: Path) -> None:
+    """The first are small, the last as large as said; evaluations see the data's own size; stopping changes nothing."""
+    data: Photographs | Dataset
+    if where == "disk":
+        data = load_photographs(folder, SIZE, cache_dir=tmp_path / "cache")
+        recipe = recipe_for(data)
+    else:
+        data = load("digits")
+        recipe = he2015_cifar("cifar_resnet(depth=8, width=4)", data.info, iterations=12)
+    growing = recipe.model_copy(update={"resolution": Resolution(start=6, end=12, ramp=(0.25, 0.75), step=3)})
+    feed = Trainer(growing, data, CPU).feed
+    sides = [feed(i)[0].shape[-1] for i in range(12)]
+    assert (sides[0], sides[-1]) == (6, 12)
+    assert sides == sorted(sides)
+    assert 9 in sides
+    assert next(iter(feed.test))[0].shape[-1] == data.info.size[0]
+    whole = Trainer(recipe, data, CPU).feed(0)
+    assert torch.equal(feed(0)[1], whole[1])  # the same images, in fewer pixels
+    small = torch.nn.functional.interpolate(whole[0], (6, 6), mode="bilinear", antialias=True)
+    assert torch.allclose(feed(0)[0], small, atol=0.2)
+    train(growing, data, tmp_path / "straight", execution=CPU, quiet=True)
+    steps = iter(range(1, 100))
+    with pytest.raises(Stopped):
+        train(growing, data, tmp_path / "stopped", execution=CPU, quiet=True, stop=lambda: next(steps) == 5)
+    train(growing, data, tmp_path / "stopped", execution=CPU, quiet=True)
+    both = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("straight", "stopped")]
+    assert both[0] == both[1]
+
+
+def test_colours_are_part_of_the_recipe(folder: Path, tmp_path: Path) -> None:
+    data = load_photographs(folder, SIZE, cache_dir=tmp_path / "cache")
+    recipe = recipe_for(data)
+    changed = recipe.data.augment.model_copy(update={"colour": Colour(pca=0.1, jitter=0.4)})
+    other = recipe.model_copy(update={"data": recipe.data.model_copy(update={"augment": changed})})
+    plain, coloured = (Trainer(each, data, CPU).feed(3)[0] for each in (recipe, other))
+    assert plain.shape == coloured.shape
+    assert not torch.equal(plain, coloured)
+    assert coloured.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(coloured, Trainer(other, data, CPU).feed(3)[0])

@@ -1,17 +1,19 @@
 """The learning rate, iteration by iteration, and the warm-up that has to end."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from reslab.data.sources import load
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
 from reslab.train.device import Execution
 from reslab.train.loop import Stopped, Trainer, train
-from reslab.train.recipe import Plateau, Ramp, Recipe, Steps, WarmUp
-from reslab.train.schedule import PlateauState, WarmUpState, scheduled
+from reslab.train.recipe import Plateau, Ramp, Recipe, Resolution, Steps, WarmUp
+from reslab.train.schedule import PlateauState, WarmUpState, scheduled, side
 
 CPU = Execution(torch.device("cpu"))
 TINY = "cifar_resnet(depth=8, width=4)"
@@ -193,3 +195,32 @@ def test_the_plateau_looks_at_validation_or_training_and_survives_a_checkpoint(t
         again = train(recipe, digits, out / "stopped", execution=CPU, quiet=True)
         assert again["test_error"] == result["test_error"]
         assert (out / "stopped" / "metrics.jsonl").read_bytes() == (out / "straight" / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("iteration", "expected"), [(0, 160), (68, 160), (70, 160), (74, 160), (76, 192), (82, 192), (99, 192)]
+)
+def test_the_resolution_over_time(iteration: int, expected: int) -> None:
+    """FFCV's 16 epochs: 160 pixels up to the 11th, 192 from the 13th on."""
+    rule = Resolution(start=160, end=192, ramp=(11 / 16, 13 / 16))
+    assert side(rule, iteration, 100) == expected
+
+
+def test_the_resolution_in_steps() -> None:
+    rule = Resolution(start=100, end=200, step=32)
+    sides = [side(rule, i, 1000) for i in range(1000)]
+    assert sides == sorted(sides)
+    assert set(sides) == {100, 128, 160, 192, 200} - ({200} if 200 not in sides else set())
+    assert side(Resolution(start=64, end=64), 5, 10) == 64
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"start": 9, "end": 8}, "start has to be at most end"),
+        ({"start": 8, "end": 9, "ramp": (0.5, 0.2)}, "ramp is two"),
+    ],
+)
+def test_resolutions_that_make_no_sense(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Resolution(**values)

@@ -14,17 +14,24 @@ from rich.console import Console
 from rich.markup import escape
 
 from reslab import recipes, runs
-from reslab.data.sources import Dataset, load
+from reslab.commands.train_plan import show
+from reslab.data.large import Photographs, load_photographs
+from reslab.data.sources import KNOWN, Dataset, load
+from reslab.data.spec import Augment, Source
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
 from reslab.nets.spec import AnyNet, NetSpec
 from reslab.nets.weights.load import Weights
 from reslab.nets.weights.load import load as load_weights
 from reslab.runs import RunDir
-from reslab.train.device import Execution, describe, pick_device, resolve_precision
+from reslab.train.device import DAMAGED_SHARE, Execution, describe, pick_device, resolve_precision
 from reslab.train.distributed import joined, launched, ranks_here
 from reslab.train.loop import train
 from reslab.train.recipe import Recipe, override, validated
+from reslab.train.rehearsal import rehearse
+
+SIDE = 224
+"""Pixels of the square that a network for photographs sees."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,11 @@ class Options:
     checkpoint_activations: bool | None
     accumulate: int | None
     fused: bool | None
+    workers: int | None
+    size: int | None
+    labels: Path | None
+    damaged: float | None
+    dry_run: bool
     json: bool
 
     @property
@@ -72,6 +84,8 @@ def run(options: Options) -> None:
         deterministic=bool(options.deterministic),
         checkpoint_activations=bool(options.checkpoint_activations),
         accumulate=1 if options.accumulate is None else options.accumulate,
+        workers=options.workers,
+        damaged=options.damaged,
     )
     with joined(execution.device) as world:
         _run(options, replace(execution, world=world), Console(stderr=True, quiet=not world.leads))
@@ -105,13 +119,20 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
             "Choose another --out folder to train again",
             highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip
+    if options.dry_run:
+        plan = rehearse(
+            recipe, data, out, execution=execution, weights=options.weights, new_head=options.num_classes is not None
+        )
+        if execution.world.leads:
+            show(plan, recipe, how, as_json=options.json)
+        return
     try:
         result = train(
             recipe,
             data,
             out,
             execution=execution,
-            source=options.data,
+            source=_source(options),
             checkpoint_every=options.checkpoint_every,
             weights=options.weights,
             new_head=options.num_classes is not None,
@@ -131,10 +152,16 @@ def start(
     deterministic: bool = False,
     checkpoint_activations: bool = False,
     accumulate: int = 1,
+    workers: int | None = None,
+    damaged: float | None = None,
 ) -> Execution:
     """Resolves where to run, and sets the number of threads."""
     if accumulate < 1:
         raise InputError(f"--accumulate takes 1 or more parts of a batch, got {accumulate}")
+    if workers is not None and workers < 0:
+        raise InputError(f"--workers takes 0 (no processes beside the training) or more, got {workers}")
+    if damaged is not None and not 0 <= damaged <= 1:
+        raise InputError(f"--damaged takes a share of the images, 0 to 1, got {damaged:g}")
     if threads is not None:
         if threads < 1:
             raise InputError(f"--threads takes 1 or more, got {threads}")
@@ -147,17 +174,43 @@ def start(
         deterministic=deterministic,
         checkpoint_activations=checkpoint_activations,
         accumulate=accumulate,
+        workers=workers,
+        damaged_share=DAMAGED_SHARE if damaged is None else damaged,
     )
 
 
-def _new(options: Options) -> tuple[Recipe, Dataset, Path]:
+def _source(options: Options) -> Source:
+    assert options.data is not None
+    return Source(name=options.data, size=options.size, labels=options.labels and str(options.labels))
+
+
+def _loaded(options: Options, photographs: bool) -> Dataset | Photographs:
+    """The data of a run; photographs stay where they are."""
+    assert options.data is not None
+    if options.size is not None and options.size < 1:
+        raise InputError(f"--size takes 1 or more pixels, got {options.size}")
+    if not photographs:
+        if options.labels is not None:
+            raise InputError("--labels is for photographs on disk, whose validation images lie flat")
+        return load(options.data, size=options.size)
+    if options.data in KNOWN:
+        raise InputError(
+            f"the recipe is for photographs on disk, '{options.data}' is of small images; give the path of a folder, "
+            "or another recipe"
+        )
+    side = options.size or SIDE
+    return load_photographs(Path(options.data).expanduser(), (side, side), labels=options.labels)
+
+
+def _new(options: Options) -> tuple[Recipe, Dataset | Photographs, Path]:
     if options.recipe is None:
         raise InputError(f"name a recipe ({', '.join(recipes.RECIPES)}), or go on with a run by --resume DIR")
     entry = recipes.find(options.recipe)
     make = entry.make
     net: str | AnyNet = options.net or entry.net
     if options.data is None:
-        raise InputError("name the data: --data digits, cifar10, cifar100, synthetic, or a path")
+        what = "the path of a folder" if entry.photographs else "digits, cifar10, cifar100, synthetic, or a path"
+        raise InputError(f"name the data: --data {what}")
     if options.iterations is not None and options.epochs is not None:
         raise InputError("--iterations and --epochs are two ways to say the same; give one")
     for name, value in (
@@ -176,7 +229,7 @@ def _new(options: Options) -> tuple[Recipe, Dataset, Path]:
         net = resolve_any(net, num_classes=options.num_classes)
     else:
         resolve_any(net)
-    data = load(options.data)
+    data = _loaded(options, entry.photographs)
     if weights is not None:
         _check_classes(options, weights, len(data.info.classes))
         for text in weights.said:
@@ -229,6 +282,7 @@ def _as_before(options: Options) -> Options:
         "--set (or --lr, --wd, --precision)": options.settings or None,
         "--weights": options.weights,
         "--num-classes": options.num_classes,
+        "--size": options.size,
     }
     if clash := [name for name, value in given.items() if value is not None]:
         raise InputError(f"--resume takes the recipe from the run's folder; leave out {', '.join(clash)}")
@@ -250,15 +304,18 @@ def _as_before(options: Options) -> Options:
         checkpoint_every=env.get("checkpoint_every") if options.checkpoint_every is None else options.checkpoint_every,
         accumulate=env.get("accumulate", 1) if options.accumulate is None else options.accumulate,
         fused=env["fused"] if options.fused is None else options.fused,
+        workers=env.get("workers") if options.workers is None else options.workers,
+        damaged=env.get("damaged_share") if options.damaged is None else options.damaged,
+        size=env["data"].get("chosen_size"),
+        labels=options.labels or (Path(env["data"]["labels"]) if env["data"].get("labels") else None),
         weights=env.get("weights"),
         num_classes=runs.read_json(run_dir.recipe)["net"]["num_classes"] if env.get("new_head") else None,
     )
 
 
-def _resumed(options: Options, folder: Path) -> tuple[Recipe, Dataset, Path]:
+def _resumed(options: Options, folder: Path) -> tuple[Recipe, Dataset | Photographs, Path]:
     recipe = validated(runs.read_json(RunDir(folder).recipe), str(RunDir(folder).recipe))
-    assert options.data is not None
-    return recipe, load(options.data), folder
+    return recipe, _loaded(options, not isinstance(recipe.data.augment, Augment)), folder
 
 
 def _of(result: dict[str, Any]) -> str:
@@ -270,6 +327,9 @@ def _print(result: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"out": str(out), **result}, indent=2))
         return
+    if result.get("damaged_images"):
+        some = "; ".join(result["damaged"][:3])
+        print(f"{result['damaged_images']} images could not be decoded and were left out: {some}", file=sys.stderr)
     print(
         f"training error {result['train_error']:.2f} %{_of(result)}, test error {result['test_error']:.2f} % "
         f"({result['selected']} iterate, {result['iterations']:,} iterations, {result['seconds']:.0f} s)\n"

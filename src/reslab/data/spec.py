@@ -141,3 +141,13 @@ class DataInfo(BaseModel):
             normalization=normalization,
             augment=self.augment,
         )
+
+
+class Source(BaseModel):
+    """What a person said of where the images are: enough to find them again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="a known name, or a path")
+    size: int | None = Field(None, description="pixels of a side, if it was chosen")
+    labels: str | None = Field(None, description="path of a list of labels, if one was named")

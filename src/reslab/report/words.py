@@ -43,7 +43,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``48 s``, ``2 min 5 s``, ``3 h 12 min``."""
+    """``48 s``, ``2 min 5 s``, ``3 h 12 min``, ``105.5 days``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -51,6 +51,8 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
+    if hours >= 72:
+        return f"{hours / 24:,.1f} days"
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 

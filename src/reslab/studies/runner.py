@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reslab.data.sources import Dataset, load
+from reslab.data.spec import Source
 from reslab.errors import InputError
 from reslab.runs import RunDir
 from reslab.train.device import Execution, resolve_precision
@@ -58,7 +59,7 @@ def run_all(
     for number, (name, recipe) in enumerate(recipes.items(), 1):
         if name in waiting:
             title = f"{number}/{len(recipes)} {name}"
-            result = train(recipe, data, folder / name, execution=execution, source=source, title=title)
+            result = train(recipe, data, folder / name, execution=execution, source=Source(name=source), title=title)
             console.print(_line(title, result), soft_wrap=True)
 
 
@@ -84,7 +85,7 @@ def _obey_parent() -> None:
 
 def _job(recipe: Recipe, source: str, out: Path, execution: Execution, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
-    return train(recipe, load(source), out, execution=execution, source=source, quiet=True)
+    return train(recipe, load(source), out, execution=execution, source=Source(name=source), quiet=True)
 
 
 def _done(folder: Path, names: Mapping[str, Recipe]) -> int:

@@ -12,6 +12,8 @@ from reslab.nets.kernels.build import library
 from reslab.train.distributed import ALONE, World, launched, local_rank
 from reslab.train.recipe import Precision
 
+DAMAGED_SHARE = 0.01
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -28,7 +30,7 @@ class Execution:
     """on CUDA, capture the step and replay it"""
     workers: int | None = None
     """processes that decode photographs; None: all cores but one"""
-    damaged_share: float = 0.01
+    damaged_share: float = DAMAGED_SHARE
     """of the photographs, how many may be damaged before a run ends"""
     accumulate: int = 1
     """parts that a rank's share of a batch is worked through in, to save memory"""

@@ -74,9 +74,9 @@ class InMemory:
         every = max(1, len(self.batches.images) // count)
         return self.batches.normalizer(self.batches.images[::every][:count])
 
-    def said(self) -> dict[str, object]:
-        """Nothing to say."""
-        return {}
+    def damaged(self) -> list[str]:
+        """Images that could not be decoded: none gets here."""
+        return []
 
 
 class OnDisk:
@@ -129,7 +129,6 @@ class OnDisk:
         """Not of photographs."""
         raise InputError("a whitening stem is for small images in memory")
 
-    def said(self) -> dict[str, object]:
-        """Images that could not be decoded."""
-        damaged = {**self.batches.damage.found, **self.test.damaged}
-        return {"damaged_images": len(damaged), "damaged": sorted(damaged.values())[:20]}
+    def damaged(self) -> list[str]:
+        """Images that could not be decoded, and why."""
+        return sorted([*self.batches.damage.found.values(), *self.test.damaged.values()])

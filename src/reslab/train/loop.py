@@ -18,16 +18,18 @@ from reslab.data.large import Photographs
 from reslab.data.loader import Eval
 from reslab.data.photographs import PhotographEval
 from reslab.data.sources import KNOWN, Dataset
+from reslab.data.spec import Source
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, evaluate
 from reslab.nets.spec import NetSpec
 from reslab.nets.weights.files import read_safetensors
 from reslab.nets.weights.hub import is_hub
-from reslab.nets.weights.load import load
+from reslab.nets.weights.load import Weights, load
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
 from reslab.train.device import Execution, is_out_of_memory, resolve_precision
 from reslab.train.distributed import World, is_loss, lost
+from reslab.train.feed import OnDisk
 from reslab.train.optim import trained
 from reslab.train.progress import TrainingProgress
 from reslab.train.recipe import Plateau, Recipe
@@ -49,7 +51,7 @@ def train(
     out: Path,
     *,
     execution: Execution,
-    source: str | None = None,
+    source: Source | None = None,
     title: str | None = None,
     checkpoint_every: int | None = None,
     weights: str | None = None,
@@ -64,7 +66,7 @@ def train(
         data: what to train it on; must be what the recipe describes.
         out: the run directory, new, empty, or holding a run of the same recipe.
         execution: device and mode.
-        source: the name or path that the data was loaded by, so that a resumed run finds it again.
+        source: what the data was loaded by, so that a resumed run finds it again.
         title: of the progress bar.
         checkpoint_every: iterations between checkpoints; default at evaluations and every two minutes.
         weights: start from these instead of drawn ones: a file, a run, or a hub's name.
@@ -80,7 +82,7 @@ def train(
         Stopped: ``stop`` said so; the run can be gone on with.
         InputError: the data does not fit, ``out`` holds another run, the loss is not finite, the disk is full.
     """
-    with _in_words(execution.world) as under_way:
+    with in_words(execution.world) as under_way:
         execution.world.agree(_facts(recipe, data, execution, weights, checkpoint_every))
         trainer = Trainer(recipe, data, execution)
         under_way.append(trainer)
@@ -94,7 +96,7 @@ def train(
 
 
 @contextmanager
-def _in_words(world: World) -> Iterator[list[Trainer]]:
+def in_words(world: World) -> Iterator[list[Trainer]]:
     """What a person can do about lack of memory and about ranks that are gone, in place of the libraries' errors.
 
     Yields a list for the trainer, once there is one.
@@ -116,18 +118,12 @@ def _lead(
 ) -> dict[str, Any]:  # fmt: skip
     """What the only rank does, or the first of several: it alone reads and writes the run's folder."""
     recipe, world = trainer.recipe, trainer.world
-    plain = as_saved(run, recipe)
     # What can be refused is refused before anything is written.
-    run.check(plain)
-    begun = checkpoints.any_checkpoint(run.checkpoints)
-    if weights is not None and not begun and not run.finished:
-        start = load(weights, net=recipe.net, num_classes=recipe.net.num_classes if new_head else None)
+    plain, start = prepared(trainer, run, weights, new_head)
+    if start is not None:
         env["weights_fingerprint"] = start.fingerprint()
-        trainer.start_from(start)
     if run.exists:
         _check_same_start(run, env)
-    else:
-        _check_disk(trainer, run)
     with run.lock():
         run.create(plain, env)
         if run.finished:
@@ -150,6 +146,38 @@ def _lead(
                 f"stopped at iteration {trainer.iteration}: {run.path} cannot be written ({error.strerror or error}); "
                 f"{kept}: make room, then go on with --resume {run.path}"
             ) from None
+
+
+def prepared(
+    trainer: Trainer, run: RunDir, weights: str | None, new_head: bool
+) -> tuple[dict[str, Any], Weights | None]:
+    """The recipe as it is to stand in the run's folder, and the weights that were started from, if they were needed.
+
+    Raises `InputError` where the run cannot start, or go on, in its folder. Writes nothing.
+    """
+    recipe = trainer.recipe
+    plain = as_saved(run, recipe)
+    run.check(plain)
+    start = None
+    if weights is not None and not checkpoints.any_checkpoint(run.checkpoints) and not run.finished:
+        start = load(weights, net=recipe.net, num_classes=recipe.net.num_classes if new_head else None)
+        trainer.start_from(start)
+    if not run.exists:
+        need, free = disk_of(trainer, run)
+        if free < need:  # a night's run must not end at its first checkpoint
+            raise InputError(
+                f"--out {run.path} needs about {need / 1e6:.1f} MB for checkpoints, but only {free / 1e6:.1f} MB are "
+                "free"
+            )
+    return plain, start
+
+
+def disk_of(trainer: Trainer, run: RunDir) -> tuple[int, int]:
+    """Bytes that a run takes at most, and that are free where it goes."""
+    size = sum(p.numel() * p.element_size() for p in trainer.net.state_dict().values())
+    need = size * (2 * (checkpoints.KEEP + 1) + 2)  # weights and velocities per checkpoint; best and final
+    there = next(p for p in (run.path, *run.path.absolute().parents) if p.exists())
+    return need, shutil.disk_usage(there).free
 
 
 def _too_large(trainer: Trainer) -> InputError:
@@ -221,14 +249,14 @@ def as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
 
 def _environment(
     data: Dataset | Photographs,
-    source: str | None,
+    source: Source | None,
     execution: Execution,
     weights: str | None,
     new_head: bool,
     checkpoint_every: int | None,
 ) -> dict[str, Any]:
     # A name means the known data set even where a folder of that name lies about.
-    by_path = source is not None and source not in KNOWN and Path(source).exists()
+    by_path = source is not None and source.name not in KNOWN and Path(source.name).expanduser().exists()
     gpu = torch.cuda.get_device_name(execution.device) if execution.device.type == "cuda" else "none"
     return {
         "started": runs.now(),
@@ -240,10 +268,14 @@ def _environment(
         "deterministic": execution.deterministic,
         "checkpoint_activations": execution.checkpoint_activations,
         "accumulate": execution.accumulate,
+        "workers": execution.workers,
+        "damaged_share": execution.damaged_share,
         "ranks": execution.world.size,
         "data": {
-            "path": str(Path(source).resolve()) if by_path and source is not None else source,
+            "path": source and (str(Path(source.name).expanduser().resolve()) if by_path else source.name),
             **data.info.model_dump(mode="json"),
+            "chosen_size": source and source.size,
+            "labels": source and source.labels and str(Path(source.labels).expanduser().resolve()),
         },
         "weights": weights if weights is None or is_hub(weights) else str(Path(weights).expanduser().resolve()),
         "new_head": new_head,
@@ -266,18 +298,6 @@ def _check_same_start(run: RunDir, env: dict[str, Any]) -> None:
             raise InputError(
                 f"the run in {run.path} was started {what}: expected {was}, got {now}; choose another --out folder"
             )
-
-
-def _check_disk(trainer: Trainer, run: RunDir) -> None:
-    """A night's run must not end at its first checkpoint."""
-    size = sum(p.numel() * p.element_size() for p in trainer.net.state_dict().values())
-    need = size * (2 * (checkpoints.KEEP + 1) + 2)  # weights and velocities per checkpoint; best and final
-    there = next(p for p in (run.path, *run.path.absolute().parents) if p.exists())
-    free = shutil.disk_usage(there).free
-    if free < need:
-        raise InputError(
-            f"--out {run.path} needs about {need / 1e6:.1f} MB for checkpoints, but only {free / 1e6:.1f} MB are free"
-        )
 
 
 def _fit(
@@ -425,8 +445,10 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         "finished": runs.now(),
         "images_per_second": round(trainer.total.images_per_second, 1),
         "waiting_for_data": round(trainer.total.waiting, 4),
-        **trainer.feed.said(),
     }
+    if isinstance(trainer.feed, OnDisk):
+        damaged = trainer.feed.damaged()
+        result |= {"damaged_images": len(damaged), "damaged": damaged[:20]}
     if trainer.validation is None:
         # Recorded so that nobody has to guess: the lowest point of the test curve, which chose nothing.
         result["best_test_error"] = min(line["test_error"] for line in history if "test_error" in line)

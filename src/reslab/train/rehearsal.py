@@ -1,0 +1,171 @@
+"""What a training would take, from a few of its steps, with all that can be checked before the first one checked."""
+
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reslab.data.large import Photographs
+from reslab.data.sources import Dataset
+from reslab.evaluate.metrics import autocast, logits_of
+from reslab.runs import RunDir
+from reslab.train.device import Execution
+from reslab.train.loop import disk_of, in_words, prepared
+from reslab.train.recipe import Recipe
+from reslab.train.schedule import side
+from reslab.train.trainer import Trainer
+
+WARM = 5
+"""Steps that are not counted: buffers are made, kernels chosen, the first images waited for."""
+SECONDS = 4.0
+MOST = 50
+"""Counted steps: as many as take so long, but no more than this."""
+EVALUATED = 3
+"""Batches of an evaluation that are timed, after a first one."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Times in seconds, sizes in bytes; the times are estimates."""
+
+    steps: int
+    """that are left"""
+    batch: int
+    epochs: float
+    measured_steps: int
+    seconds_per_step: float
+    """on average over the whole length, if the resolution changes on the way"""
+    waiting: float
+    """share of it spent waiting for data"""
+    evaluations: int
+    seconds_per_evaluation: float
+    peak_memory: int
+    """of this process, or on its GPU"""
+    disk: int
+    disk_free: int
+    checked: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
+    """photographs that could not be decoded on the way"""
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole training that is left."""
+        return self.steps * self.seconds_per_step + self.evaluations * self.seconds_per_evaluation
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"seconds": self.seconds}
+
+
+def rehearse(
+    recipe: Recipe,
+    data: Dataset | Photographs,
+    out: Path,
+    *,
+    execution: Execution,
+    weights: str | None = None,
+    new_head: bool = False,
+) -> Rehearsal:
+    """Does all that `train` does before its first step, then a few steps; writes nothing.
+
+    Raises what `train` raises before its first step, and where memory does not suffice for one.
+    """
+    with in_words(execution.world) as under_way:
+        trainer = Trainer(recipe, data, execution)
+        under_way.append(trainer)
+        run = RunDir(out)
+        checked = [f"{data.info.n_train:,} training and {data.info.n_test:,} test images of {data.info.name}"]
+        if execution.world.leads:
+            prepared(trainer, run, weights, new_head)
+            checked.append(f"the folder {out} can hold this run")
+            if weights is not None:
+                checked.append(f"the weights {weights} fit")
+        need, free = disk_of(trainer, run)
+        done = _done(run)
+        steps, per_step, waiting = _steps(trainer)
+        every = recipe.evaluate_every
+        evaluations = -(-recipe.iterations // every) - done // every
+        return Rehearsal(
+            steps=recipe.iterations - done,
+            batch=recipe.global_batch,
+            epochs=(recipe.iterations - done) * recipe.global_batch / trainer.feed.n,
+            measured_steps=steps,
+            seconds_per_step=per_step * _growth(recipe),
+            waiting=waiting,
+            evaluations=evaluations,
+            seconds_per_evaluation=_evaluation(trainer),
+            peak_memory=_peak(trainer.device),
+            disk=need,
+            disk_free=free,
+            checked=tuple(checked),
+            damaged=tuple(trainer.feed.damaged()),
+        )
+
+
+def _done(run: RunDir) -> int:
+    """Iterations that an earlier process of this run has done."""
+    names = [path.stem.rpartition("-")[2] for path in run.checkpoints.glob("iteration-*.safetensors")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def _steps(trainer: Trainer) -> tuple[int, float, float]:
+    """How many steps were measured, seconds of each, and the share that was waiting for data."""
+    length = trainer.recipe.iterations
+    trainer.net.train()
+    warm = min(WARM, max(1, length // 2))
+    start = time.perf_counter()
+    for _ in range(warm):
+        trainer.step()
+        trainer.look()
+    quick = (time.perf_counter() - start) / warm
+    # The first steps are the slowest, so that the guess is rather too few; all ranks have to take the same.
+    count = max(1, min(MOST, length - warm, int(SECONDS / quick)))
+    count = trainer.world.from_lead(count)
+    if length == warm:
+        return warm, quick, trainer.total.waiting
+    trainer.recent = type(trainer.recent)()
+    start = time.perf_counter()
+    for _ in range(count):
+        trainer.step()
+    trainer.look()
+    return count, (time.perf_counter() - start) / count, trainer.recent.waiting
+
+
+def _growth(recipe: Recipe) -> float:
+    """Mean number of pixels over the length, against those of the first step."""
+    rule = recipe.resolution
+    if rule is None:
+        return 1.0
+    points = [side(rule, i * recipe.iterations // 1000, recipe.iterations) ** 2 for i in range(1000)]
+    return sum(points) / len(points) / points[0]
+
+
+def _evaluation(trainer: Trainer) -> float:
+    """Seconds of an evaluation, from a few of its batches."""
+    images = trainer.test if trainer.validation is None else trainer.validation
+    recipe, trainer_net = trainer.recipe, trainer.net
+    trainer_net.eval()
+    seen, start = 0, 0.0
+    with torch.no_grad():
+        for number, (x, labels) in enumerate(images):
+            with autocast(trainer.device, recipe.precision):
+                logits_of(trainer_net, x, recipe.test_time).sum().item()
+            if number == 0 and len(labels) < len(images):  # the first one wakes everything up
+                start = time.perf_counter()
+                continue
+            seen += len(labels)
+            if number == EVALUATED:
+                break
+    trainer_net.train()
+    return (time.perf_counter() - start) / max(seen, 1) * len(images) if start else 0.0
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
