@@ -2,8 +2,8 @@
 
     python benchmarks/killed_rank.py --data path/to/cifar10 [--iterations 400]
 
-Both runs are `torchrun --nproc-per-node 2 --max-restarts 3 -m reslab train he2015_cifar`. In the second, once there is a
-checkpoint, the process of one rank gets SIGKILL: the leading rank's the first time, the other's the second.
+Both runs are `torchrun --nproc-per-node 2 --max-restarts 3 -m reslab train he2015_cifar`. In the second, once there is
+a checkpoint, the process of one rank gets SIGKILL: the leading rank's the first time, the other's the second.
 """
 
 import argparse

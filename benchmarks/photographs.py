@@ -3,8 +3,8 @@
     python benchmarks/photographs.py --data path/to/images [--steps 300] [--batch 32]
 
 The images of a folder are repeated to 10,000 (as links, or written into shards), 2 % of the files are damaged on
-purpose (cut short, or replaced by noise), and `reslab train modern_imagenet` trains on each form. Recorded are images/s,
-the share of time that the training waited for data, and the images left out.
+purpose (cut short, or replaced by noise), and `reslab train modern_imagenet` trains on each form. Recorded are
+images/s, the share of time that the training waited for data, and the images left out.
 """
 
 import argparse
