@@ -46,6 +46,8 @@ ROWS: dict[str, dict[str, tuple[str, ...]]] = {
         "mirrored at random": ("data.augment.flip=true",),
         "not shifted": ("data.augment.pad=0",),
         "shifted by up to 4": ("data.augment.pad=4",),
+        "images of 24 pixels first": ('resolution={"start":24,"end":32,"ramp":[0.3,0.6],"step":8}',),
+        "weights averaged (0.95, every 5)": ('average={"decay":0.95,"every":5}',),
         "batches of 250": ("batch=250",),
         "batches of 1,000": ("batch=1000",),
     },

@@ -167,6 +167,8 @@ def test_the_same_recipe_is_the_same_training(digits: Dataset, tmp_path: Path) -
         "schedule.drops=[2]",
         "schedule.factor=0.5",
         'warm_up={"lr":0.001}',
+        'resolution={"start":4,"end":8}',
+        'average={"decay":0.9,"every":1}',
     ],
 )
 def test_each_field_of_a_recipe_does_something(

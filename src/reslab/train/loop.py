@@ -368,14 +368,15 @@ def _record(trainer: Trainer, run: RunDir, events: Events | None, evaluate_now: 
     trainer.plateau.train(int(window.wrong), window.seen)
     if evaluate_now:
         name, images = ("test", trainer.test) if trainer.validation is None else ("validation", trainer.validation)
-        result = _evaluated(trainer, images)
+        with trainer.averaged():
+            result = _evaluated(trainer, images)
+            _keep_best(trainer, run, name, result)
         line |= {f"{name}_error": result.top1_error, f"{name}_loss": result.loss}
         if isinstance(recipe.schedule, Plateau):
             of_training = trainer.plateau.training_error()
             trainer.plateau.look(recipe.schedule, of_training if name == "test" else result.top1_error)
         if images is trainer.test:
             trainer.newest = (i, result)
-        _keep_best(trainer, run, name, result)
     # A loss can be finite in training and overflow in evaluation; JSON has no word for infinity.
     line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
     speed = {
@@ -412,6 +413,7 @@ def _keep_best(trainer: Trainer, run: RunDir, split_name: str, result: Result) -
 def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
     recipe = trainer.recipe
     chosen = trainer.iteration
+    trainer.stay_averaged()
     if recipe.select == "best-validation":
         found = read_safetensors(run.checkpoints / "best.safetensors") if trainer.world.leads else None
         weights, about = trainer.world.from_lead(found)  # type: ignore[misc]

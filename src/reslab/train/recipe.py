@@ -129,6 +129,16 @@ class Resolution(Finite):
         return self
 
 
+class Average(Finite):
+    """An exponential moving average of the weights is what is evaluated and kept (Polyak, Juditsky 1992).
+
+    Training goes on from the weights themselves. BN's running statistics are averaged with them.
+    """
+
+    decay: float = Field(0.95, gt=0, lt=1, description="share of the average that stays at each update")
+    every: int = Field(5, ge=1, description="iterations between updates")
+
+
 class WarmUp(Finite):
     """A low rate until the training error falls below a bound (He 2015, section 4.2, ResNet-110)."""
 
@@ -157,6 +167,7 @@ class Recipe(Finite):
     warm_up: WarmUp | None = None
     iterations: int = Field(ge=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    average: Average | None = Field(None, description="of the weights over time; null: the weights themselves")
     precision: Precision = "auto"
     seed: int = Field(0, ge=0, lt=2**31)
     log_every: int = Field(100, ge=1, description="iterations that a point of the training curve is averaged over")

@@ -1,7 +1,8 @@
 """One training under way: network, batches, optimiser, and the state that a checkpoint holds."""
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,6 +191,8 @@ class Trainer:
         self.warm_up_window = Window.empty(self.device)
         self.warm_up = WarmUpState(active=recipe.warm_up is not None)
         self.plateau = PlateauState()
+        self.average: dict[str, Tensor] = {}
+        """the recipe's average of the weights and statistics, from its first update on"""
         self.best: dict[str, float] | None = None
         self.newest: tuple[int, Result] | None = None
         """the last evaluation on the test set, and after how many iterations it was"""
@@ -208,6 +211,35 @@ class Trainer:
         The mean of exponential averages is the exponential average of the means, so it does not matter when.
         """
         self.world.average([buffer for buffer in self.net.buffers() if buffer.is_floating_point()])
+        names = {name for name, _ in self.net.named_buffers()}
+        self.world.average([tensor for name, tensor in self.average.items() if name in names])
+
+    @torch.no_grad()
+    def _follow_weights(self) -> None:
+        rule = self.recipe.average
+        if rule is None or self.iteration % rule.every:
+            return
+        now = {name: tensor for name, tensor in self.net.state_dict().items() if tensor.is_floating_point()}
+        if not self.average:
+            self.average = {name: tensor.clone() for name, tensor in now.items()}
+        else:
+            own = list(self.average.values())
+            torch._foreach_lerp_(own, [now[name] for name in self.average], 1 - rule.decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The network with the recipe's average in place of its weights, if there is one."""
+        own = {name: tensor.clone() for name, tensor in self.net.state_dict().items()} if self.average else {}
+        self.net.load_state_dict(self.average, strict=False)
+        try:
+            yield
+        finally:
+            self.net.load_state_dict(own, strict=False)
+
+    def stay_averaged(self) -> None:
+        """The recipe's average takes the place of the weights for good, if there is one."""
+        self.net.load_state_dict(self.average, strict=False)
+        self.average = {}
 
     def start_from(self, weights: Weights) -> None:
         """Weights instead of drawn ones; a new head stays as it was drawn."""
@@ -244,6 +276,7 @@ class Trainer:
             got_data = time.perf_counter()
             self._learn(images, labels)
         self.iteration += 1
+        self._follow_weights()
         seen = self.recipe.global_batch // self.world.size
         self.window.seen += seen
         self.warm_up_window.seen += seen
@@ -317,6 +350,7 @@ class Trainer:
         """All that a resumed run needs to equal an uninterrupted one."""
         tensors = {f"model.{k}": v for k, v in self.net.state_dict().items()}
         tensors |= {f"momentum.{k}": v for k, v in self.optimizer.momentum().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.items()}
         windows = {"window": self.window.over(self.world), "warm_up_window": self.warm_up_window.over(self.world)}
         for name, window in windows.items():
             tensors |= {f"{name}.loss": window.loss, f"{name}.wrong": window.wrong}
@@ -339,6 +373,7 @@ class Trainer:
 
         self.net.load_state_dict(part("model."))
         self.optimizer.restore(meta["lr"], part("momentum."))
+        self.average = {name: tensor.to(self.device) for name, tensor in part("average.").items()}
         for name, window in (("window", self.window), ("warm_up_window", self.warm_up_window)):
             if not self.world.leads:  # which keeps what all ranks had counted together
                 window.clear()
