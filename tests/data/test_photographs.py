@@ -123,3 +123,12 @@ def test_a_jpeg_that_is_cut_short(images: Files) -> None:
     for i in range(4):
         stream(i)
     assert list(stream.damage.found) == [7]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jpegs_are_the_same_whoever_decodes_them(images: Files, workers: int) -> None:
+    for i in range(N):
+        path = Path(images.called(i))
+        Image.open(path).save(path, "JPEG")
+    alone, helped = batches(images), batches(images, workers=workers)
+    assert all(same(alone(i), helped(i)) for i in range(4))

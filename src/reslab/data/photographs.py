@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from reslab.data import jpeg
 from reslab.data.crops import Choose, Draws, Pixels, centre_crop, decoded_crop, resized_crop, scale_crop
 from reslab.data.order import Positions, epoch_order
 from reslab.data.spec import ResizedCrop, ScaleCrop
@@ -97,7 +98,7 @@ class Maker:
                 damaged[at] = _why(self.stored.called(at), why)
                 continue
             try:
-                out[:] = decoded_crop(data, choose, (out.shape[0], out.shape[1]))
+                decoded_crop(data, choose, (out.shape[0], out.shape[1]), out)
                 return at
             except DAMAGED as why:
                 damaged[at] = _why(self.stored.called(at), why)
@@ -162,6 +163,7 @@ class PhotographBatches:
     def __call__(self, iteration: int) -> Made:
         """The batch of an iteration. Batches are asked for one after the other; a jump begins anew from there."""
         if self._running is None or iteration != self._next:
+            jpeg.prepare()
             loader: DataLoader[Made] = DataLoader(
                 self.maker,  # type: ignore[arg-type]
                 batch_size=None,
@@ -197,6 +199,7 @@ class PhotographEval:
         return len(self.index)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        jpeg.prepare()
         parts = [Wanted(part, torch.zeros_like(part)) for part in self.index.split(self.batch)]
         loader: DataLoader[Made] = DataLoader(
             self.maker,  # type: ignore[arg-type]
