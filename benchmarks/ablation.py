@@ -8,7 +8,6 @@ of a recipe for six passes show their worth in three, at half the price.
 """
 
 import argparse
-import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,13 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
 
 from reslab import recipes, runs
 from reslab.data.sources import load
 from reslab.data.spec import DataInfo
 from reslab.runs import RunDir
 from reslab.studies.runner import run_all
+from reslab.studies.verdict import Difference
 from reslab.train.device import Execution
 from reslab.train.recipe import Recipe, override
 
@@ -86,15 +85,13 @@ def errors(folder: Path, planned: dict[str, Recipe]) -> dict[str, list[float]]:
 
 def compared(own: list[float], base: list[float]) -> dict[str, Any]:
     """Mean and spread, and the difference to the base over paired seeds with its 95 % t-interval."""
-    apart = [a - b for a, b in zip(own, base, strict=True)]
-    n, mean = len(apart), statistics.mean(apart)
-    half = math.nan if n < 2 else float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(apart) / math.sqrt(n)
+    apart = Difference.of([a - b for a, b in zip(own, base, strict=True)], 0.975)
     return {
         "validation_error": own,
         "mean": round(statistics.mean(own), 3),
-        "std": round(statistics.stdev(own), 3) if n > 1 else None,
-        "difference": round(mean, 3),
-        "half_width": None if math.isnan(half) else round(half, 3),
+        "std": round(statistics.stdev(own), 3) if apart.n > 1 else None,
+        "difference": round(apart.mean, 3),
+        "half_width": round(apart.high - apart.mean, 3) if apart.n > 1 else None,
     }
 
 

@@ -8,19 +8,18 @@ kernels or not); and the test errors after the iterations, over the seeds.
 """
 
 import argparse
-import math
 import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from scipy import stats
 
 from reslab import recipes, runs
 from reslab.data.sources import Dataset, load
 from reslab.runs import RunDir
 from reslab.studies.runner import run_all
+from reslab.studies.verdict import Difference
 from reslab.train.device import Execution
 from reslab.train.recipe import Precision, Recipe
 from reslab.train.trainer import Trainer
@@ -72,13 +71,12 @@ def over_seeds(data: Dataset, source: str, folder: Path, seeds: int, iterations:
         planned = {f"{mode}-seed{seed}": _recipe(data, iterations, seed, precision) for seed in range(seeds)}
         run_all(planned, data, source, folder, execution=Execution(CPU, fused=fused), jobs=jobs, console=Console())
         errors[mode] = [runs.read_json(RunDir(folder / name).result)["test_error"] for name in planned]
-    apart = [a - b for a, b in zip(errors["fast"], errors["reference"], strict=True)]
-    half = float(stats.t.ppf(0.975, seeds - 1)) * statistics.stdev(apart) / math.sqrt(seeds) if seeds > 1 else None
+    apart = Difference.of([a - b for a, b in zip(errors["fast"], errors["reference"], strict=True)], 0.975)
     return {
         "iterations": iterations,
         "test_error": errors,
-        "difference": round(statistics.mean(apart), 3),
-        "half_width_95": half if half is None else round(half, 3),
+        "difference": round(apart.mean, 3),
+        "half_width_95": round(apart.high - apart.mean, 3) if apart.n > 1 else None,
     }
 
 

@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of paired differences (in points of error) with the ends of its one-sided 95 % t-intervals."""
+    """Mean of paired differences (in points of error) with the ends of its one-sided t-intervals, of 95 % usually."""
 
     mean: float
     low: float
@@ -21,14 +21,14 @@ class Difference:
     n: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Difference":
+    def of(cls, values: Sequence[float], confidence: float = CONFIDENCE) -> "Difference":
         """From one difference per seed. One seed has no spread: its interval is unbounded."""
         n = len(values)
         mean = math.fsum(values) / n
         if n == 1:
             return cls(mean, -math.inf, math.inf, 1)
         std = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-        half = float(stats.t.ppf(CONFIDENCE, n - 1)) * std / math.sqrt(n)
+        half = float(stats.t.ppf(confidence, n - 1)) * std / math.sqrt(n)
         return cls(mean, mean - half, mean + half, n)
 
     def above(self, bound: float) -> Judgement:
