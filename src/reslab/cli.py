@@ -68,6 +68,7 @@ def train(
     checkpoint_every: int | None = None,
     deterministic: bool | None = None,
     checkpoint_activations: bool | None = None,
+    memory_budget: str | None = None,
     accumulate: int | None = None,
     fused: Annotated[bool | None, Parameter(negative="--no-fused")] = None,
     json: bool = False,
@@ -104,6 +105,7 @@ def train(
         deterministic: On CUDA, kernels that repeat bit for bit.
         checkpoint_activations: Keep few activations and compute the others again: much less memory for very deep
             networks, about a third more time, the same result within rounding.
+        memory_budget: Bytes that a step may take (4GB, 500MB): as few activations as needed are computed twice.
         accumulate: Parts that a batch is worked through in, to save memory; the recipe's batch stays what it is.
         fused: On the CPU, BN, addition and ReLU as one kernel; by default where a compiler is there.
         json: Print the result as JSON.
@@ -121,7 +123,8 @@ def train(
             recipe=recipe, net=net, data=data, out=out, iterations=iterations, epochs=epochs, batch=batch_size,
             seed=seed, holdout=holdout, settings=settings, device=device, threads=threads, weights=weights,
             num_classes=num_classes, resume=resume, checkpoint_every=checkpoint_every, deterministic=deterministic,
-            checkpoint_activations=checkpoint_activations, accumulate=accumulate, fused=fused, json=json,
+            checkpoint_activations=checkpoint_activations, memory_budget=memory_budget, accumulate=accumulate,
+            fused=fused, json=json,
         )
     )  # fmt: skip
 

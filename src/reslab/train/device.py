@@ -23,7 +23,10 @@ class Execution:
     device: torch.device
     fused: bool = True
     deterministic: bool = False
-    checkpoint_activations: bool = False
+    checkpoint_activations: bool | tuple[int, ...] | None = None
+    """of all stages, or of these, counted from 1; None: as ``memory_budget`` needs it, without one of none"""
+    memory_budget: int | None = None
+    """bytes that a step may take; each rank has as many"""
     graphs: bool = True
     """on CUDA, capture the step and replay it"""
     workers: int | None = None

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,11 @@ from reslab.train import state as checkpoints
 from reslab.train.device import Execution, is_out_of_memory, resolve_precision
 from reslab.train.distributed import World, is_loss, lost
 from reslab.train.optim import trained
-from reslab.train.progress import TrainingProgress
+from reslab.train.progress import TrainingProgress, say
 from reslab.train.recipe import Plateau, Recipe
+from reslab.train.sharing import why_not_shared
 from reslab.train.tensorboard import Events
-from reslab.train.trainer import Clock, NonFiniteLoss, Trainer, why_not_shared
+from reslab.train.trainer import Clock, NonFiniteLoss, Trainer
 
 __all__ = ["NonFiniteLoss", "Stopped", "Trainer", "as_saved", "train"]
 
@@ -82,11 +83,13 @@ def train(
     """
     with _in_words(execution.world) as under_way:
         execution.world.agree(_facts(recipe, data, execution, weights, checkpoint_every))
-        trainer = Trainer(recipe, data, execution)
+        trainer = Trainer(recipe, data, _as_begun(RunDir(out), execution))
         under_way.append(trainer)
+        if trainer.plan is not None and execution.world.leads and not quiet:
+            say(trainer.plan.said())
         if not execution.world.leads:
             return _follow(trainer, RunDir(out), checkpoint_every)
-        env = _environment(data, source, execution, weights, new_head, checkpoint_every)
+        env = _environment(data, source, trainer.execution, weights, new_head, checkpoint_every)
         return _lead(
             trainer, RunDir(out), env, title=title, checkpoint_every=checkpoint_every, weights=weights,
             new_head=new_head, stop=stop, quiet=quiet,
@@ -158,7 +161,7 @@ def _too_large(trainer: Trainer) -> InputError:
     ways = []
     if not why_not_shared(trainer.recipe, trainer.net, 2 * parts):
         ways.append(f"--accumulate {2 * trainer.accumulate} (the same training, a batch worked through in parts)")
-    if isinstance(trainer.recipe.net, NetSpec) and not trainer.execution.checkpoint_activations:
+    if isinstance(trainer.recipe.net, NetSpec) and trainer.execution.checkpoint_activations is not True:
         ways.append("--checkpoint-activations (the same training, about a third slower)")
     ways.append(f"a smaller batch (--batch-size {max(2, batch // 2)}, another training)")
     return InputError(
@@ -197,6 +200,7 @@ def _facts(
         "images": data.info.fingerprint,
         "weights to start from": str(weights),
         "iterations between checkpoints": str(checkpoint_every),
+        "memory budget": str(execution.memory_budget),
         "kind of device": execution.device.type,
         "precision": resolve_precision(recipe.precision, execution.device),
         "version of reslab": __version__,
@@ -219,6 +223,18 @@ def as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json")
 
 
+def _as_begun(run: RunDir, execution: Execution) -> Execution:
+    """What a run that has begun computes twice stays as it was chosen for its budget then: rounding depends on it."""
+    if execution.memory_budget is None or execution.checkpoint_activations is not None:
+        return execution
+    chosen = None
+    if execution.world.leads and run.exists:
+        env = runs.read_json(run.env)
+        chosen = env["checkpoint_activations"] if env.get("memory_budget") == execution.memory_budget else None
+    chosen = execution.world.from_lead(chosen)
+    return replace(execution, checkpoint_activations=tuple(chosen) if isinstance(chosen, list) else chosen)
+
+
 def _environment(
     data: Dataset | Photographs,
     source: str | None,
@@ -238,7 +254,8 @@ def _environment(
         "threads": torch.get_num_threads(),
         "fused": execution.fuses,
         "deterministic": execution.deterministic,
-        "checkpoint_activations": execution.checkpoint_activations,
+        "checkpoint_activations": execution.checkpoint_activations or False,
+        "memory_budget": execution.memory_budget,
         "accumulate": execution.accumulate,
         "ranks": execution.world.size,
         "data": {

@@ -1,0 +1,33 @@
+"""Whether a batch can be worked through in parts, by ranks or one after the other, and be the same training."""
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from reslab.nets.spec import ReferenceSpec
+from reslab.train.recipe import Recipe
+
+
+def why_not_shared(recipe: Recipe, net: nn.Module, parts: int) -> str:
+    """Why a batch cannot be worked through in so many parts (``{how}``) without another result; nothing if it can."""
+    if parts == 1:
+        return ""
+    if recipe.global_batch % parts:
+        return (
+            f"a batch of {recipe.global_batch} cannot be shared out evenly to {{how}}; choose a number of them that "
+            "divides it, or another --batch-size"
+        )
+    own = recipe.global_batch // parts
+    if not any(isinstance(module, _BatchNorm) for module in net.modules()):
+        return ""
+    if isinstance(recipe.net, ReferenceSpec):
+        return (
+            f"{recipe.net.name} takes BN's statistics over all that it sees, which {{how}} would make {own} images of "
+            f"the batch of {recipe.global_batch}; train it in one"
+        )
+    if recipe.bn_group is None or recipe.bn_group > own or own % recipe.bn_group:
+        group = "the whole batch" if recipe.bn_group is None else f"groups of {recipe.bn_group} images"
+        return (
+            f"the recipe takes BN's statistics over {group}, but each of {{how}} sees {own} images; --set "
+            f"bn_group={own} makes it another training, which fits"
+        )
+    return ""
