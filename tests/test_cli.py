@@ -52,6 +52,7 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("train", "--no-fused"): "test_cli.py::test_how_a_run_is_carried_out",
     ("train", "--checkpoint-activations"): "test_cli.py::test_how_a_run_is_carried_out",
     ("train", "--memory-budget"): "train/test_memory.py::test_a_budget_decides_what_is_computed_twice",
+    ("train", "--sync-bn"): "resume/test_sync.py::test_two_ranks_have_the_statistics_of_one",
     ("train", "--json"): "test_cli.py::test_the_result_of_a_run",
     ("study", "NAME"): "test_cli.py::test_studies_are_listed",
     ("study", "--data"): "studies/test_degradation.py::test_killed_with_several_jobs_under_way",

@@ -70,6 +70,7 @@ def train(
     checkpoint_activations: bool | None = None,
     memory_budget: str | None = None,
     accumulate: int | None = None,
+    sync_bn: bool | None = None,
     fused: Annotated[bool | None, Parameter(negative="--no-fused")] = None,
     json: bool = False,
 ) -> None:
@@ -107,6 +108,8 @@ def train(
             networks, about a third more time, the same result within rounding.
         memory_budget: Bytes that a step may take (4GB, 500MB): as few activations as needed are computed twice.
         accumulate: Parts that a batch is worked through in, to save memory; the recipe's batch stays what it is.
+        sync_bn: Of several ranks, take BN's statistics over the images of all where the recipe's group is larger than
+            a rank's share of the batch.
         fused: On the CPU, BN, addition and ReLU as one kernel; by default where a compiler is there.
         json: Print the result as JSON.
     """
@@ -124,7 +127,7 @@ def train(
             seed=seed, holdout=holdout, settings=settings, device=device, threads=threads, weights=weights,
             num_classes=num_classes, resume=resume, checkpoint_every=checkpoint_every, deterministic=deterministic,
             checkpoint_activations=checkpoint_activations, memory_budget=memory_budget, accumulate=accumulate,
-            fused=fused, json=json,
+            sync_bn=sync_bn, fused=fused, json=json,
         )
     )  # fmt: skip
 

@@ -109,20 +109,17 @@ def test_activations_are_those_that_autograd_keeps(digits: Dataset, net: str, fu
 
 
 def test_what_checkpointing_keeps(digits: Dataset) -> None:
-    """Of a stage of 6 blocks in segments of one, what enters each; and one block's worth when it runs again."""
+    """What enters each segment; and, when the segment runs again, no more than a block of it."""
     trainer = Trainer(recipe_of(digits), digits, CPU)
     found = measure(trainer.net, trainer.recipe, trainer.device)
     assert isinstance(trainer.net, Network)
     for stages in (1, 2, 3):
         trainer.net.checkpoint_activations(tuple(range(1, stages + 1)))
-        # Autograd's hooks do not see what a checkpointed segment holds: its input.
-        blocks = [piece for piece in found.pieces if 0 < piece.stage <= stages]
-        entries = sum(piece.enters.at(64) for piece in blocks)
-        assert len(blocks) == 6 * stages
-        step = found.account(64, 64, stages)
-        outside = held(trainer.net, 64, (8, 8), 1)
-        assert outside < step.activations <= outside + entries
-        assert step.activations == pytest.approx(outside + entries, rel=0.1)
+        # Autograd's hooks see the inputs of segments, and nothing from within.
+        kept = held(trainer.net, 64, (8, 8), 1)
+        over = found.account(64, 64, stages).activations - kept
+        # What enters the head is counted, although pooling does not keep it; labels are not.
+        assert -1024 <= over <= found.pieces[-1].enters.at(64)
         trainer.execution = replace(CPU, checkpoint_activations=tuple(range(1, stages + 1)))
         assert account(trainer).activations == found.account(128, 128, stages).activations
     whole = found.account(64, 64, 3)

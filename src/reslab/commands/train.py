@@ -52,6 +52,7 @@ class Options:
     checkpoint_activations: bool | tuple[int, ...] | None
     memory_budget: str | int | None
     accumulate: int | None
+    sync_bn: bool | None
     fused: bool | None
     json: bool
 
@@ -79,6 +80,7 @@ def run(options: Options) -> None:
             size_of(options.memory_budget) if isinstance(options.memory_budget, str) else options.memory_budget
         ),
         accumulate=1 if options.accumulate is None else options.accumulate,
+        sync_bn=bool(options.sync_bn),
     )
     with joined(execution.device) as world:
         _run(options, replace(execution, world=world), Console(stderr=True, quiet=not world.leads))
@@ -139,6 +141,7 @@ def start(
     checkpoint_activations: bool | tuple[int, ...] | None = None,
     memory_budget: int | None = None,
     accumulate: int = 1,
+    sync_bn: bool = False,
 ) -> Execution:
     """Resolves where to run, and sets the number of threads."""
     if accumulate < 1:
@@ -156,6 +159,7 @@ def start(
         checkpoint_activations=checkpoint_activations,
         memory_budget=memory_budget,
         accumulate=accumulate,
+        sync_bn=sync_bn,
     )
 
 
@@ -258,6 +262,7 @@ def _as_before(options: Options) -> Options:
         memory_budget=env.get("memory_budget") if options.memory_budget is None else options.memory_budget,
         checkpoint_every=env.get("checkpoint_every") if options.checkpoint_every is None else options.checkpoint_every,
         accumulate=env.get("accumulate", 1) if options.accumulate is None else options.accumulate,
+        sync_bn=env.get("sync_bn", False) if options.sync_bn is None else options.sync_bn,
         fused=env["fused"] if options.fused is None else options.fused,
         weights=env.get("weights"),
         num_classes=runs.read_json(run_dir.recipe)["net"]["num_classes"] if env.get("new_head") else None,

@@ -35,6 +35,8 @@ class Execution:
     """of the photographs, how many may be damaged before a run ends"""
     accumulate: int = 1
     """parts that a rank's share of a batch is worked through in, to save memory"""
+    sync_bn: bool = False
+    """BN's statistics may be of the images of several ranks"""
     world: World = ALONE
     """the processes that train together"""
 

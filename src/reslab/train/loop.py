@@ -159,7 +159,8 @@ def _too_large(trainer: Trainer) -> InputError:
     """Out of memory: the same training can be had in less."""
     batch, parts = trainer.recipe.global_batch, trainer.world.size * trainer.accumulate
     ways = []
-    if not why_not_shared(trainer.recipe, trainer.net, 2 * parts):
+    ranks, synced = trainer.world.size, trainer.execution.sync_bn
+    if not why_not_shared(trainer.recipe, trainer.net, 2 * parts, ranks=ranks, synced=synced):
         ways.append(f"--accumulate {2 * trainer.accumulate} (the same training, a batch worked through in parts)")
     if isinstance(trainer.recipe.net, NetSpec) and trainer.execution.checkpoint_activations is not True:
         ways.append("--checkpoint-activations (the same training, about a third slower)")
@@ -200,6 +201,7 @@ def _facts(
         "images": data.info.fingerprint,
         "weights to start from": str(weights),
         "iterations between checkpoints": str(checkpoint_every),
+        "--sync-bn": str(execution.sync_bn),
         "memory budget": str(execution.memory_budget),
         "kind of device": execution.device.type,
         "precision": resolve_precision(recipe.precision, execution.device),
@@ -258,6 +260,7 @@ def _environment(
         "memory_budget": execution.memory_budget,
         "accumulate": execution.accumulate,
         "ranks": execution.world.size,
+        "sync_bn": execution.sync_bn,
         "data": {
             "path": str(Path(source).resolve()) if by_path and source is not None else source,
             **data.info.model_dump(mode="json"),

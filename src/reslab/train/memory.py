@@ -298,7 +298,9 @@ class Plan:
     @property
     def choice(self) -> bool | tuple[int, ...]:
         """As `Execution.checkpoint_activations` has it."""
-        return self.twice == self.of if self.twice in (0, self.of) else tuple(range(1, self.twice + 1))
+        if self.twice == 0:
+            return False
+        return True if self.twice == self.of else tuple(range(1, self.twice + 1))
 
     def said(self) -> str:
         """The plan in one line."""
@@ -321,7 +323,9 @@ def plan(trainer: "Trainer", budget: int) -> Plan:
         return made
     ways = []
     for parts in range(trainer.accumulate + 1, share + 1):
-        if found.least(share // parts, share) <= budget and not why_not_shared(recipe, trainer.net, parts * ranks):
+        fits = found.least(share // parts, share) <= budget
+        synced = trainer.execution.sync_bn
+        if fits and not why_not_shared(recipe, trainer.net, parts * ranks, ranks=ranks, synced=synced):
             ways.append(f"--accumulate {parts} (the same training, a batch worked through in parts)")
             break
     own = share

@@ -32,7 +32,8 @@ from reslab.train.memory import Plan, plan
 from reslab.train.optim import make_optimizer
 from reslab.train.recipe import Plateau, Recipe
 from reslab.train.schedule import PlateauState, WarmUpState, scheduled
-from reslab.train.sharing import why_not_shared
+from reslab.train.sharing import ranks_of_group, why_not_shared
+from reslab.train.sync import synchronise
 
 WHITENED = 5000
 """Training images that the filters of a whitening stem are taken from."""
@@ -142,7 +143,7 @@ class Trainer:
         self.execution, self.world, self.accumulate = execution, execution.world, execution.accumulate
         net = build_any(recipe.net, seed=recipe.seed)
         parts = self.world.size * self.accumulate
-        if reason := why_not_shared(recipe, net, parts):
+        if reason := why_not_shared(recipe, net, parts, ranks=self.world.size, synced=execution.sync_bn):
             how = f"{parts} ranks" if self.accumulate == 1 else f"{parts} parts (ranks times --accumulate)"
             raise InputError(reason.format(how=how))
         self.net: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -150,6 +151,8 @@ class Trainer:
             if isinstance(net.spec.stem, WhiteningStem):
                 net.whiten(self.feed.some(WHITENED))
             net.group_norm_statistics(recipe.bn_group).fuse(execution.fused and self.device.type == "cpu")
+            if execution.sync_bn and (ranks := ranks_of_group(recipe, self.world.size)) > 1:
+                synchronise(net, self.world, ranks)
         elif execution.checkpoint_activations:
             raise InputError(f"--checkpoint-activations is for Reslab's own networks, not for {recipe.net.name}")
         self.plan: Plan | None = None
