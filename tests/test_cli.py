@@ -57,6 +57,8 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("train", "--size"): "train/test_photographs_command.py::test_small_images_are_brought_to_a_size",
     ("train", "--damaged"): "train/test_photographs_command.py::test_damaged_photographs_are_named_and_limited",
     ("train", "--dry-run"): "train/test_photographs_command.py::test_a_dry_run_says_what_would_happen",
+    ("train", "--memory-budget"): "train/test_memory.py::test_a_budget_decides_what_is_computed_twice",
+    ("train", "--sync-bn"): "resume/test_sync.py::test_two_ranks_have_the_statistics_of_one",
     ("train", "--json"): "test_cli.py::test_the_result_of_a_run",
     ("study", "NAME"): "test_cli.py::test_studies_are_listed",
     ("study", "--data"): "studies/test_degradation.py::test_killed_with_several_jobs_under_way",

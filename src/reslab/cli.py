@@ -68,7 +68,9 @@ def train(
     checkpoint_every: int | None = None,
     deterministic: bool | None = None,
     checkpoint_activations: bool | None = None,
+    memory_budget: str | None = None,
     accumulate: int | None = None,
+    sync_bn: bool | None = None,
     fused: Annotated[bool | None, Parameter(negative="--no-fused")] = None,
     workers: Annotated[int | None, Parameter(name=["--workers", "-j"])] = None,
     size: int | None = None,
@@ -113,7 +115,10 @@ def train(
         deterministic: On CUDA, kernels that repeat bit for bit.
         checkpoint_activations: Keep few activations and compute the others again: much less memory for very deep
             networks, about a third more time, the same result within rounding.
+        memory_budget: Bytes that a step may take (4GB, 500MB): as few activations as needed are computed twice.
         accumulate: Parts that a batch is worked through in, to save memory; the recipe's batch stays what it is.
+        sync_bn: Of several ranks, take BN's statistics over the images of all where the recipe's group is larger than
+            a rank's share of the batch.
         fused: On the CPU, BN, addition and ReLU as one kernel; by default where a compiler is there.
         workers: Processes that decode photographs beside the training; by default all cores but one.
         size: Pixels of an image's side: of the crops of photographs (by default 224), or what a folder of small images
@@ -138,8 +143,9 @@ def train(
             recipe=recipe, net=net, data=data, out=out, iterations=iterations, epochs=epochs, batch=batch_size,
             seed=seed, holdout=holdout, settings=settings, device=device, threads=threads, weights=weights,
             num_classes=num_classes, resume=resume, checkpoint_every=checkpoint_every, deterministic=deterministic,
-            checkpoint_activations=checkpoint_activations, accumulate=accumulate, fused=fused,
-            workers=workers, size=size, labels=labels, damaged=damaged, dry_run=dry_run, json=json,
+            checkpoint_activations=checkpoint_activations, memory_budget=memory_budget, accumulate=accumulate,
+            sync_bn=sync_bn, fused=fused, workers=workers, size=size, labels=labels, damaged=damaged,
+            dry_run=dry_run, json=json,
         )
     )  # fmt: skip
 

@@ -27,6 +27,7 @@ from reslab.runs import RunDir
 from reslab.train.device import DAMAGED_SHARE, Execution, describe, pick_device, resolve_precision
 from reslab.train.distributed import joined, launched, ranks_here
 from reslab.train.loop import train
+from reslab.train.memory import size_of
 from reslab.train.recipe import Recipe, override, validated
 from reslab.train.rehearsal import rehearse
 
@@ -55,8 +56,10 @@ class Options:
     resume: Path | None
     checkpoint_every: int | None
     deterministic: bool | None
-    checkpoint_activations: bool | None
+    checkpoint_activations: bool | tuple[int, ...] | None
+    memory_budget: str | int | None
     accumulate: int | None
+    sync_bn: bool | None
     fused: bool | None
     workers: int | None
     size: int | None
@@ -75,6 +78,8 @@ def run(options: Options) -> None:
     """Trains, or goes on with a run, and prints its result."""
     if options.checkpoint_every is not None and options.checkpoint_every < 1:
         raise InputError(f"--checkpoint-every takes 1 or more iterations, got {options.checkpoint_every}")
+    if options.memory_budget is not None and options.checkpoint_activations is not None:
+        raise InputError("--memory-budget decides about --checkpoint-activations; give one of the two")
     if options.resume is not None:
         options = _as_before(options)
     execution = start(
@@ -82,10 +87,14 @@ def run(options: Options) -> None:
         options.threads,
         fused_kernels=options.fused is not False,
         deterministic=bool(options.deterministic),
-        checkpoint_activations=bool(options.checkpoint_activations),
+        checkpoint_activations=options.checkpoint_activations,
+        memory_budget=(
+            size_of(options.memory_budget) if isinstance(options.memory_budget, str) else options.memory_budget
+        ),
         accumulate=1 if options.accumulate is None else options.accumulate,
         workers=options.workers,
         damaged=options.damaged,
+        sync_bn=bool(options.sync_bn),
     )
     with joined(execution.device) as world:
         _run(options, replace(execution, world=world), Console(stderr=True, quiet=not world.leads))
@@ -150,10 +159,12 @@ def start(
     *,
     fused_kernels: bool = True,
     deterministic: bool = False,
-    checkpoint_activations: bool = False,
+    checkpoint_activations: bool | tuple[int, ...] | None = None,
+    memory_budget: int | None = None,
     accumulate: int = 1,
     workers: int | None = None,
     damaged: float | None = None,
+    sync_bn: bool = False,
 ) -> Execution:
     """Resolves where to run, and sets the number of threads."""
     if accumulate < 1:
@@ -173,9 +184,11 @@ def start(
         fused=fused_kernels,
         deterministic=deterministic,
         checkpoint_activations=checkpoint_activations,
+        memory_budget=memory_budget,
         accumulate=accumulate,
         workers=workers,
         damaged_share=DAMAGED_SHARE if damaged is None else damaged,
+        sync_bn=sync_bn,
     )
 
 
@@ -290,19 +303,20 @@ def _as_before(options: Options) -> Options:
     if not run_dir.exists:
         raise InputError(f"--resume {options.resume}: expected a run (recipe.json in it), but there is none")
     env = runs.read_json(run_dir.env)
+    kept = env.get("checkpoint_activations", False)
+    if options.checkpoint_activations is not None or options.memory_budget is not None:
+        kept = options.checkpoint_activations
     return replace(
         options,
         data=options.data or env["data"]["path"] or env["data"]["name"],
         device=options.device or env["device"],
         threads=options.threads or env["threads"],
         deterministic=env["deterministic"] if options.deterministic is None else options.deterministic,
-        checkpoint_activations=(
-            env.get("checkpoint_activations", False)
-            if options.checkpoint_activations is None
-            else options.checkpoint_activations
-        ),
+        checkpoint_activations=tuple(kept) if isinstance(kept, list) else kept,
+        memory_budget=env.get("memory_budget") if options.memory_budget is None else options.memory_budget,
         checkpoint_every=env.get("checkpoint_every") if options.checkpoint_every is None else options.checkpoint_every,
         accumulate=env.get("accumulate", 1) if options.accumulate is None else options.accumulate,
+        sync_bn=env.get("sync_bn", False) if options.sync_bn is None else options.sync_bn,
         fused=env["fused"] if options.fused is None else options.fused,
         workers=env.get("workers") if options.workers is None else options.workers,
         damaged=env.get("damaged_share") if options.damaged is None else options.damaged,

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reslab.report.words import duration
+from reslab.train.memory import words
 from reslab.train.recipe import Recipe
 from reslab.train.rehearsal import Rehearsal
 
@@ -26,10 +27,12 @@ def show(plan: Rehearsal, recipe: Recipe, how: str, *, as_json: bool) -> None:
         if plan.seconds_per_evaluation < 1
         else f"{plan.evaluations:,}, about {duration(plan.seconds_per_evaluation)} each",
         "time": f"about {duration(plan.seconds)}, until {end:%A %d %B %Y, %H:%M}",
-        "memory": f"{plan.peak_memory / 1e9:.2f} GB at its peak so far",
+        "memory": f"{words(plan.step_memory)} a step, {words(plan.peak_memory)} in all at its peak so far",
         "disk": f"{plan.disk / 1e6:,.1f} MB at most, {plan.disk_free / 1e9:,.1f} GB are free",
         "checked": "; ".join(plan.checked),
     }
+    if plan.plan:
+        rows["budget"] = plan.plan.removeprefix("memory: ")
     if plan.damaged:
         rows["damaged"] = f"{len(plan.damaged)} images so far: {'; '.join(plan.damaged[:3])}"
     for name, text in rows.items():

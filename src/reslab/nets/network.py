@@ -1,6 +1,7 @@
 """From a specification to a `torch.nn.Module`."""
 
 import logging
+from collections.abc import Collection
 from typing import Any, Self
 
 import torch
@@ -155,15 +156,20 @@ class Network(nn.Module):
             self.conv1.weight.copy_(torch.cat([filters, -filters]))
         return self
 
-    def checkpoint_activations(self, on: bool = True) -> Self:
-        """Keeps few activations for the backward pass and computes the others again: less memory, more time."""
-        for stage in self.stages:
-            stage.segment = segment_length(len(stage)) if on else None
-        for module in self.modules():
-            if isinstance(module, Conv2d):
-                # With our own kernel on several threads the C library's heap keeps what checkpointing frees:
-                # ResNet-1202 then takes 13 GB rather than 2.5 (docs/log.md).
-                module.direct = not on
+    def checkpoint_activations(self, on: bool | Collection[int] = True) -> Self:
+        """Keeps few activations for the backward pass and computes the others again: less memory, more time.
+
+        Args:
+            on: of all stages or of none; or of these stages, counted from 1.
+        """
+        for number, stage in enumerate(self.stages, 1):
+            checkpointed = on if isinstance(on, bool) else number in on
+            stage.segment = segment_length(len(stage)) if checkpointed else None
+            for module in stage.modules():
+                if isinstance(module, Conv2d):
+                    # With our own kernel on several threads the C library's heap keeps what checkpointing frees:
+                    # ResNet-1202 then takes 13 GB rather than 2.5 (docs/log.md).
+                    module.direct = not checkpointed
         return self
 
     def group_norm_statistics(self, images: int | None) -> Self:

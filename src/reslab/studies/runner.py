@@ -20,8 +20,9 @@ from reslab.data.spec import Source
 from reslab.errors import InputError
 from reslab.runs import RunDir
 from reslab.train.device import Execution, resolve_precision
-from reslab.train.loop import as_saved, train
+from reslab.train.loop import train
 from reslab.train.recipe import Recipe
+from reslab.train.start import as_saved
 
 
 def run_all(

@@ -25,7 +25,10 @@ class Execution:
     device: torch.device
     fused: bool = True
     deterministic: bool = False
-    checkpoint_activations: bool = False
+    checkpoint_activations: bool | tuple[int, ...] | None = None
+    """of all stages, or of these, counted from 1; None: as ``memory_budget`` needs it, without one of none"""
+    memory_budget: int | None = None
+    """bytes that a step may take; each rank has as many"""
     graphs: bool = True
     """on CUDA, capture the step and replay it"""
     workers: int | None = None
@@ -34,6 +37,8 @@ class Execution:
     """of the photographs, how many may be damaged before a run ends"""
     accumulate: int = 1
     """parts that a rank's share of a batch is worked through in, to save memory"""
+    sync_bn: bool = False
+    """BN's statistics may be of the images of several ranks"""
     world: World = ALONE
     """the processes that train together"""
 

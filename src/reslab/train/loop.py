@@ -1,7 +1,6 @@
 """The training loop: from a recipe and its data to a run directory."""
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,34 +8,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from reslab import __version__, runs
+from reslab import runs
 from reslab.data.large import Photographs
 from reslab.data.loader import Eval
 from reslab.data.photographs import PhotographEval
-from reslab.data.sources import KNOWN, Dataset
+from reslab.data.sources import Dataset
 from reslab.data.spec import Source
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, evaluate
 from reslab.nets.spec import NetSpec
 from reslab.nets.weights.files import read_safetensors
-from reslab.nets.weights.hub import is_hub
-from reslab.nets.weights.load import Weights, load
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
-from reslab.train.device import Execution, is_out_of_memory, resolve_precision
+from reslab.train.device import Execution, is_out_of_memory
 from reslab.train.distributed import World, is_loss, lost
 from reslab.train.feed import OnDisk
 from reslab.train.optim import trained
-from reslab.train.progress import TrainingProgress
+from reslab.train.progress import TrainingProgress, say
 from reslab.train.recipe import Plateau, Recipe
+from reslab.train.sharing import why_not_shared
+from reslab.train.start import as_begun, check_same_start, environment, facts, prepared
 from reslab.train.tensorboard import Events
-from reslab.train.trainer import Clock, NonFiniteLoss, Trainer, why_not_shared
+from reslab.train.trainer import Clock, NonFiniteLoss, Trainer
 
-__all__ = ["NonFiniteLoss", "Stopped", "Trainer", "as_saved", "train"]
+__all__ = ["NonFiniteLoss", "Stopped", "Trainer", "train"]
 
 CHECKPOINT_SECONDS = 120
 
@@ -83,12 +80,14 @@ def train(
         InputError: the data does not fit, ``out`` holds another run, the loss is not finite, the disk is full.
     """
     with in_words(execution.world) as under_way:
-        execution.world.agree(_facts(recipe, data, execution, weights, checkpoint_every))
-        trainer = Trainer(recipe, data, execution)
+        execution.world.agree(facts(recipe, data, execution, weights, checkpoint_every))
+        trainer = Trainer(recipe, data, as_begun(RunDir(out), execution))
         under_way.append(trainer)
+        if trainer.plan is not None and execution.world.leads and not quiet:
+            say(trainer.plan.said())
         if not execution.world.leads:
             return _follow(trainer, RunDir(out), checkpoint_every)
-        env = _environment(data, source, execution, weights, new_head, checkpoint_every)
+        env = environment(data, source, trainer.execution, weights, new_head, checkpoint_every)
         return _lead(
             trainer, RunDir(out), env, title=title, checkpoint_every=checkpoint_every, weights=weights,
             new_head=new_head, stop=stop, quiet=quiet,
@@ -123,7 +122,7 @@ def _lead(
     if start is not None:
         env["weights_fingerprint"] = start.fingerprint()
     if run.exists:
-        _check_same_start(run, env)
+        check_same_start(run, env)
     with run.lock():
         run.create(plain, env)
         if run.finished:
@@ -148,45 +147,14 @@ def _lead(
             ) from None
 
 
-def prepared(
-    trainer: Trainer, run: RunDir, weights: str | None, new_head: bool
-) -> tuple[dict[str, Any], Weights | None]:
-    """The recipe as it is to stand in the run's folder, and the weights that were started from, if they were needed.
-
-    Raises `InputError` where the run cannot start, or go on, in its folder. Writes nothing.
-    """
-    recipe = trainer.recipe
-    plain = as_saved(run, recipe)
-    run.check(plain)
-    start = None
-    if weights is not None and not checkpoints.any_checkpoint(run.checkpoints) and not run.finished:
-        start = load(weights, net=recipe.net, num_classes=recipe.net.num_classes if new_head else None)
-        trainer.start_from(start)
-    if not run.exists:
-        need, free = disk_of(trainer, run)
-        if free < need:  # a night's run must not end at its first checkpoint
-            raise InputError(
-                f"--out {run.path} needs about {need / 1e6:.1f} MB for checkpoints, but only {free / 1e6:.1f} MB are "
-                "free"
-            )
-    return plain, start
-
-
-def disk_of(trainer: Trainer, run: RunDir) -> tuple[int, int]:
-    """Bytes that a run takes at most, and that are free where it goes."""
-    size = sum(p.numel() * p.element_size() for p in trainer.net.state_dict().values())
-    need = size * (2 * (checkpoints.KEEP + 1) + 2)  # weights and velocities per checkpoint; best and final
-    there = next(p for p in (run.path, *run.path.absolute().parents) if p.exists())
-    return need, shutil.disk_usage(there).free
-
-
 def _too_large(trainer: Trainer) -> InputError:
     """Out of memory: the same training can be had in less."""
     batch, parts = trainer.recipe.global_batch, trainer.world.size * trainer.accumulate
     ways = []
-    if not why_not_shared(trainer.recipe, trainer.net, 2 * parts):
+    ranks, synced = trainer.world.size, trainer.execution.sync_bn
+    if not why_not_shared(trainer.recipe, trainer.net, 2 * parts, ranks=ranks, synced=synced):
         ways.append(f"--accumulate {2 * trainer.accumulate} (the same training, a batch worked through in parts)")
-    if isinstance(trainer.recipe.net, NetSpec) and not trainer.execution.checkpoint_activations:
+    if isinstance(trainer.recipe.net, NetSpec) and trainer.execution.checkpoint_activations is not True:
         ways.append("--checkpoint-activations (the same training, about a third slower)")
     ways.append(f"a smaller batch (--batch-size {max(2, batch // 2)}, another training)")
     return InputError(
@@ -214,90 +182,6 @@ def _follow(trainer: Trainer, run: RunDir, checkpoint_every: int | None) -> dict
         return {}
     _fit(trainer, run, "", checkpoint_every, None, quiet=True)
     return _finish(trainer, run)
-
-
-def _facts(
-    recipe: Recipe, data: Dataset | Photographs, execution: Execution, weights: str | None, checkpoint_every: int | None
-) -> dict[str, str]:
-    """What all ranks must have in common."""
-    return {
-        "recipe": recipe.model_dump_json(),
-        "images": data.info.fingerprint,
-        "weights to start from": str(weights),
-        "iterations between checkpoints": str(checkpoint_every),
-        "kind of device": execution.device.type,
-        "precision": resolve_precision(recipe.precision, execution.device),
-        "version of reslab": __version__,
-        "version of torch": torch.__version__,
-    }
-
-
-def as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain values; as they stand in the run's folder, if what stands there means the same.
-
-    A field that came with a later version, at its default, makes no other recipe.
-    """
-    if run.exists:
-        saved: dict[str, Any] = runs.read_json(run.recipe)
-        try:
-            if Recipe.model_validate(saved) == recipe:
-                return saved
-        except ValidationError:
-            pass  # another version's, or damaged: refused as another recipe
-    return recipe.model_dump(mode="json")
-
-
-def _environment(
-    data: Dataset | Photographs,
-    source: Source | None,
-    execution: Execution,
-    weights: str | None,
-    new_head: bool,
-    checkpoint_every: int | None,
-) -> dict[str, Any]:
-    # A name means the known data set even where a folder of that name lies about.
-    by_path = source is not None and source.name not in KNOWN and Path(source.name).expanduser().exists()
-    gpu = torch.cuda.get_device_name(execution.device) if execution.device.type == "cuda" else "none"
-    return {
-        "started": runs.now(),
-        **runs.describe(),
-        "device": str(execution.device) if execution.world.alone else execution.device.type,
-        "gpu": gpu,
-        "threads": torch.get_num_threads(),
-        "fused": execution.fuses,
-        "deterministic": execution.deterministic,
-        "checkpoint_activations": execution.checkpoint_activations,
-        "accumulate": execution.accumulate,
-        "workers": execution.workers,
-        "damaged_share": execution.damaged_share,
-        "ranks": execution.world.size,
-        "data": {
-            "path": source and (str(Path(source.name).expanduser().resolve()) if by_path else source.name),
-            **data.info.model_dump(mode="json"),
-            "chosen_size": source and source.size,
-            "labels": source and source.labels and str(Path(source.labels).expanduser().resolve()),
-        },
-        "weights": weights if weights is None or is_hub(weights) else str(Path(weights).expanduser().resolve()),
-        "new_head": new_head,
-        "checkpoint_every": checkpoint_every,
-    }
-
-
-def _check_same_start(run: RunDir, env: dict[str, Any]) -> None:
-    """The recipe names neither the images nor the weights that a run starts from; its ``env.json`` does."""
-    before = runs.read_json(run.env)
-    starts = [
-        ("on other images", before["data"]["fingerprint"], env["data"]["fingerprint"]),
-        ("from other weights", before.get("weights"), env["weights"]),
-    ]
-    # Once there is a checkpoint, the weights that a run started from are not read again and may be gone.
-    if "weights_fingerprint" in env:
-        starts.append(("from other weights", before.get("weights_fingerprint"), env["weights_fingerprint"]))
-    for what, was, now in starts:
-        if was != now:
-            raise InputError(
-                f"the run in {run.path} was started {what}: expected {was}, got {now}; choose another --out folder"
-            )
 
 
 def _fit(

@@ -10,6 +10,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 
+def say(text: str) -> None:
+    """A line before the first step."""
+    Console(stderr=True).print(text, highlight=False, soft_wrap=True, markup=False)
+
+
 class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(str(task.fields.get("speed", "")), style="cyan")

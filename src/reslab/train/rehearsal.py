@@ -14,9 +14,11 @@ from reslab.data.sources import Dataset
 from reslab.evaluate.metrics import autocast, logits_of
 from reslab.runs import RunDir
 from reslab.train.device import Execution
-from reslab.train.loop import disk_of, in_words, prepared
+from reslab.train.loop import in_words
+from reslab.train.memory import account
 from reslab.train.recipe import Recipe
 from reslab.train.schedule import side
+from reslab.train.start import disk_of, prepared
 from reslab.train.trainer import Trainer
 
 WARM = 5
@@ -43,8 +45,12 @@ class Rehearsal:
     """share of it spent waiting for data"""
     evaluations: int
     seconds_per_evaluation: float
+    step_memory: int
+    """that a step takes, by the account of `reslab.train.memory`; what ``--memory-budget`` is held against"""
+    plan: str
+    """what the memory budget made necessary, if there is one"""
     peak_memory: int
-    """of this process, or on its GPU"""
+    """of this process, or on its GPU, data in memory included"""
     disk: int
     disk_free: int
     checked: tuple[str, ...]
@@ -98,6 +104,8 @@ def rehearse(
             waiting=waiting,
             evaluations=evaluations,
             seconds_per_evaluation=_evaluation(trainer),
+            step_memory=account(trainer).total,
+            plan=trainer.plan.said() if trainer.plan else "",
             peak_memory=_peak(trainer.device),
             disk=need,
             disk_free=free,

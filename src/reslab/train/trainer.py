@@ -3,13 +3,12 @@
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from reslab.data.draws import bits
 from reslab.data.large import Photographs
@@ -18,7 +17,7 @@ from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, autocast
 from reslab.nets.blocks import DropPath
 from reslab.nets.network import Network, build_any
-from reslab.nets.spec import ReferenceSpec, WhiteningStem
+from reslab.nets.spec import WhiteningStem
 from reslab.nets.weights.load import Weights, header_of
 from reslab.train.device import (
     Execution,
@@ -30,9 +29,12 @@ from reslab.train.device import (
 from reslab.train.distributed import World, overlapping
 from reslab.train.feed import InMemory, feed_of
 from reslab.train.graph import Graphed
+from reslab.train.memory import Plan, plan
 from reslab.train.optim import make_optimizer
 from reslab.train.recipe import Plateau, Recipe
 from reslab.train.schedule import PlateauState, WarmUpState, scheduled
+from reslab.train.sharing import ranks_of_group, why_not_shared
+from reslab.train.sync import synchronise
 
 WHITENED = 5000
 """Training images that the filters of a whitening stem are taken from."""
@@ -126,32 +128,6 @@ class Clock:
         return self.data / self.steps if self.steps else 0.0
 
 
-def why_not_shared(recipe: Recipe, net: nn.Module, parts: int) -> str:
-    """Why a batch cannot be worked through in so many parts (``{how}``) without another result; nothing if it can."""
-    if parts == 1:
-        return ""
-    if recipe.global_batch % parts:
-        return (
-            f"a batch of {recipe.global_batch} cannot be shared out evenly to {{how}}; choose a number of them that "
-            "divides it, or another --batch-size"
-        )
-    own = recipe.global_batch // parts
-    if not any(isinstance(module, _BatchNorm) for module in net.modules()):
-        return ""
-    if isinstance(recipe.net, ReferenceSpec):
-        return (
-            f"{recipe.net.name} takes BN's statistics over all that it sees, which {{how}} would make {own} images of "
-            f"the batch of {recipe.global_batch}; train it in one"
-        )
-    if recipe.bn_group is None or recipe.bn_group > own or own % recipe.bn_group:
-        group = "the whole batch" if recipe.bn_group is None else f"groups of {recipe.bn_group} images"
-        return (
-            f"the recipe takes BN's statistics over {group}, but each of {{how}} sees {own} images; --set "
-            f"bn_group={own} makes it another training, which fits"
-        )
-    return ""
-
-
 class Trainer:
     """One run. `train` is the function to call; this holds its parts."""
 
@@ -160,8 +136,6 @@ class Trainer:
         if execution.deterministic:
             use_deterministic_kernels(self.device)
         use_exact_fp32(self.device)
-        self.keeps_memory = self.device.type == "cpu" and not execution.checkpoint_activations
-        keep_freed_memory(self.keeps_memory)
         self.recipe = recipe.model_copy(update={"precision": resolve_precision(recipe.precision, self.device)})
         self.feed = feed_of(recipe, data, execution)
         self.preprocessing = self.feed.preprocessing
@@ -170,7 +144,7 @@ class Trainer:
         self.execution, self.world, self.accumulate = execution, execution.world, execution.accumulate
         net = build_any(recipe.net, seed=recipe.seed)
         parts = self.world.size * self.accumulate
-        if reason := why_not_shared(recipe, net, parts):
+        if reason := why_not_shared(recipe, net, parts, ranks=self.world.size, synced=execution.sync_bn):
             how = f"{parts} ranks" if self.accumulate == 1 else f"{parts} parts (ranks times --accumulate)"
             raise InputError(reason.format(how=how))
         self.net: nn.Module = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -178,11 +152,23 @@ class Trainer:
             if isinstance(net.spec.stem, WhiteningStem):
                 net.whiten(self.feed.some(WHITENED))
             net.group_norm_statistics(recipe.bn_group).fuse(execution.fused and self.device.type == "cpu")
-            net.checkpoint_activations(execution.checkpoint_activations)
+            if execution.sync_bn and (ranks := ranks_of_group(recipe, self.world.size)) > 1:
+                synchronise(net, self.world, ranks)
         elif execution.checkpoint_activations:
             raise InputError(f"--checkpoint-activations is for Reslab's own networks, not for {recipe.net.name}")
+        self.plan: Plan | None = None
+        """what the memory budget made necessary, where that was decided here"""
+        if execution.memory_budget is not None and execution.checkpoint_activations is None:
+            self.plan = self.world.from_lead(plan(self, execution.memory_budget))
+            self.execution = execution = replace(execution, checkpoint_activations=self.plan.choice)
+        if isinstance(net, Network):
+            net.checkpoint_activations(execution.checkpoint_activations or False)
+        self.keeps_memory = self.device.type == "cpu" and not execution.checkpoint_activations
+        keep_freed_memory(self.keeps_memory)
         self.draws = any(isinstance(module, nn.Dropout | DropPath) for module in self.net.modules())
         self.optimizer = make_optimizer(self.net, recipe.optimizer)
+        if self.device.type == "cpu" and (execution.checkpoint_activations or execution.memory_budget is not None):
+            self.optimizer.reserve()
         overlaps = not self.world.alone and self.device.type == "cuda"
         self.shared: nn.Module = overlapping(self.net) if overlaps else self.net
         """the network, on GPUs with gradients averaged over the ranks"""

@@ -1,0 +1,155 @@
+"""How a run begins or goes on: what it has in common with other ranks, with its folder, and with its earlier self."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from reslab import __version__, runs
+from reslab.data.large import Photographs
+from reslab.data.sources import KNOWN, Dataset
+from reslab.data.spec import Source
+from reslab.errors import InputError
+from reslab.nets.weights.hub import is_hub
+from reslab.nets.weights.load import Weights, load
+from reslab.runs import RunDir
+from reslab.train import state as checkpoints
+from reslab.train.device import Execution, resolve_precision
+from reslab.train.recipe import Recipe
+from reslab.train.trainer import Trainer
+
+
+def facts(
+    recipe: Recipe, data: Dataset | Photographs, execution: Execution, weights: str | None, checkpoint_every: int | None
+) -> dict[str, str]:
+    """What all ranks must have in common."""
+    return {
+        "recipe": recipe.model_dump_json(),
+        "images": data.info.fingerprint,
+        "weights to start from": str(weights),
+        "iterations between checkpoints": str(checkpoint_every),
+        "--sync-bn": str(execution.sync_bn),
+        "memory budget": str(execution.memory_budget),
+        "kind of device": execution.device.type,
+        "precision": resolve_precision(recipe.precision, execution.device),
+        "version of reslab": __version__,
+        "version of torch": torch.__version__,
+    }
+
+
+def as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain values; as they stand in the run's folder, if what stands there means the same.
+
+    A field that came with a later version, at its default, makes no other recipe.
+    """
+    if run.exists:
+        saved: dict[str, Any] = runs.read_json(run.recipe)
+        try:
+            if Recipe.model_validate(saved) == recipe:
+                return saved
+        except ValidationError:
+            pass  # another version's, or damaged: refused as another recipe
+    return recipe.model_dump(mode="json")
+
+
+def as_begun(run: RunDir, execution: Execution) -> Execution:
+    """What a run that has begun computes twice stays as it was chosen for its budget then: rounding depends on it."""
+    if execution.memory_budget is None or execution.checkpoint_activations is not None:
+        return execution
+    chosen = None
+    if execution.world.leads and run.exists:
+        env = runs.read_json(run.env)
+        chosen = env["checkpoint_activations"] if env.get("memory_budget") == execution.memory_budget else None
+    chosen = execution.world.from_lead(chosen)
+    return replace(execution, checkpoint_activations=tuple(chosen) if isinstance(chosen, list) else chosen)
+
+
+def environment(
+    data: Dataset | Photographs,
+    source: Source | None,
+    execution: Execution,
+    weights: str | None,
+    new_head: bool,
+    checkpoint_every: int | None,
+) -> dict[str, Any]:
+    """What stands in ``env.json``: machine, versions, and all that decides the rounding but not the training."""
+    # A name means the known data set even where a folder of that name lies about.
+    by_path = source is not None and source.name not in KNOWN and Path(source.name).expanduser().exists()
+    gpu = torch.cuda.get_device_name(execution.device) if execution.device.type == "cuda" else "none"
+    return {
+        "started": runs.now(),
+        **runs.describe(),
+        "device": str(execution.device) if execution.world.alone else execution.device.type,
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+        "fused": execution.fuses,
+        "deterministic": execution.deterministic,
+        "checkpoint_activations": execution.checkpoint_activations or False,
+        "memory_budget": execution.memory_budget,
+        "accumulate": execution.accumulate,
+        "workers": execution.workers,
+        "damaged_share": execution.damaged_share,
+        "ranks": execution.world.size,
+        "sync_bn": execution.sync_bn,
+        "data": {
+            "path": source and (str(Path(source.name).expanduser().resolve()) if by_path else source.name),
+            **data.info.model_dump(mode="json"),
+            "chosen_size": source and source.size,
+            "labels": source and source.labels and str(Path(source.labels).expanduser().resolve()),
+        },
+        "weights": weights if weights is None or is_hub(weights) else str(Path(weights).expanduser().resolve()),
+        "new_head": new_head,
+        "checkpoint_every": checkpoint_every,
+    }
+
+
+def check_same_start(run: RunDir, env: dict[str, Any]) -> None:
+    """The recipe names neither the images nor the weights that a run starts from; its ``env.json`` does."""
+    before = runs.read_json(run.env)
+    starts = [
+        ("on other images", before["data"]["fingerprint"], env["data"]["fingerprint"]),
+        ("from other weights", before.get("weights"), env["weights"]),
+    ]
+    # Once there is a checkpoint, the weights that a run started from are not read again and may be gone.
+    if "weights_fingerprint" in env:
+        starts.append(("from other weights", before.get("weights_fingerprint"), env["weights_fingerprint"]))
+    for what, was, now in starts:
+        if was != now:
+            raise InputError(
+                f"the run in {run.path} was started {what}: expected {was}, got {now}; choose another --out folder"
+            )
+
+
+def prepared(
+    trainer: Trainer, run: RunDir, weights: str | None, new_head: bool
+) -> tuple[dict[str, Any], Weights | None]:
+    """The recipe as it is to stand in the run's folder, and the weights that were started from, if they were needed.
+
+    Raises `InputError` where the run cannot start, or go on, in its folder. Writes nothing.
+    """
+    recipe = trainer.recipe
+    plain = as_saved(run, recipe)
+    run.check(plain)
+    start = None
+    if weights is not None and not checkpoints.any_checkpoint(run.checkpoints) and not run.finished:
+        start = load(weights, net=recipe.net, num_classes=recipe.net.num_classes if new_head else None)
+        trainer.start_from(start)
+    if not run.exists:
+        need, free = disk_of(trainer, run)
+        if free < need:  # a night's run must not end at its first checkpoint
+            raise InputError(
+                f"--out {run.path} needs about {need / 1e6:.1f} MB for checkpoints, but only {free / 1e6:.1f} MB are "
+                "free"
+            )
+    return plain, start
+
+
+def disk_of(trainer: Trainer, run: RunDir) -> tuple[int, int]:
+    """Bytes that a run takes at most, and that are free where it goes."""
+    size = sum(p.numel() * p.element_size() for p in trainer.net.state_dict().values())
+    need = size * (2 * (checkpoints.KEEP + 1) + 2)  # weights and velocities per checkpoint; best and final
+    there = next(p for p in (run.path, *run.path.absolute().parents) if p.exists())
+    return need, shutil.disk_usage(there).free
