@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 
 SAMPLES = (2, 4)
 """Images of the two measurements: the least that BN takes, and twice as many."""
-PASSING = 4
-"""Gradients of activations that are there at a time: of branch and shortcut, each going in and coming out."""
+PASSING = (4, 10)
+"""Activations that come and go at a time beside those kept: gradients of branch and shortcut, in and out; with
+segments that are computed again, these too (measured, as those below: benchmarks/memory_account.py)."""
 LIBRARIES = 40e6
-"""Bytes that the libraries' kernels and their scratch take (measured: benchmarks/memory_account.py)."""
+"""Bytes that the libraries' kernels and their scratch take."""
 COMPILER = 200e6
 """Bytes of the compiler, which PyTorch imports to compute a segment again."""
-HEAP = 0.05
-"""Share of the activations that lies idle between blocks in use."""
+HEAP = (0.05, 0.2)
+"""Share of the activations that lies idle between blocks in use, without checkpointing and with it."""
 SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(i?)B?\s*", re.IGNORECASE)
 
 
@@ -155,7 +156,7 @@ class Memory:
             batch=of * self.image,
             activations=round(held),
             recomputation=round(peak - held),
-            workspace=round(PASSING * largest + libraries + HEAP * peak),
+            workspace=round(PASSING[twice > 0] * largest + libraries + HEAP[twice > 0] * peak),
         )
 
     def _segments(self, twice: int) -> list[tuple[int, int]]:

@@ -98,6 +98,7 @@ def synchronise(net: Network, world: World, ranks: int) -> None:
         for first in range(0, world.size, ranks):  # each group is made by all ranks, its members or not
             group: Any = dist.new_group(list(range(first, first + ranks)))
             if first <= world.rank < first + ranks:
+                assert isinstance(group, dist.ProcessGroup)  # which those outside of it do not get
                 mine = group
     for module in net.modules():
         if isinstance(module, BatchNorm2d):
