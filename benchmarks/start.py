@@ -20,16 +20,14 @@ from reslab import runs
 ROOT = Path(__file__).parents[1]
 
 
-def first_step(data: str, net: str) -> float:
-    """Seconds until the first step is done and written down."""
+def first_step(*words: str, env: dict[str, str] | None = None) -> float:
+    """Seconds until `reslab train WORDS` has done its first step and written it down."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "run"
-        command = [
-            sys.executable, "-m", "reslab", "train", "he2015_cifar", "--net", net, "--data", data, "--out", str(out),
-            "--iterations", "1000", "--set", "log_every=1",
-        ]  # fmt: skip
+        command = [sys.executable, "-m", "reslab", "train", *words, "--out", str(out), "--iterations", "1000"]
+        command += ["--set", "log_every=1"]
         start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
         try:
             while not (out / "metrics.jsonl").exists():
                 if process.poll() is not None:
@@ -37,7 +35,7 @@ def first_step(data: str, net: str) -> float:
                 time.sleep(0.01)
             return time.perf_counter() - start
         finally:
-            process.kill()
+            process.terminate()
             process.wait()
 
 
@@ -48,8 +46,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "start.json")
     options = parser.parse_args()
-    first_step(options.data, options.net)  # decodes the data, compiles the kernels
-    found = [round(first_step(options.data, options.net), 3) for _ in range(options.rounds)]
+    words = ("he2015_cifar", "--net", options.net, "--data", options.data)
+    first_step(*words)  # decodes the data, compiles the kernels
+    found = [round(first_step(*words), 3) for _ in range(options.rounds)]
     Console().print(f"{options.net}: {statistics.median(found):.2f} s to the first step ({min(found)} to {max(found)})")
     runs.write_json(
         options.out,
