@@ -7,7 +7,7 @@ of what came before.
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -51,6 +51,10 @@ class Made:
     """images that could not be decoded, and why; the next whole one stands in the place of each"""
     given_up: str = ""
     """why the batch could not be made: a text, since what a process beside raises comes back as a page"""
+
+    def pin_memory(self) -> "Made":
+        """In memory that a GPU copies from while the training goes on; the loader's thread calls this."""
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
 
 @dataclass(frozen=True)
@@ -132,14 +136,17 @@ class PhotographBatches:
     def __init__(
         self, stored: Stored, augment: ScaleCrop | ResizedCrop, *, size: tuple[int, int], batch: int, seed: int,
         share: tuple[int, int] = (0, 1), workers: int = 1, ahead: int = 2, most_damaged: int = 0,
-        side: Callable[[int], int] | None = None,
+        side: Callable[[int], int] | None = None, pinned: bool = False,
     ) -> None:  # fmt: skip
-        """``side``: pixels of a square image's side at an iteration, if not those of ``size`` throughout."""
+        """``side``: pixels of a square image's side at an iteration, if not those of ``size`` throughout.
+
+        ``pinned``: for a GPU, which then copies them while it works.
+        """
         self.n = len(stored.labels)
         self.stored, self.batch, self.seed = stored, batch, seed
         self.rank, self.ranks = share
         self.maker = Maker(stored, augment, size, seed)
-        self.workers, self.ahead, self.side = workers, ahead, side
+        self.workers, self.ahead, self.side, self.pinned = workers, ahead, side, pinned
         self.damage = Damage(most_damaged)
         self._running: Iterator[Made] | None = None
         self._next = -1
@@ -170,6 +177,7 @@ class PhotographBatches:
                 sampler=_Endless(self, iteration),
                 num_workers=self.workers,
                 prefetch_factor=self.ahead if self.workers else None,
+                pin_memory=self.pinned,
             )
             self._running = iter(loader)
         made = next(self._running)

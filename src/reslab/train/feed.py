@@ -109,6 +109,7 @@ class OnDisk:
             data.train, spec.augment, size=spec.size, batch=recipe.global_batch, seed=recipe.seed, share=share,
             workers=workers, most_damaged=execution.most_damaged(len(data.train.labels)),
             side=None if rule is None else lambda iteration: side(rule, iteration, recipe.iterations),
+            pinned=self.device.type == "cuda",
         )  # fmt: skip
         self.n = self.batches.n
         self.validation = None
