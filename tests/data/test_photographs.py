@@ -1,5 +1,6 @@
 """Batches that are decoded as they are needed: the same ones, whoever makes them."""
 
+import errno
 import io
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from reslab.data.photographs import Made, PhotographBatches
+from reslab.data.photographs import Made, PhotographBatches, PhotographEval
 from reslab.data.spec import ResizedCrop, ScaleCrop
 from reslab.data.stored import Files, files_in_classes
+from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 
 SIZE = (16, 16)
@@ -111,8 +113,50 @@ def test_too_many_damaged_images_end_the_run(images: Files) -> None:
 def test_a_folder_of_nothing_but_damage(images: Files) -> None:
     for i in range(N):
         Path(images.called(i)).write_bytes(b"no image")
-    with pytest.raises(InputError, match="20 images in a row cannot be decoded"):
+    with pytest.raises(InputError, match=r"20 images that stood in for .* cannot be decoded either"):
         batches(images, most_damaged=100)(0)
+
+
+def test_damage_that_lies_together_is_passed_over(images: Files) -> None:
+    """A class whose files were all cut short does not end a run whose limit it keeps to."""
+    for i in range(20):
+        Path(images.called(i)).write_bytes(b"no image")
+    stream = batches(images, most_damaged=20)
+    grey = torch.cat([stream(i).images[:, 0, 8, 8] for i in range(4)]) // 8
+    assert len(grey.unique()) == 10
+    assert sorted(stream.damage.found) == list(range(20))
+    again = batches(images, most_damaged=20, workers=2)
+    assert all(same(batches(images, most_damaged=20)(i), again(i)) for i in range(4))
+
+
+def test_a_fault_of_the_machine_is_no_damage(images: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(self: Files, index: int) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Files, "read", read)
+    with pytest.raises(InputError, match=r"cannot be read: Too many open files"):
+        batches(images, most_damaged=100)(0)
+
+
+def test_an_evaluation_leaves_out_what_is_damaged_up_to_a_limit(images: Files) -> None:
+    broken = [3, 11, 25]
+    for i in broken:
+        Path(images.called(i)).write_bytes(b"no image")
+    normalizer = Normalizer.of("none", torch.empty(0, 3, 1, 1, dtype=torch.uint8))
+
+    def evaluation(most: int, workers: int = 0) -> PhotographEval:
+        return PhotographEval(
+            images, normalizer, size=SIZE, resize=18, batch=7, device=torch.device("cpu"), workers=workers,
+            most_damaged=most,
+        )  # fmt: skip
+
+    for workers in (0, 2):
+        found = evaluation(3, workers)
+        labels = torch.cat([labels for _, labels in found])
+        assert torch.equal(labels, torch.tensor([i for i in range(N) if i not in broken]) % 3)
+        assert sorted(found.damage.found) == broken
+    with pytest.raises(InputError, match="3 images cannot be decoded, more than the 2 that are borne"):
+        list(evaluation(2))
 
 
 def test_a_jpeg_that_is_cut_short(images: Files) -> None:

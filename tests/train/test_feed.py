@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -15,11 +16,12 @@ from reslab.nets.weights.files import read_safetensors
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
 from reslab.train.device import Execution
+from reslab.train.distributed import World
 from reslab.train.loop import Stopped, train
 from reslab.train.recipe import Recipe, Resolution
 from reslab.train.trainer import Trainer
 
-from .photographs import in_folders, in_shards, in_tables, photograph
+from .photographs import CLASSES, in_folders, in_shards, in_tables, photograph
 
 CPU = Execution(torch.device("cpu"), workers=0)
 SIZE = (16, 16)
@@ -98,8 +100,8 @@ def test_ranks_evaluate_each_image_once(folder: Path, tmp_path: Path) -> None:
     whole = evaluate(alone.net, alone.test)
     wrong = 0.0
     for rank in range(2):
-        part = Trainer(recipe_for(data), data, CPU).test
-        part.index = torch.arange(rank, 15, 2)  # type: ignore[union-attr]
+        recipe = recipe_for(data).model_copy(update={"bn_group": 6})
+        part = Trainer(recipe, data, replace(CPU, world=World(rank, 2))).test
         found = evaluate(alone.net, part)
         wrong += found.top1_error * found.n_images
     assert wrong / 15 == pytest.approx(whole.top1_error)
@@ -135,6 +137,10 @@ def test_layouts_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "data" / "train").mkdir(parents=True)
     with pytest.raises(InputError, match="expected train/<class>/ and val/ with images, or shards"):
         load_photographs(tmp_path / "data", SIZE)
+    with pytest.raises(InputError, match="--labels is for validation images that lie flat in a folder"):
+        load_photographs(in_shards(tmp_path / "shards"), SIZE, labels=tmp_path / "list.txt")
+    with pytest.raises(InputError, match=r"--labels is for validation images that lie flat, and .* has class folders"):
+        load_photographs(in_folders(tmp_path / "folders"), SIZE, labels=tmp_path / "list.txt")
     flat = in_folders(tmp_path / "flat", flat=True)
     (flat / "val.txt").unlink()
     with pytest.raises(InputError, match="the images lie flat, and nothing says their classes"):
@@ -181,3 +187,35 @@ def test_colours_are_part_of_the_recipe(folder: Path, tmp_path: Path) -> None:
     assert not torch.equal(plain, coloured)
     assert coloured.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(coloured, Trainer(other, data, CPU).feed(3)[0])
+
+
+def test_folders_come_before_the_archives_they_were_unpacked_from(folder: Path, tmp_path: Path) -> None:
+    for name in ("ILSVRC2012_img_val.tar", "backup.tar", "train.tar"):
+        (folder / name).write_bytes(b"")
+    assert load_photographs(folder, SIZE, cache_dir=tmp_path / "cache").info.n_train == 36
+
+
+def test_kaggles_layout(tmp_path: Path) -> None:
+    root = tmp_path / "kaggle"
+    in_folders(root / "ILSVRC" / "Data" / "CLS-LOC", flat=True)
+    (root / "ILSVRC" / "Data" / "CLS-LOC" / "val.txt").unlink()
+    rows = "".join(f"{i},{CLASSES[i % 3]} 1 2 3 4\n" for i in range(100, 115))
+    (root / "LOC_val_solution.csv").write_text(f"ImageId,PredictionString\n{rows}")
+    data = load_photographs(root, SIZE, cache_dir=tmp_path / "cache")
+    assert (data.info.n_train, data.info.n_test) == (36, 15)
+    assert [data.test.classes[int(label)] for label in data.test.labels] == [CLASSES[i % 3] for i in range(100, 115)]
+
+
+def test_names_of_classes_beside_shards(tmp_path: Path) -> None:
+    root = in_shards(tmp_path / "shards")
+    for text in ("ant\nbee\ncow\n", "ant\nbee\ncow"):
+        (root / "classes.txt").write_text(text)
+        assert load_photographs(root, SIZE, cache_dir=tmp_path / "cache").info.classes == CLASSES
+
+
+def test_other_images_are_another_data_set(tmp_path: Path) -> None:
+    found = {load_photographs(in_tables(tmp_path / "a"), SIZE).info.fingerprint}
+    table = pq.read_table(next((tmp_path / "a").glob("train*")))
+    pq.write_table(table, next((tmp_path / "a").glob("train*")), row_group_size=9)
+    found.add(load_photographs(tmp_path / "a", SIZE).info.fingerprint)
+    assert len(found) == 2  # cut into other groups, the images come in another order

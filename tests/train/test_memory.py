@@ -235,3 +235,18 @@ def test_a_budget_and_the_choice_itself(reslab: Reslab, tmp_path: Path) -> None:
     assert code == 2
     assert "even with all stages computed twice" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_small_group_of_bn(digits: Dataset) -> None:
+    """Whole groups are measured; a batch that cannot be cut into them would be refused."""
+    recipe = recipe_of(digits, "cifar_resnet(depth=8, width=4)", "bn_group=3", batch=9)
+    assert account(Trainer(recipe, digits, CPU)).activations > 0
+
+
+def test_images_that_grow_are_reckoned_with_as_large_as_they_become(digits: Dataset) -> None:
+    recipe = recipe_of(digits, "cifar_resnet(depth=8, width=4)", batch=16)
+    small, large, usual = (
+        account(Trainer(override(recipe, settings), digits, CPU)).activations
+        for settings in (['resolution={"start":2,"end":4}'], ['resolution={"start":2,"end":12}'], [])
+    )
+    assert small < usual < large

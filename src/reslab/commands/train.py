@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shlex
 import sys
 from dataclasses import dataclass, replace
@@ -24,8 +23,8 @@ from reslab.nets.spec import AnyNet, NetSpec
 from reslab.nets.weights.load import Weights
 from reslab.nets.weights.load import load as load_weights
 from reslab.runs import RunDir
-from reslab.train.device import DAMAGED_SHARE, Execution, describe, pick_device, resolve_precision
-from reslab.train.distributed import joined, launched, ranks_here
+from reslab.train.device import DAMAGED_SHARE, Execution, cores, describe, pick_device, resolve_precision
+from reslab.train.distributed import World, joined, launched, local_rank
 from reslab.train.loop import train
 from reslab.train.memory import size_of
 from reslab.train.recipe import Recipe, override, validated
@@ -101,7 +100,7 @@ def run(options: Options) -> None:
 
 
 def _run(options: Options, execution: Execution, console: Console) -> None:
-    recipe, data, out = _new(options) if options.resume is None else _resumed(options, options.resume)
+    recipe, data, out = _begun(options, execution.world)
     if not recipe.data.holdout < data.info.n_train:
         raise InputError(
             f"--holdout takes 1 to {data.info.n_train - 1} of the {data.info.n_train} training images, "
@@ -130,7 +129,14 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
         )  # fmt: skip
     if options.dry_run:
         plan = rehearse(
-            recipe, data, out, execution=execution, weights=options.weights, new_head=options.num_classes is not None
+            recipe,
+            data,
+            out,
+            execution=execution,
+            source=_source(options),
+            weights=options.weights,
+            new_head=options.num_classes is not None,
+            checkpoint_every=options.checkpoint_every,
         )
         if execution.world.leads:
             show(plan, recipe, how, as_json=options.json)
@@ -178,7 +184,7 @@ def start(
             raise InputError(f"--threads takes 1 or more, got {threads}")
         torch.set_num_threads(threads)
     elif launched():  # torchrun allows each process one thread
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks_here()))
+        torch.set_num_threads(cores())
     return Execution(
         pick_device(device),
         fused=fused_kernels,
@@ -197,7 +203,7 @@ def _source(options: Options) -> Source:
     return Source(name=options.data, size=options.size, labels=options.labels and str(options.labels))
 
 
-def _loaded(options: Options, photographs: bool) -> Dataset | Photographs:
+def _loaded(options: Options, photographs: bool, world: World) -> Dataset | Photographs:
     """The data of a run; photographs stay where they are."""
     assert options.data is not None
     if options.size is not None and options.size < 1:
@@ -212,10 +218,18 @@ def _loaded(options: Options, photographs: bool) -> Dataset | Photographs:
             "or another recipe"
         )
     side = options.size or SIDE
-    return load_photographs(Path(options.data).expanduser(), (side, side), labels=options.labels)
+    for first in (True, False):  # of several ranks on a machine, one finds the names of the files for all
+        if (local_rank() == 0) == first:
+            found = load_photographs(Path(options.data).expanduser(), (side, side), labels=options.labels)
+        world.wait()
+    return found
 
 
-def _new(options: Options) -> tuple[Recipe, Dataset | Photographs, Path]:
+def _begun(options: Options, world: World) -> tuple[Recipe, Dataset | Photographs, Path]:
+    return _new(options, world) if options.resume is None else _resumed(options, options.resume, world)
+
+
+def _new(options: Options, world: World) -> tuple[Recipe, Dataset | Photographs, Path]:
     if options.recipe is None:
         raise InputError(f"name a recipe ({', '.join(recipes.RECIPES)}), or go on with a run by --resume DIR")
     entry = recipes.find(options.recipe)
@@ -242,7 +256,7 @@ def _new(options: Options) -> tuple[Recipe, Dataset | Photographs, Path]:
         net = resolve_any(net, num_classes=options.num_classes)
     else:
         resolve_any(net)
-    data = _loaded(options, entry.photographs)
+    data = _loaded(options, entry.photographs, world)
     if weights is not None:
         _check_classes(options, weights, len(data.info.classes))
         for text in weights.said:
@@ -327,9 +341,9 @@ def _as_before(options: Options) -> Options:
     )
 
 
-def _resumed(options: Options, folder: Path) -> tuple[Recipe, Dataset | Photographs, Path]:
+def _resumed(options: Options, folder: Path, world: World) -> tuple[Recipe, Dataset | Photographs, Path]:
     recipe = validated(runs.read_json(RunDir(folder).recipe), str(RunDir(folder).recipe))
-    return recipe, _loaded(options, not isinstance(recipe.data.augment, Augment)), folder
+    return recipe, _loaded(options, not isinstance(recipe.data.augment, Augment), world), folder
 
 
 def _of(result: dict[str, Any]) -> str:

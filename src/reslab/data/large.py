@@ -17,7 +17,7 @@ import numpy as np
 
 from reslab.data import ilsvrc
 from reslab.data.spec import DataInfo, ScaleCrop
-from reslab.data.stored import Files, Stored, Tars, files_in_classes, files_with_labels, tar_files
+from reslab.data.stored import Files, Rows, Stored, Tars, files_in_classes, files_with_labels, tar_files
 from reslab.errors import InputError
 
 KAGGLE = "ILSVRC/Data/CLS-LOC"
@@ -52,14 +52,19 @@ def load_photographs(
     """
     if not root.is_dir():
         raise InputError(f"expected a folder of images at {root}, found nothing there")
-    found: tuple[Stored, Stored, str]
-    # Nothing looks into the folders of classes here: a million files take their time.
-    if (root / ilsvrc.TRAIN).is_file() or (root / ilsvrc.VAL).is_file():
-        found = (*ilsvrc.archives(root, cache_dir=cache_dir), "validation: of the challenge")
+    found: tuple[Files, Files, str] | tuple[Tars, Tars, str] | tuple[Rows, Rows, str]
+    # Nothing looks into the folders of classes here: a million files take their time. Folders come first: the archives
+    # that they were unpacked from often still lie beside them.
+    validation = next((name for name in TESTS if (root / name).is_dir()), None)
+    if validation and (root / "train").is_dir() and any(entry.is_dir() for entry in (root / "train").iterdir()):
+        found = _folders(root, labels, cache_dir)
     elif (root / KAGGLE).is_dir():
-        listed = labels or root / "LOC_val_solution.csv"
-        found = _folders(root / KAGGLE, listed if listed.is_file() else None, cache_dir)
-    elif any(root.glob("*.tar")):
+        found = _folders(root / KAGGLE, labels or root / "LOC_val_solution.csv", cache_dir)
+    elif labels is not None:
+        raise InputError(f"--labels is for validation images that lie flat in a folder, and {root} has none")
+    elif (root / ilsvrc.TRAIN).is_file() or (root / ilsvrc.VAL).is_file():
+        found = (*ilsvrc.archives(root, cache_dir=cache_dir), "validation: of the challenge")
+    elif any(root.glob("train*.tar")):
         found = _shards(root, cache_dir)
     elif any(root.glob("*.parquet")) or any(root.glob("*/*.parquet")):
         from reslab.data.parquet import stored_rows
@@ -88,6 +93,8 @@ def _folders(root: Path, labels: Path | None, cache_dir: Path | None) -> tuple[F
         raise InputError(f"{root}: expected train/<class>/ and val/ with images, or shards; see `reslab train --help`")
     train = files_in_classes(root / "train", cache_dir=cache_dir)
     if any(entry.is_dir() for entry in (root / name).iterdir()):
+        if labels is not None and labels.name != "LOC_val_solution.csv":
+            raise InputError(f"--labels is for validation images that lie flat, and {root / name} has class folders")
         test = files_in_classes(root / name, classes=train.classes, cache_dir=cache_dir)
         return train, test, f"validation: its {name}/"
     listed = labels or next((root / file for file in LISTS if (root / file).is_file()), None)
@@ -114,11 +121,14 @@ def _shards(root: Path, cache_dir: Path | None) -> tuple[Tars, Tars, str]:
 def _names(root: Path) -> Sequence[str] | None:
     """The names of the classes in ``classes.txt``, a line each, if there is one."""
     file = root / "classes.txt"
-    return file.read_text("utf-8").split("\n")[:-1] if file.is_file() else None
+    return file.read_text("utf-8").splitlines() if file.is_file() else None
 
 
-def _fingerprint(*splits: Stored) -> str:
-    """16 hex digits over what the images are called and their labels. Their bytes are not read."""
+def _fingerprint(*splits: Files | Tars | Rows) -> str:
+    """16 hex digits over labels, names (of files) or lengths (in shards), and how images lie together.
+
+    Their bytes are not read: other images of the same names, or lengths, are taken for the same.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for split in splits:
         digest.update(repr(split.classes).encode())
@@ -127,4 +137,7 @@ def _fingerprint(*splits: Stored) -> str:
             digest.update(np.ascontiguousarray(split.names).data)
         elif isinstance(split, Tars):
             digest.update(np.ascontiguousarray(split.sizes).data)
+        else:
+            digest.update(repr(split.blocks).encode())
+            digest.update(repr([path.stat().st_size for path in split.paths]).encode())
     return digest.hexdigest()

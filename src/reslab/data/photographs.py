@@ -5,6 +5,7 @@ ranks, and how often the run was interrupted change nothing. A resumed run begin
 of what came before.
 """
 
+import errno
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,17 +18,20 @@ from torch.utils.data import DataLoader
 
 from reslab.data import jpeg
 from reslab.data.crops import Choose, Draws, Pixels, centre_crop, decoded_crop, resized_crop, scale_crop
+from reslab.data.draws import bits
 from reslab.data.order import Positions, epoch_order
 from reslab.data.spec import ResizedCrop, ScaleCrop
 from reslab.data.stored import Stored
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 
-_ORDER = 17
+_ORDER, _INSTEAD = 17, 18
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 """What bytes that are no whole image make a decoder raise."""
 TRIES = 20
-"""Images behind a damaged one that are tried in its place before the data is given up."""
+"""Images that are tried in the place of a damaged one before the data is given up."""
+OVERLOADED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Faults of the machine rather than of an image."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,9 @@ class Made:
     """uint8 (N, 3, H, W), channels-last"""
     labels: Tensor
     """int64 (N,)"""
+    wanted: Wanted
     damaged: dict[int, str]
-    """images that could not be decoded, and why; the next whole one stands in the place of each"""
+    """images that could not be read or decoded, and why; others stand in their places, or nothing in an evaluation"""
     given_up: str = ""
     """why the batch could not be made: a text, since what a process beside raises comes back as a page"""
 
@@ -70,18 +75,31 @@ class Maker:
     resize: int = 256
 
     def __getitem__(self, wanted: Wanted) -> Made:
-        """Reads, decodes and crops the images of a batch."""
+        """Reads, decodes and crops the images of a batch. In an evaluation, none stands in for a damaged one."""
         draws = Draws(wanted.index, self.seed, wanted.epoch)
         pixels = np.empty((len(wanted.index), *(wanted.size or self.size), 3), np.uint8)
         labels = torch.empty(len(wanted.index), dtype=torch.int64)
         damaged: dict[int, str] = {}
+        whole = [True] * len(pixels)
         for row, index in enumerate(wanted.index.tolist()):
-            used = self._into(pixels[row], index, self._choose(draws, row), damaged)
-            if used is None:
+            try:
+                used = self._into(pixels[row], wanted, row, self._choose(draws, row), damaged)
+            except _Unreadable as why:
+                return Made(torch.empty(0), labels, wanted, damaged, str(why))
+            if used is not None:
+                labels[row] = self.stored.labels[used]
+            elif self.augment is None:
+                whole[row] = False
+            else:
                 some = "; ".join(list(damaged.values())[:2])
-                return Made(torch.empty(0), labels, damaged, f"{TRIES} images in a row cannot be decoded: {some}")
-            labels[row] = self.stored.labels[used]
-        return Made(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, damaged)
+                given_up = (
+                    f"{TRIES} images that stood in for {self.stored.called(index)} cannot be decoded either: {some}"
+                )
+                return Made(torch.empty(0), labels, wanted, damaged, given_up)
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        if not all(whole):
+            images, labels = images[torch.tensor(whole)], labels[torch.tensor(whole)]
+        return Made(images, labels, wanted, damaged)
 
     def _choose(self, draws: Draws, row: int) -> Choose:
         match self.augment:
@@ -92,13 +110,18 @@ class Maker:
             case None:
                 return centre_crop(self.resize, self.size)
 
-    def _into(self, out: Pixels, index: int, choose: Choose, damaged: dict[int, str]) -> int | None:
-        """Writes the crop of an image, or of the next one that is whole; which it was, None if none is."""
-        for offset in range(TRIES):
-            at = (index + offset) % len(self.stored.labels)
+    def _into(self, out: Pixels, wanted: Wanted, row: int, choose: Choose, damaged: dict[int, str]) -> int | None:
+        """Writes the crop of an image, or of one that stands in for it; which it was, None if none can be decoded."""
+        index, n = wanted.index[row : row + 1], len(self.stored.labels)
+        for attempt in range(1 if self.augment is None else 1 + TRIES):
+            at = int(index)
+            if attempt:  # any other: damaged ones often lie together
+                at = int(bits(index, self.seed, wanted.epoch[row : row + 1], _INSTEAD, attempt)) % n
             try:
                 data = self.stored.read(at)
-            except FileNotFoundError as why:  # any other fault of reading is the machine's, and not passed over
+            except OSError as why:
+                if why.errno in OVERLOADED:
+                    raise _Unreadable(f"{self.stored.called(at)} cannot be read: {why.strerror}") from None
                 damaged[at] = _why(self.stored.called(at), why)
                 continue
             try:
@@ -107,6 +130,10 @@ class Maker:
             except DAMAGED as why:
                 damaged[at] = _why(self.stored.called(at), why)
         return None
+
+
+class _Unreadable(Exception):
+    """Not the image's fault."""
 
 
 def _why(name: str, why: Exception) -> str:
@@ -154,6 +181,11 @@ class PhotographBatches:
             self.n, batch, lambda epoch: epoch_order(self.n, seed, epoch, _ORDER, stored.blocks)
         )  # fmt: skip
 
+    @property
+    def ready(self) -> int:
+        """Batches that lie ready at most, where they are made more quickly than they are taken."""
+        return self.workers * self.ahead
+
     def wanted(self, iteration: int) -> Wanted:
         """This rank's share of the batch of an iteration, counted from 0."""
         count = self.batch // self.ranks
@@ -184,7 +216,7 @@ class PhotographBatches:
         self._next = iteration + 1
         self.damage.add(made.damaged)
         if made.given_up:
-            raise InputError(f"{made.given_up}; mend or replace them")
+            raise InputError(made.given_up)
         return made
 
 
@@ -193,7 +225,7 @@ class PhotographEval:
 
     def __init__(
         self, stored: Stored, normalizer: Normalizer, *, size: tuple[int, int], resize: int, batch: int,
-        device: torch.device, part: tuple[int, int] = (0, 1), workers: int = 1,
+        device: torch.device, part: tuple[int, int] = (0, 1), workers: int = 1, most_damaged: int = 0,
     ) -> None:  # fmt: skip
         first, step = part  # of several processes each takes every so many-th image
         self.index = torch.arange(first, len(stored.labels), step)
@@ -201,7 +233,7 @@ class PhotographEval:
         self.maker = Maker(stored, None, size, resize=resize)
         self.normalizer = normalizer.to(device)
         self.batch, self.workers = batch, workers
-        self.damaged: dict[int, str] = {}
+        self.damage = Damage(most_damaged)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -215,13 +247,11 @@ class PhotographEval:
             sampler=parts,
             num_workers=self.workers,
         )
-        for wanted, made in zip(parts, loader, strict=True):
-            self.damaged.update(made.damaged)
+        for made in loader:
+            self.damage.add(made.damaged)
             if made.given_up:
-                raise InputError(f"{made.given_up}; mend or replace them")
-            whole = torch.tensor([int(index) not in made.damaged for index in wanted.index])
-            labels = made.labels[whole].to(self.labels.device)
-            yield self.normalizer(made.images[whole].to(self.labels.device)), labels
+                raise InputError(made.given_up)
+            yield self.normalizer(made.images.to(self.labels.device)), made.labels.to(self.labels.device)
 
 
 class _Endless:

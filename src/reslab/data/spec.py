@@ -122,7 +122,10 @@ class DataInfo(BaseModel):
 
     name: str
     source: str = Field(description="where it came from, for people: 'scikit-learn', a path, a hub name")
-    fingerprint: str = Field(description="hash of the decoded content: the same images give the same value")
+    fingerprint: str = Field(
+        description="tells data apart: of images in memory a hash of the decoded content; of photographs on disk "
+        "of their labels, and of their names or lengths"
+    )
     classes: tuple[str, ...]
     channels: int
     size: tuple[int, int]

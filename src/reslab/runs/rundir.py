@@ -1,6 +1,7 @@
 """A run's folder: its recipe, where it ran, its metrics, its checkpoints and its result."""
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,19 @@ from typing import Any
 
 from reslab.errors import InputError
 from reslab.runs import files
+
+_locks: set[int] = set()
+"""Descriptors of the locks that this process holds."""
+
+
+def _let_go() -> None:
+    """A process that was forked off, to decode images, must not keep a run locked when the run's own is killed."""
+    for descriptor in _locks:
+        os.close(descriptor)
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class RunDir:
@@ -85,7 +99,11 @@ class RunDir:
                 raise InputError(f"another process is writing the run {self.path}; wait for it or stop it") from None
             except OSError:
                 pass  # a file system without locks: better unguarded than unusable
-            yield
+            _locks.add(handle.fileno())
+            try:
+                yield
+            finally:
+                _locks.discard(handle.fileno())
 
     def clean(self) -> None:
         """Removes the temporary files of writes that were killed. Only for who holds the lock."""

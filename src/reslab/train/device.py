@@ -9,7 +9,7 @@ import torch
 
 from reslab.errors import InputError
 from reslab.nets.kernels.build import library
-from reslab.train.distributed import ALONE, World, launched, local_rank
+from reslab.train.distributed import ALONE, World, launched, local_rank, ranks_here
 from reslab.train.recipe import Precision
 
 DAMAGED_SHARE = 0.01
@@ -48,13 +48,19 @@ class Execution:
         return self.fused and self.device.type == "cpu" and library() is not None
 
     def most_damaged(self, images: int) -> int:
-        """How many of so many photographs may be damaged: at least one."""
-        return max(1, int(images * self.damaged_share))
+        """How many of so many photographs may be damaged: at least one, unless none may."""
+        return max(1, int(images * self.damaged_share)) if self.damaged_share else 0
 
     @property
     def captures(self) -> bool:
         """Whether steps are captured as CUDA graphs."""
         return self.graphs and self.device.type == "cuda" and self.world.alone and self.accumulate == 1
+
+
+def cores() -> int:
+    """Cores that this process may use: those it is allowed, shared out to the ranks on this machine."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed // ranks_here())
 
 
 def pick_device(name: str | None) -> torch.device:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=10)
 """How long a rank waits for the others before it takes them for lost."""
-LOST = ("connection", "timed out", "timeout", "peer", "socket", "nccl", "broken pipe", "gloo")
+LOST = ("gloo", "nccl", "connection closed by peer", "connection reset", "broken pipe")
 """Words in the error of a collective operation that one of the ranks did not come to."""
 
 
@@ -73,6 +73,17 @@ class World:
             dist.all_reduce(x, dist.ReduceOp.MIN)
         return x
 
+    def wait(self) -> None:
+        """Until all ranks are here. Raises `InputError` where one is gone."""
+        if self.alone:
+            return
+        try:
+            dist.barrier()
+        except RuntimeError as error:
+            if not is_loss(error):
+                raise
+            raise lost(error, 0) from None
+
     def from_lead(self, value: T) -> T:
         """The leading rank's value, on every rank."""
         if self.alone:
@@ -81,14 +92,19 @@ class World:
         dist.broadcast_object_list(box, src=0)
         return box[0]  # type: ignore[no-any-return]
 
+    def gathered(self, value: T) -> list[T]:
+        """The values of all ranks, in their order, on every rank."""
+        if self.alone:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
     def agree(self, facts: Mapping[str, str]) -> None:
         """Raises `InputError`, on every rank, unless all ranks have the same facts."""
-        if self.alone:
-            return
-        found: list[Mapping[str, str] | None] = [None] * self.size
-        dist.all_gather_object(found, dict(facts))
+        found = self.gathered(dict(facts))
         for name in facts:
-            values = [(other or {}).get(name, "nothing") for other in found]
+            values = [other.get(name, "nothing") for other in found]
             if len(set(values)) > 1:
                 first = next(rank for rank, value in enumerate(values) if value != values[0])
                 raise InputError(
@@ -136,12 +152,12 @@ def joined(device: torch.device) -> Iterator[World]:
 
     Raises `InputError` where the other ranks cannot be reached.
     """
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # objects, and pinned memory, go through the current device
     if not launched():
         yield ALONE
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # objects travel through the current device
     try:
         dist.init_process_group(backend, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:

@@ -1,7 +1,5 @@
 """Where the images of a training come from: memory, or processes that decode photographs beside it."""
 
-import os
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,7 +12,7 @@ from reslab.data.spec import Augment
 from reslab.data.transforms import Normalizer, coloured
 from reslab.errors import InputError
 from reslab.nets.weights.preprocessing import Preprocessing
-from reslab.train.device import Execution
+from reslab.train.device import Execution, cores
 from reslab.train.recipe import Recipe
 from reslab.train.schedule import side
 
@@ -74,9 +72,10 @@ class InMemory:
         every = max(1, len(self.batches.images) // count)
         return self.batches.normalizer(self.batches.images[::every][:count])
 
-    def damaged(self) -> list[str]:
+    @property
+    def damaged(self) -> dict[str, dict[int, str]]:
         """Images that could not be decoded: none gets here."""
-        return []
+        return {}
 
 
 class OnDisk:
@@ -104,7 +103,8 @@ class OnDisk:
         self.device, world = execution.device, execution.world
         self.spec, self.seed = spec.augment, recipe.seed
         share, rule = (world.rank, world.size), recipe.resolution
-        workers = execution.workers if execution.workers is not None else max(1, (os.cpu_count() or 1) - 1)
+        workers = max(1, cores() - 1) if execution.workers is None else execution.workers
+        self.workers = workers
         self.batches = PhotographBatches(
             data.train, spec.augment, size=spec.size, batch=recipe.global_batch, seed=recipe.seed, share=share,
             workers=workers, most_damaged=execution.most_damaged(len(data.train.labels)),
@@ -115,12 +115,13 @@ class OnDisk:
         self.validation = None
         self.test = PhotographEval(
             data.test, self.normalizer, size=spec.size, resize=resize, batch=PHOTOGRAPHS, device=self.device,
-            part=share, workers=workers,
+            part=share, workers=workers, most_damaged=execution.most_damaged(len(data.test.labels)),
         )  # fmt: skip
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """This rank's share of the batch of an iteration, as of `InMemory`."""
-        made, wanted = self.batches(iteration), self.batches.wanted(iteration)
+        made = self.batches(iteration)
+        wanted = made.wanted
         images = made.images.to(self.device, non_blocking=True).float().div_(255)
         index, epoch = wanted.index.to(self.device), wanted.epoch.to(self.device)
         images = coloured(images, index, spec=self.spec.colour, seed=self.seed, epoch=epoch)
@@ -130,6 +131,7 @@ class OnDisk:
         """Not of photographs."""
         raise InputError("a whitening stem is for small images in memory")
 
-    def damaged(self) -> list[str]:
-        """Images that could not be decoded, and why."""
-        return sorted([*self.batches.damage.found.values(), *self.test.damaged.values()])
+    @property
+    def damaged(self) -> dict[str, dict[int, str]]:
+        """Images that could not be decoded, and why, of both splits; what is added here counts."""
+        return {"train": self.batches.damage.found, "test": self.test.damage.found}

@@ -1,5 +1,6 @@
 """The training loop: from a recipe and its data to a run directory."""
 
+import errno
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -29,13 +30,15 @@ from reslab.train.optim import trained
 from reslab.train.progress import TrainingProgress, say
 from reslab.train.recipe import Plateau, Recipe
 from reslab.train.sharing import why_not_shared
-from reslab.train.start import as_begun, check_same_start, environment, facts, prepared
+from reslab.train.start import begin, prepared
 from reslab.train.tensorboard import Events
 from reslab.train.trainer import Clock, NonFiniteLoss, Trainer
 
 __all__ = ["NonFiniteLoss", "Stopped", "Trainer", "train"]
 
 CHECKPOINT_SECONDS = 120
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT)
+"""What a folder that cannot be written makes of a write."""
 
 
 class Stopped(Exception):
@@ -80,14 +83,15 @@ def train(
         InputError: the data does not fit, ``out`` holds another run, the loss is not finite, the disk is full.
     """
     with in_words(execution.world) as under_way:
-        execution.world.agree(facts(recipe, data, execution, weights, checkpoint_every))
-        trainer = Trainer(recipe, data, as_begun(RunDir(out), execution))
+        trainer, env = begin(
+            recipe, data, RunDir(out), execution, source=source, weights=weights, new_head=new_head,
+            checkpoint_every=checkpoint_every,
+        )  # fmt: skip
         under_way.append(trainer)
         if trainer.plan is not None and execution.world.leads and not quiet:
             say(trainer.plan.said())
         if not execution.world.leads:
             return _follow(trainer, RunDir(out), checkpoint_every)
-        env = environment(data, source, trainer.execution, weights, new_head, checkpoint_every)
         return _lead(
             trainer, RunDir(out), env, title=title, checkpoint_every=checkpoint_every, weights=weights,
             new_head=new_head, stop=stop, quiet=quiet,
@@ -106,6 +110,11 @@ def in_words(world: World) -> Iterator[list[Trainer]]:
     except (RuntimeError, MemoryError) as error:
         if under_way and is_out_of_memory(error):
             raise _too_large(under_way[0]) from None
+        if "shm" in str(error) or ("DataLoader worker" in str(error) and "exited" in str(error)):
+            raise InputError(
+                "a process that decodes photographs was ended by the system, for lack of memory or because /dev/shm is "
+                "full; use fewer --workers, a smaller batch, or give shared memory more room (Docker: --shm-size)"
+            ) from None
         if world.alone or not isinstance(error, RuntimeError) or not is_loss(error):
             raise
         raise lost(error, under_way[0].iteration if under_way else 0) from None
@@ -117,12 +126,7 @@ def _lead(
 ) -> dict[str, Any]:  # fmt: skip
     """What the only rank does, or the first of several: it alone reads and writes the run's folder."""
     recipe, world = trainer.recipe, trainer.world
-    # What can be refused is refused before anything is written.
-    plain, start = prepared(trainer, run, weights, new_head)
-    if start is not None:
-        env["weights_fingerprint"] = start.fingerprint()
-    if run.exists:
-        check_same_start(run, env)
+    plain = prepared(trainer, run, env, weights, new_head)  # what can be refused is refused before anything is written
     with run.lock():
         run.create(plain, env)
         if run.finished:
@@ -139,6 +143,8 @@ def _lead(
             _fit(trainer, run, title or recipe.net.name, checkpoint_every, stop, quiet)
             return _finish(trainer, run)
         except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
             last = sorted(run.checkpoints.glob("iteration-*.safetensors"))
             kept = f"the last good checkpoint, {last[-1].name}, is intact" if last else "no checkpoint was written yet"
             raise InputError(
@@ -307,6 +313,7 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         test = trainer.newest[1]
     else:  # weights of an earlier iteration, or a run whose process ended between its last iteration and here
         test = _evaluated(trainer, trainer.test)
+    damaged = trainer.gathered_damage()
     if not trainer.world.leads:
         return {}
     history = run.read_metrics()
@@ -333,8 +340,8 @@ def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         "waiting_for_data": round(trainer.total.waiting, 4),
     }
     if isinstance(trainer.feed, OnDisk):
-        damaged = trainer.feed.damaged()
-        result |= {"damaged_images": len(damaged), "damaged": damaged[:20]}
+        every = [why for found in damaged.values() for _, why in found]
+        result |= {"damaged_images": len(every), "damaged": every[:20]}
     if trainer.validation is None:
         # Recorded so that nobody has to guess: the lowest point of the test curve, which chose nothing.
         result["best_test_error"] = min(line["test_error"] for line in history if "test_error" in line)

@@ -2,7 +2,8 @@
 
 The activations are measured, not calculated: two forward passes of a few images, in the mode of the run, tell what
 autograd keeps of each block, as a line in the number of images. What a step takes with some of the stages
-checkpointed is a sum of these. Evaluations and processes that decode photographs are not in it.
+checkpointed is a sum of these. Evaluations and processes that decode photographs are not in it. The allowances for
+libraries and heap were measured on a CPU; on a GPU the account is a guide, which nobody has held against one yet.
 """
 
 import math
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from reslab.train.trainer import Trainer
 
 SAMPLES = (2, 4)
-"""Images of the two measurements: the least that BN takes, and twice as many."""
+"""Images of the two measurements: the least that BN takes, and twice as many. Both are less than a group of BN that is
+larger; of one that is smaller, they are a group and two."""
 PASSING = (4, 10)
 """Activations that come and go at a time beside those kept: gradients of branch and shortcut, in and out; with
 segments that are computed again, these too (measured, as those below: benchmarks/memory_account.py)."""
@@ -90,9 +92,9 @@ class Line:
     each: float
 
     @classmethod
-    def through(cls, counts: Sequence[int]) -> "Line":
-        """From the bytes that each of `SAMPLES` took."""
-        (few, many), (less, more) = SAMPLES, counts
+    def through(cls, samples: Sequence[int], counts: Sequence[int]) -> "Line":
+        """From the bytes that each number of images took."""
+        (few, many), (less, more) = samples, counts
         each = (more - less) / (many - few)
         return cls(less - few * each, each)
 
@@ -201,9 +203,11 @@ def measure(net: nn.Module, recipe: Recipe, device: torch.device) -> Memory:
 
     Nothing of the network changes, nor the state of PyTorch's generators.
     """
-    counts = [_kept(net, recipe, device, images) for images in SAMPLES]
+    group = recipe.bn_group
+    samples = SAMPLES if group is None or group >= SAMPLES[1] else (group, 2 * group)
+    counts = [_kept(net, recipe, device, images) for images in samples]
     pieces = tuple(
-        Piece(stage, Line.through((few, many)), Line.through((few_enter, many_enter)))
+        Piece(stage, Line.through(samples, (few, many)), Line.through(samples, (few_enter, many_enter)))
         for (stage, few, few_enter), (_, many, many_enter) in zip(*counts, strict=True)
     )
     learned = sum(p.numel() * p.element_size() for p in trained(net).values())
@@ -216,16 +220,21 @@ def measure(net: nn.Module, recipe: Recipe, device: torch.device) -> Memory:
         parameters=whole if recipe.average is None else 2 * whole,
         trained=learned,
         momenta=learned if moving else 0,
-        image=4 * recipe.data.channels * recipe.data.size[0] * recipe.data.size[1],
+        image=4 * recipe.data.channels * math.prod(_size(recipe)),
         macs=macs,
     )
+
+
+def _size(recipe: Recipe) -> tuple[int, int]:
+    """Height and width of the largest training images."""
+    return recipe.data.size if recipe.resolution is None else (recipe.resolution.end, recipe.resolution.end)
 
 
 def _kept(net: nn.Module, recipe: Recipe, device: torch.device, images: int) -> list[tuple[int, int, int]]:
     """Stage, bytes kept and bytes entering, of each piece of a network, for so many images."""
     stages = net.stages if isinstance(net, Network) else ()
     found = [[0, 0, 0]]  # the stem, or all of a network that has no stages
-    x = torch.zeros(images, recipe.data.channels, *recipe.data.size, device=device)
+    x = torch.zeros(images, recipe.data.channels, *_size(recipe), device=device)
     x = x.contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(images, dtype=torch.long, device=device)
     known = {t.untyped_storage().data_ptr() for t in (*net.parameters(), *net.buffers(), x, labels)}

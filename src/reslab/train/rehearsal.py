@@ -11,14 +11,16 @@ import torch
 
 from reslab.data.large import Photographs
 from reslab.data.sources import Dataset
+from reslab.data.spec import Source
 from reslab.evaluate.metrics import autocast, logits_of
 from reslab.runs import RunDir
 from reslab.train.device import Execution
+from reslab.train.feed import OnDisk
 from reslab.train.loop import in_words
 from reslab.train.memory import account
 from reslab.train.recipe import Recipe
 from reslab.train.schedule import side
-from reslab.train.start import disk_of, prepared
+from reslab.train.start import begin, disk_of, prepared
 from reslab.train.trainer import Trainer
 
 WARM = 5
@@ -27,7 +29,7 @@ SECONDS = 4.0
 MOST = 50
 """Counted steps: as many as take so long, but no more than this."""
 EVALUATED = 3
-"""Batches of an evaluation that are timed, after a first one."""
+"""Batches of an evaluation that are timed, after a first one; for photographs, as many for each that decodes."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ def rehearse(
     out: Path,
     *,
     execution: Execution,
+    source: Source | None = None,
+    checkpoint_every: int | None = None,
     weights: str | None = None,
     new_head: bool = False,
 ) -> Rehearsal:
@@ -81,12 +85,15 @@ def rehearse(
     Raises what `train` raises before its first step, and where memory does not suffice for one.
     """
     with in_words(execution.world) as under_way:
-        trainer = Trainer(recipe, data, execution)
-        under_way.append(trainer)
         run = RunDir(out)
+        trainer, env = begin(
+            recipe, data, run, execution, source=source, weights=weights, new_head=new_head,
+            checkpoint_every=checkpoint_every,
+        )  # fmt: skip
+        under_way.append(trainer)
         checked = [f"{data.info.n_train:,} training and {data.info.n_test:,} test images of {data.info.name}"]
         if execution.world.leads:
-            prepared(trainer, run, weights, new_head)
+            prepared(trainer, run, env, weights, new_head)
             checked.append(f"the folder {out} can hold this run")
             if weights is not None:
                 checked.append(f"the weights {weights} fit")
@@ -110,7 +117,7 @@ def rehearse(
             disk=need,
             disk_free=free,
             checked=tuple(checked),
-            damaged=tuple(trainer.feed.damaged()),
+            damaged=tuple(why for found in trainer.gathered_damage().values() for _, why in found),
         )
 
 
@@ -124,7 +131,9 @@ def _steps(trainer: Trainer) -> tuple[int, float, float]:
     """How many steps were measured, seconds of each, and the share that was waiting for data."""
     length = trainer.recipe.iterations
     trainer.net.train()
-    warm = min(WARM, max(1, length // 2))
+    # Batches that were ready before the first one was asked for say nothing of how quickly they are made.
+    ready = trainer.feed.batches.ready if isinstance(trainer.feed, OnDisk) else 0
+    warm = min(WARM + ready, max(1, length // 2))
     start = time.perf_counter()
     for _ in range(warm):
         trainer.step()
@@ -157,19 +166,21 @@ def _evaluation(trainer: Trainer) -> float:
     images = trainer.test if trainer.validation is None else trainer.validation
     recipe, trainer_net = trainer.recipe, trainer.net
     trainer_net.eval()
-    seen, start = 0, 0.0
+    seen, first, woken = 0, 0, 0.0
+    most = EVALUATED * (1 + (trainer.feed.workers if isinstance(trainer.feed, OnDisk) else 0))
+    start = time.perf_counter()
     with torch.no_grad():
         for number, (x, labels) in enumerate(images):
             with autocast(trainer.device, recipe.precision):
                 logits_of(trainer_net, x, recipe.test_time).sum().item()
-            if number == 0 and len(labels) < len(images):  # the first one wakes everything up
-                start = time.perf_counter()
-                continue
             seen += len(labels)
-            if number == EVALUATED:
+            if number == 0:  # it wakes everything up, processes that decode included
+                woken, first = time.perf_counter() - start, seen
+            if number == most:
                 break
     trainer_net.train()
-    return (time.perf_counter() - start) / max(seen, 1) * len(images) if start else 0.0
+    rest = (time.perf_counter() - start - woken) / (seen - first) if seen > first else 0.0
+    return woken + rest * (len(images) - first)
 
 
 def _peak(device: torch.device) -> int:

@@ -14,7 +14,7 @@ from reslab.data.sources import KNOWN, Dataset
 from reslab.data.spec import Source
 from reslab.errors import InputError
 from reslab.nets.weights.hub import is_hub
-from reslab.nets.weights.load import Weights, load
+from reslab.nets.weights.load import load
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
 from reslab.train.device import Execution, resolve_precision
@@ -22,7 +22,7 @@ from reslab.train.recipe import Recipe
 from reslab.train.trainer import Trainer
 
 
-def facts(
+def _facts(
     recipe: Recipe, data: Dataset | Photographs, execution: Execution, weights: str | None, checkpoint_every: int | None
 ) -> dict[str, str]:
     """What all ranks must have in common."""
@@ -55,7 +55,7 @@ def as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json")
 
 
-def as_begun(run: RunDir, execution: Execution) -> Execution:
+def _as_begun(run: RunDir, execution: Execution) -> Execution:
     """What a run that has begun computes twice stays as it was chosen for its budget then: rounding depends on it."""
     if execution.memory_budget is None or execution.checkpoint_activations is not None:
         return execution
@@ -67,7 +67,7 @@ def as_begun(run: RunDir, execution: Execution) -> Execution:
     return replace(execution, checkpoint_activations=tuple(chosen) if isinstance(chosen, list) else chosen)
 
 
-def environment(
+def _environment(
     data: Dataset | Photographs,
     source: Source | None,
     execution: Execution,
@@ -106,7 +106,7 @@ def environment(
     }
 
 
-def check_same_start(run: RunDir, env: dict[str, Any]) -> None:
+def _check_same_start(run: RunDir, env: dict[str, Any]) -> None:
     """The recipe names neither the images nor the weights that a run starts from; its ``env.json`` does."""
     before = runs.read_json(run.env)
     starts = [
@@ -123,28 +123,41 @@ def check_same_start(run: RunDir, env: dict[str, Any]) -> None:
             )
 
 
-def prepared(
-    trainer: Trainer, run: RunDir, weights: str | None, new_head: bool
-) -> tuple[dict[str, Any], Weights | None]:
-    """The recipe as it is to stand in the run's folder, and the weights that were started from, if they were needed.
+def begin(
+    recipe: Recipe, data: Dataset | Photographs, run: RunDir, execution: Execution, *, source: Source | None,
+    weights: str | None, new_head: bool, checkpoint_every: int | None,
+) -> tuple[Trainer, dict[str, Any]]:  # fmt: skip
+    """The trainer, and what is to stand in ``env.json``. All ranks call it at the same time.
+
+    Raises `InputError` where the ranks differ, or recipe, data and execution do not go together.
+    """
+    execution.world.agree(_facts(recipe, data, execution, weights, checkpoint_every))
+    trainer = Trainer(recipe, data, _as_begun(run, execution))
+    return trainer, _environment(data, source, trainer.execution, weights, new_head, checkpoint_every)
+
+
+def prepared(trainer: Trainer, run: RunDir, env: dict[str, Any], weights: str | None, new_head: bool) -> dict[str, Any]:
+    """The recipe as it is to stand in the run's folder; the trainer has the weights to start from, if there are any.
 
     Raises `InputError` where the run cannot start, or go on, in its folder. Writes nothing.
     """
     recipe = trainer.recipe
     plain = as_saved(run, recipe)
     run.check(plain)
-    start = None
     if weights is not None and not checkpoints.any_checkpoint(run.checkpoints) and not run.finished:
         start = load(weights, net=recipe.net, num_classes=recipe.net.num_classes if new_head else None)
+        env["weights_fingerprint"] = start.fingerprint()
         trainer.start_from(start)
-    if not run.exists:
+    if run.exists:
+        _check_same_start(run, env)
+    else:
         need, free = disk_of(trainer, run)
         if free < need:  # a night's run must not end at its first checkpoint
             raise InputError(
                 f"--out {run.path} needs about {need / 1e6:.1f} MB for checkpoints, but only {free / 1e6:.1f} MB are "
                 "free"
             )
-    return plain, start
+    return plain
 
 
 def disk_of(trainer: Trainer, run: RunDir) -> tuple[int, int]:

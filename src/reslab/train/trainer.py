@@ -1,7 +1,7 @@
 """One training under way: network, batches, optimiser, and the state that a checkpoint holds."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -332,6 +332,16 @@ class Trainer:
         """What travels with the weights: network, preprocessing, classes."""
         return header_of(self.recipe.net, self.preprocessing, self.classes)
 
+    def gathered_damage(self) -> dict[str, list[tuple[int, str]]]:
+        """Images of each split that no rank could decode, and why; from now on each rank counts those of all."""
+        for found in self.world.gathered({name: dict(known) for name, known in self.feed.damaged.items()}):
+            self._know_damage({name: list(known.items()) for name, known in found.items()})
+        return {name: sorted(known.items()) for name, known in self.feed.damaged.items()}
+
+    def _know_damage(self, found: Mapping[str, Sequence[tuple[int, str]]]) -> None:
+        for name, known in self.feed.damaged.items():
+            known.update({int(index): why for index, why in found.get(name, [])})
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that a resumed run needs to equal an uninterrupted one."""
         tensors = {f"model.{k}": v for k, v in self.net.state_dict().items()}
@@ -347,6 +357,7 @@ class Trainer:
             "warm_up": vars(self.warm_up).copy(),
             "plateau": vars(self.plateau).copy(),
             "best": self.best,
+            "damaged": self.gathered_damage(),
             "seconds": self.seconds,
         }
         return tensors, meta
@@ -370,6 +381,7 @@ class Trainer:
         self.warm_up = WarmUpState(**meta["warm_up"])
         self.plateau = PlateauState(**meta.get("plateau", {}))
         self.best = meta["best"]
+        self._know_damage(meta.get("damaged", {}))
         self.seconds_before = meta.get("seconds", 0.0)
         self.iteration = meta["iteration"]
         self.done.fill_(self.iteration)
