@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -137,6 +137,8 @@ class _Unreadable(Exception):
 
 
 def _why(name: str, why: Exception) -> str:
+    if isinstance(why, UnidentifiedImageError):
+        return f"{name} (no image)"  # Pillow names the place in memory that it looked at
     return f"{name} ({(str(why).splitlines() or [type(why).__name__])[0][:100]})"
 
 
