@@ -93,5 +93,7 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
             return [(code, Path(f"{log}.{rank}").read_text()) for rank, code in enumerate(codes)]
 
         yield Forge(run, ranks)
-        orders.close()
+        # Not by closing the pipe: a process that a test has forked since may hold it open, too.
+        orders.write("null\n")
+        orders.flush()
         process.wait(60)

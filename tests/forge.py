@@ -132,7 +132,7 @@ def together(order: dict[str, Any]) -> list[int]:
 
 
 def serve() -> None:
-    """Answers orders until the input ends."""
+    """Answers orders until one is null, or the input ends."""
     import sklearn.datasets  # noqa: F401
     import tensorboard.summary.writer.record_writer  # noqa: F401
     import torch
@@ -146,6 +146,8 @@ def serve() -> None:
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         order = json.loads(line)
+        if order is None:
+            break
         print(json.dumps(together(order) if "ranks" in order else carry_out(order)), flush=True)
 
 

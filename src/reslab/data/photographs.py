@@ -222,6 +222,11 @@ class PhotographBatches:
         return made
 
 
+    def close(self) -> None:
+        """Ends the processes beside the training."""
+        self._running = None
+
+
 class PhotographEval:
     """Photographs in their order, each once, the centre of each: for an evaluation. Damaged ones are left out."""
 

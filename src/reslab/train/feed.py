@@ -77,6 +77,9 @@ class InMemory:
         """Images that could not be decoded: none gets here."""
         return {}
 
+    def close(self) -> None:
+        """Nothing runs beside the training."""
+
 
 class OnDisk:
     """Photographs, decoded and cropped by processes beside the training, normalised on the device."""
@@ -135,3 +138,7 @@ class OnDisk:
     def damaged(self) -> dict[str, dict[int, str]]:
         """Images that could not be decoded, and why, of both splits; what is added here counts."""
         return {"train": self.batches.damage.found, "test": self.test.damage.found}
+
+    def close(self) -> None:
+        """Ends the processes beside the training."""
+        self.batches.close()

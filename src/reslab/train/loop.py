@@ -102,11 +102,15 @@ def train(
 def in_words(world: World) -> Iterator[list[Trainer]]:
     """What a person can do about lack of memory and about ranks that are gone, in place of the libraries' errors.
 
-    Yields a list for the trainer, once there is one.
+    Yields a list for the trainer, once there is one; ends what runs beside it.
     """
     under_way: list[Trainer] = []
     try:
-        yield under_way
+        try:
+            yield under_way
+        finally:
+            for trainer in under_way:
+                trainer.feed.close()
     except (RuntimeError, MemoryError) as error:
         if under_way and is_out_of_memory(error):
             raise _too_large(under_way[0]) from None
