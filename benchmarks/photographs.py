@@ -71,18 +71,19 @@ def as_folder(root: Path, classes: list[str], images: list[Image]) -> None:
             target.symlink_to(path.resolve())
 
 
-def shards(images: list[Image]) -> Iterator[tuple[str, int, list[Image]]]:
+def shards(images: list[Image]) -> Iterator[tuple[str, int, int, list[Image]]]:
+    """Split, number of the shard and how many there are, and its images."""
     for split in ("train", "val"):
         own = [image for image in images if image[0] == split]
         random.Random(1).shuffle(own)
         for number, start in enumerate(range(0, len(own), SHARD)):
-            yield split, number, own[start : start + SHARD]
+            yield split, number, -(-len(own) // SHARD), own[start : start + SHARD]
 
 
 def as_webdataset(root: Path, classes: list[str], images: list[Image]) -> None:
     root.mkdir()
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
-    for split, number, own in shards(images):
+    for split, number, _, own in shards(images):
         with tarfile.open(root / f"{split}-{number:04d}.tar", "w") as tar:
             for image in own:
                 for kind, data in (("jpg", content(image)), ("cls", str(image[1]).encode())):
@@ -96,11 +97,13 @@ def as_parquet(root: Path, classes: list[str], images: list[Image]) -> None:
     import pyarrow.parquet as pq
 
     root.mkdir()
-    for split, number, own in shards(images):
+    for split, number, count, own in shards(images):
         name = "train" if split == "train" else "validation"
         cells = [{"bytes": content(image), "path": f"{image[2]}.jpg"} for image in own]
         table = pa.table({"image": cells, "label": [image[1] for image in own]})
-        pq.write_table(table, root / f"{name}-{number:05d}-of-00010.parquet", row_group_size=100, compression="none")
+        pq.write_table(
+            table, root / f"{name}-{number:05d}-of-{count:05d}.parquet", row_group_size=100, compression="none"
+        )
 
 
 FORMS: dict[str, Callable[[Path, list[str], list[Image]], None]] = {
@@ -134,39 +137,29 @@ def main() -> None:
     options = parser.parse_args()
     classes, images = plan(options.data)
     more = [] if options.workers is None else ["--workers", str(options.workers)]
-    rows = {}
+    words = ["python benchmarks/photographs.py", f"--steps {options.steps}", f"--batch {options.batch}", *more]
+    record: dict[str, Any] = {
+        "command": " ".join(words),
+        "when": runs.now(),
+        "machine": runs.describe(),
+        "files": COUNT,
+        "damaged_files": round(COUNT * DAMAGED),
+        "images_trained_on": options.steps * options.batch,
+        "forms": {},
+    }
+    kept = ("images_per_second", "waiting_for_data", "damaged_images", "seconds", "train_error", "n_test_images")
     with tempfile.TemporaryDirectory() as scratch:
         for form in options.forms:
             data = Path(scratch) / form
             FORMS[form](data, classes, images)
             result = trained(data, Path(scratch) / f"run-{form}", options.steps, options.batch, more)
-            kept = (
-                "images_per_second",
-                "waiting_for_data",
-                "damaged_images",
-                "seconds",
-                "train_error",
-                "n_test_images",
-            )
-            rows[form] = {key: result[key] for key in kept}
+            record["forms"][form] = {key: result[key] for key in kept}
+            runs.write_json(options.out, record)
             print(
                 f"{form}: {result['images_per_second']} images/s, {100 * result['waiting_for_data']:.1f} % waiting for "
                 f"data, {result['damaged_images']} damaged images left out",
                 flush=True,
             )
-    words = ["python benchmarks/photographs.py", f"--steps {options.steps}", f"--batch {options.batch}", *more]
-    runs.write_json(
-        options.out,
-        {
-            "command": " ".join(words),
-            "when": runs.now(),
-            "machine": runs.describe(),
-            "files": COUNT,
-            "damaged_files": round(COUNT * DAMAGED),
-            "images_trained_on": options.steps * options.batch,
-            "forms": rows,
-        },
-    )
 
 
 if __name__ == "__main__":
