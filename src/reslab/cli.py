@@ -115,7 +115,8 @@ def train(
         deterministic: On CUDA, kernels that repeat bit for bit.
         checkpoint_activations: Keep few activations and compute the others again: much less memory for very deep
             networks, about a third more time, the same result within rounding.
-        memory_budget: Bytes that a step may take (4GB, 500MB): as few activations as needed are computed twice.
+        memory_budget: Bytes that a step may take (4GB, 500MB): as few activations as needed are computed twice. Reckoned
+            for CPUs; on GPUs a guide.
         accumulate: Parts that a batch is worked through in, to save memory; the recipe's batch stays what it is.
         sync_bn: Of several ranks, take BN's statistics over the images of all where the recipe's group is larger than
             a rank's share of the batch.
@@ -126,7 +127,7 @@ def train(
         labels: File and class of each validation photograph, a line each, where they lie flat; by default val.txt and
             the like beside them.
         damaged: Share of the photographs that may be damaged before a run ends; by default 0.01. They are left out,
-            counted and named.
+            counted and named; 0 allows none, any other share one at least.
         dry_run: Check everything, measure a few steps, say what the training would take, and write nothing.
         json: Print the result as JSON.
     """
