@@ -115,8 +115,8 @@ def train(
         deterministic: On CUDA, kernels that repeat bit for bit.
         checkpoint_activations: Keep few activations and compute the others again: much less memory for very deep
             networks, about a third more time, the same result within rounding.
-        memory_budget: Bytes that a step may take (4GB, 500MB): as few activations as needed are computed twice. Reckoned
-            for CPUs; on GPUs a guide.
+        memory_budget: Bytes that a step may take (4GB, 500MB): as few activations as needed are computed twice.
+            Reckoned for CPUs; on GPUs a guide.
         accumulate: Parts that a batch is worked through in, to save memory; the recipe's batch stays what it is.
         sync_bn: Of several ranks, take BN's statistics over the images of all where the recipe's group is larger than
             a rank's share of the batch.
