@@ -221,7 +221,6 @@ class PhotographBatches:
             raise InputError(made.given_up)
         return made
 
-
     def close(self) -> None:
         """Ends the processes beside the training."""
         self._running = None
