@@ -33,6 +33,7 @@ from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
 from reslab.train.device import Execution
 from reslab.train.loop import Stopped, Trainer, train
+from reslab.train.memory import account
 from reslab.train.recipe import Recipe, override
 
 ROOT = Path(__file__).parents[1]
@@ -152,6 +153,36 @@ def concurrency(context: Context) -> dict[str, Any]:
     return {"steps_per_second": rates}
 
 
+def very_deep(net: str) -> Callable[[Context], dict[str, Any]]:
+    """Memory and time of a step at batch 128, with checkpointing and without, and what the account reckons."""
+
+    def run(context: Context) -> dict[str, Any]:
+        data = load("synthetic")
+        recipe = he2015_cifar(net, data.info, iterations=64_000)
+        found = {}
+        for way in (True, False):
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            trainer = Trainer(recipe, data, Execution(CUDA, checkpoint_activations=way, graphs=False))
+            reckoned = account(trainer)
+            trainer.net.train()
+            for _ in range(2):
+                trainer.step()
+            trainer.look()
+            start = time.perf_counter()
+            for _ in range(3):
+                trainer.step()
+            trainer.look()
+            found["checkpointed" if way else "kept"] = {
+                "seconds": (time.perf_counter() - start) / 3,
+                "peak_bytes": torch.cuda.max_memory_allocated(), "reckoned_bytes": reckoned.total,
+            }  # fmt: skip
+            del trainer
+        return {"net": net, "batch": 128, "steps": found}
+
+    return run
+
+
 # --- trainings -------------------------------------------------------------------------------------
 
 
@@ -247,6 +278,8 @@ def agenda() -> list[Job]:
         Job(
             "speed-resnet50", "ResNet-50 at 224 against torchvision", 1, 40, throughput("resnet50", 256, "torchvision")
         ),
+        Job("very-deep-resnet1202", "memory of a step of ResNet-1202", 0.7, 30, very_deep("resnet1202")),
+        Job("very-deep-preresnet1001", "memory of a step of ResNet-1001", 0.7, 60, very_deep("preresnet1001")),
     ]
 
     def paper(net: str, seed: int, iterations: int = 64_000) -> Job:

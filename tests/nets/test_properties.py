@@ -312,7 +312,7 @@ def trained_once(net: Network, x: Tensor, seed: int = 0) -> tuple[Tensor, dict[s
 # --- the laws --------------------------------------------------------------------------------------------------------
 
 
-@law(120)
+@law(60)
 @given(spec=specs(), seed=SEEDS)
 def test_it_builds_and_trains(spec: NetSpec, seed: int) -> None:
     net = build(spec, seed=seed)
@@ -327,7 +327,7 @@ def test_it_survives_json() -> None:
     """Here too: that what is drawn has everything that the grammar has."""
     seen: set[Any] = set()
 
-    @law(150)
+    @law(80)
     @given(spec=specs())
     def holds(spec: NetSpec) -> None:
         assert NetSpec.model_validate_json(spec.model_dump_json()) == spec
@@ -394,7 +394,7 @@ def counted(net: Network, x: Tensor) -> tuple[tuple[Cost, ...], tuple[Cost, ...]
     return costs(*parts), costs(*net.named_blocks)
 
 
-@law(120)
+@law(60)
 @given(spec=specs(), larger=st.integers(0, 9))
 def test_it_costs_what_a_forward_pass_counts(spec: NetSpec, larger: int) -> None:
     pools = any(pools_in(block) for block in spec.blocks)
@@ -473,7 +473,7 @@ def test_the_fused_mode_equals_the_modules(monkeypatch: pytest.MonkeyPatch) -> N
     count(conv, "conv16")
     count(pool, "max_pool")
 
-    @law(110)
+    @law(60)
     @given(spec=specs(dense=False), seed=SEEDS)
     def holds(spec: NetSpec, seed: int) -> None:
         net = build(spec, seed=seed).to(memory_format=torch.channels_last)
@@ -577,7 +577,7 @@ def broken(draw: st.DrawFn) -> dict[str, Any]:
     return data
 
 
-@law(300)
+@law(150)
 @given(data=broken())
 def test_what_cannot_be_built_is_refused_and_the_rest_runs(data: dict[str, Any]) -> None:
     try:

@@ -16,7 +16,7 @@ Make = Callable[[str], nn.Module]
 """From the library's name of a network to its module."""
 PIXELS = 65
 """Odd, so that a size rounded the other way is seen. Fewer would not be quicker: these weights are read from memory."""
-HEAVY = 80_000_000
+HEAVY = 40_000_000
 """Parameters from which on the gradients are compared in training only, to save time."""
 
 
