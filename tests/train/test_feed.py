@@ -1,5 +1,7 @@
 """Training on photographs that stay on disk, in each way that they are kept."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 from reslab.data.large import Photographs, load_photographs
 from reslab.data.sources import Dataset, load
 from reslab.data.spec import Augment, Colour, ScaleCrop
+from reslab.data.stored import Files
 from reslab.errors import InputError
 from reslab.evaluate.metrics import evaluate
 from reslab.nets.weights.files import read_safetensors
@@ -219,3 +222,18 @@ def test_other_images_are_another_data_set(tmp_path: Path) -> None:
     pq.write_table(table, next((tmp_path / "a").glob("train*")), row_group_size=9)
     found.add(load_photographs(tmp_path / "a", SIZE).info.fingerprint)
     assert len(found) == 2  # cut into other groups, the images come in another order
+
+
+def test_a_decoding_process_that_is_ended(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the system does it when memory runs out."""
+    own, read = os.getpid(), Files.read
+
+    def fatal(self: Files, index: int) -> bytes:
+        if os.getpid() != own:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, index)
+
+    monkeypatch.setattr(Files, "read", fatal)
+    data = load_photographs(folder, SIZE, cache_dir=tmp_path / "cache")
+    with pytest.raises(InputError, match="a process that decodes photographs was ended by the system"):
+        train(recipe_for(data), data, tmp_path / "run", execution=replace(CPU, workers=1), quiet=True)

@@ -54,7 +54,7 @@ def test_what_is_no_size(text: str) -> None:
 
 
 def test_sizes_in_words() -> None:
-    assert [words(n) for n in (1.26e9, 999.6e6, 640e6)] == ["1.3 GB", "1.0 GB", "640 MB"]
+    assert [words(n) for n in (1.26e9, 999.6e6, 640e6, 1e3)] == ["1.3 GB", "1.0 GB", "640 MB", "1 kB"]
 
 
 @pytest.mark.parametrize("net", [DEEP, "cifar_resnet(depth=20, width=4, drop_path=0.5)", "timm:resnet18"])

@@ -78,6 +78,7 @@ def test_nothing_else_changes_and_the_original_stays(recipe: Recipe) -> None:
         ("optimizer.learning=0.1", "optimizer has no field 'learning'; .*"),
         ("optimizer.nestrov=true", r"optimizer has no field 'nestrov'; did you mean 'nesterov'\?"),
         ("optimizer.lr.x=1", "optimizer.lr has no field 'x'; no fields"),
+        ("average.decay=0.9", r"average is null; give all of it, as average=\{\"decay\": 0.9\}"),
         ("data.augment.flop=1", r"data.augment has no field 'flop'; did you mean 'flip'\?"),
         ("=1", "the recipe has no field ''"),
         ("lr", "--set takes FIELD=VALUE such as optimizer.lr=0.05, got 'lr'"),

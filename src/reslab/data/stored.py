@@ -167,7 +167,8 @@ def files_with_labels(root: Path, labels: Path, classes: Sequence[str]) -> Files
     try:
         text = labels.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as why:
-        raise InputError(f"{labels}: expected a text file of names and classes, but {why}") from None
+        reason = why.strerror if isinstance(why, OSError) else "it is no text"
+        raise InputError(f"{labels}: expected a text file of names and classes, but {reason}") from None
     for position, line in enumerate(text.splitlines(), 1):
         words = line.replace(",", " ").split()
         if not words or (position == 1 and words[0].lower() in ("imageid", "image", "file", "filename")):

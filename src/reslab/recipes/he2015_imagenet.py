@@ -44,13 +44,14 @@ def he2015_imagenet(
     photographs(data, NAME)
     spec = fitting(net, data)
     every = max(1, min(round(data.n_train / max(batch, 1)), iterations // LOOKS))
+    short = (round(256 * min(data.size) / 224), round(480 * min(data.size) / 224))  # for other sizes in proportion
     residual = isinstance(spec, NetSpec) and spec.is_residual
     return made(
         NAME,
         lambda: {
             "net": spec,
             "data": data.spec(holdout=holdout, normalization="imagenet").model_copy(
-                update={"augment": ScaleCrop(colour=Colour(pca=0.1))}
+                update={"augment": ScaleCrop(short=short, colour=Colour(pca=0.1))}
             ),
             "global_batch": batch,
             "bn_group": in_groups(batch, 32) if isinstance(spec, NetSpec) else None,  # of 256 images over 8 GPUs

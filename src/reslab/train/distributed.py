@@ -8,6 +8,7 @@ that BN takes its statistics over are the recipe's, so any number of ranks train
 
 import inspect
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -176,11 +177,12 @@ def is_loss(error: RuntimeError) -> bool:
 
 def lost(error: RuntimeError, iteration: int) -> InputError:
     """What to say of it."""
-    return InputError(
-        f"another rank ended or did not answer at iteration {iteration} ({_first_line(error)}); start all ranks by "
-        "the same command again, and they go on from the last checkpoint"
-    )
+    what = f"another rank ended or did not answer at iteration {iteration} ({_first_line(error)})"
+    if iteration == 0:
+        return InputError(f"{what}; see what that rank says, then start all of them again")
+    return InputError(f"{what}; start all ranks by the same command again, and they go on from the last checkpoint")
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\[[^]]*\] ", "", text)[:120]  # where in its source a library found out

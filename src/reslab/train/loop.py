@@ -114,10 +114,10 @@ def in_words(world: World) -> Iterator[list[Trainer]]:
     except (RuntimeError, MemoryError) as error:
         if under_way and is_out_of_memory(error):
             raise _too_large(under_way[0]) from None
-        if "shm" in str(error) or ("DataLoader worker" in str(error) and "exited" in str(error)):
+        if "shm" in str(error) or "DataLoader worker" in str(error):
             raise InputError(
                 "a process that decodes photographs was ended by the system, for lack of memory or because /dev/shm is "
-                "full; use fewer --workers, a smaller batch, or give shared memory more room (Docker: --shm-size)"
+                "full; go on by --resume with fewer --workers, or give shared memory more room (Docker: --shm-size)"
             ) from None
         if world.alone or not isinstance(error, RuntimeError) or not is_loss(error):
             raise

@@ -58,6 +58,8 @@ def size_of(text: str) -> int:
 
 def words(size: float) -> str:
     """Bytes to read: ``1.3 GB``, ``640 MB``."""
+    if size < 999.5e3:
+        return f"{size / 1e3:.0f} kB"
     return f"{size / 1e9:.1f} GB" if size >= 999.5e6 else f"{size / 1e6:.0f} MB"
 
 

@@ -230,6 +230,9 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         *parents, last = path.strip().split(".")
         target: Any = values
         for depth, step in enumerate([*parents, last]):
+            if target is None:
+                where = ".".join([*parents, last][:depth])
+                raise InputError(f'--set {text}: {where} is null; give all of it, as {where}={{"{step}": {given}}}')
             if not isinstance(target, dict) or step not in target:
                 known = ", ".join(target) if isinstance(target, dict) else "no fields"
                 hint = nearest(step, target) if isinstance(target, dict) else ""

@@ -100,6 +100,12 @@ def rehearse(
         need, free = disk_of(trainer, run)
         done = _done(run)
         steps, per_step, waiting = _steps(trainer)
+        decoded = trainer.iteration * recipe.global_batch
+        looked = (
+            [f"{decoded:,} training images could be decoded or were left out"]
+            if isinstance(trainer.feed, OnDisk)
+            else []
+        )
         every = recipe.evaluate_every
         evaluations = -(-recipe.iterations // every) - done // every
         return Rehearsal(
@@ -116,7 +122,7 @@ def rehearse(
             peak_memory=_peak(trainer.device),
             disk=need,
             disk_free=free,
-            checked=tuple(checked),
+            checked=(*checked, *looked),
             damaged=tuple(why for found in trainer.gathered_damage().values() for _, why in found),
         )
 
