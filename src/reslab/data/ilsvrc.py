@@ -5,7 +5,6 @@ ILSVRC2012_img_val.tar          50,000 photographs, flat
 ILSVRC2012_devkit_t12.tar.gz    which class each of those is of
 """
 
-import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
@@ -61,7 +60,6 @@ def _found(path: Path, what: str, cache_dir: Path | None) -> dict[str, npt.NDArr
     """Where the images lie in an archive, in the order of their classes and names."""
     about = path.stat()
     stamp = (_FORMAT, what, str(path.resolve()), about.st_size, about.st_mtime_ns)
-    key = hashlib.blake2b(repr(stamp).encode(), digest_size=12).hexdigest()
 
     def read() -> dict[str, npt.NDArray[Any]]:
         try:
@@ -72,7 +70,7 @@ def _found(path: Path, what: str, cache_dir: Path | None) -> dict[str, npt.NDArr
                 f"{path}: expected a whole tar file, found one that is cut short or damaged ({why})"
             ) from None
 
-    return kept(cache_dir, f"ilsvrc-{key}.npz", read)
+    return kept(cache_dir, "ilsvrc", stamp, read)
 
 
 def _flat(raw: IO[bytes]) -> dict[str, npt.NDArray[Any]]:

@@ -55,11 +55,10 @@ def load_photographs(
     found: tuple[Files, Files, str] | tuple[Tars, Tars, str] | tuple[Rows, Rows, str]
     # Nothing looks into the folders of classes here: a million files take their time. Folders come first: the archives
     # that they were unpacked from often still lie beside them.
-    validation = next((name for name in TESTS if (root / name).is_dir()), None)
-    if validation and (root / "train").is_dir() and any(entry.is_dir() for entry in (root / "train").iterdir()):
+    if _validation(root) and (root / "train").is_dir() and any(entry.is_dir() for entry in (root / "train").iterdir()):
         found = _folders(root, labels, cache_dir)
     elif (root / KAGGLE).is_dir():
-        found = _folders(root / KAGGLE, labels or root / "LOC_val_solution.csv", cache_dir)
+        found = _folders(root / KAGGLE, labels, cache_dir, lists_in=root)
     elif labels is not None:
         raise InputError(f"--labels is for validation images that lie flat in a folder, and {root} has none")
     elif (root / ilsvrc.TRAIN).is_file() or (root / ilsvrc.VAL).is_file():
@@ -87,21 +86,29 @@ def load_photographs(
     return Photographs(info, train, test)
 
 
-def _folders(root: Path, labels: Path | None, cache_dir: Path | None) -> tuple[Files, Files, str]:
-    name = next((name for name in TESTS if (root / name).is_dir()), None)
+def _validation(root: Path) -> str | None:
+    return next((name for name in TESTS if (root / name).is_dir()), None)
+
+
+def _folders(
+    root: Path, labels: Path | None, cache_dir: Path | None, *, lists_in: Path | None = None
+) -> tuple[Files, Files, str]:
+    """``lists_in``: where a list of labels lies if not beside the images."""
+    name = _validation(root)
     if not (root / "train").is_dir() or name is None:
         raise InputError(f"{root}: expected train/<class>/ and val/ with images, or shards; see `reslab train --help`")
     train = files_in_classes(root / "train", cache_dir=cache_dir)
     if any(entry.is_dir() for entry in (root / name).iterdir()):
-        if labels is not None and labels.name != "LOC_val_solution.csv":
+        if labels is not None:
             raise InputError(f"--labels is for validation images that lie flat, and {root / name} has class folders")
         test = files_in_classes(root / name, classes=train.classes, cache_dir=cache_dir)
         return train, test, f"validation: its {name}/"
-    listed = labels or next((root / file for file in LISTS if (root / file).is_file()), None)
+    beside = lists_in or root
+    listed = labels or next((beside / file for file in LISTS if (beside / file).is_file()), None)
     if listed is None:
         raise InputError(
             f"{root / name}: the images lie flat, and nothing says their classes; put a list {LISTS[0]} of lines "
-            f"'FILE CLASS' into {root}, or move them into a folder for each class"
+            f"'FILE CLASS' into {beside}, or move them into a folder for each class"
         )
     return train, files_with_labels(root / name, listed, train.classes), f"validation: its {name}/ by {listed.name}"
 

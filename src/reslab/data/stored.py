@@ -102,8 +102,7 @@ def files_in_classes(root: Path, *, classes: Sequence[str] | None = None, cache_
         )
     # A folder's own time changes whenever a file comes, goes or is renamed in it.
     times = [os.stat(root / name).st_mtime_ns for name in folders]
-    key = hashlib.blake2b(repr((_FORMAT, str(root.resolve()), folders, times)).encode(), digest_size=12).hexdigest()
-    found = kept(cache_dir, f"files-{key}.npz", lambda: _listed(root, folders))
+    found = kept(cache_dir, "files", (_FORMAT, str(root.resolve()), folders, times), lambda: _listed(root, folders))
     in_folder, names = found["in_folder"].astype(np.int32), found["names"]
     counts = np.bincount(in_folder, minlength=len(folders))
     if not counts.all():
@@ -130,10 +129,14 @@ def _listed(root: Path, folders: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
 
 
 def kept(
-    cache_dir: Path | None, name: str, make: Callable[[], dict[str, npt.NDArray[Any]]]
+    cache_dir: Path | None, kind: str, stamp: object, make: Callable[[], dict[str, npt.NDArray[Any]]]
 ) -> dict[str, npt.NDArray[Any]]:
-    """Arrays from the cache, or made and put there. Whatever goes wrong with the cache costs time alone."""
-    path = (cache_dir or default_dir()) / "listings" / name
+    """Arrays from the cache, or made and put there. Whatever goes wrong with the cache costs time alone.
+
+    ``stamp``: what they are found anew for when it has changed; plain values.
+    """
+    key = hashlib.blake2b(repr(stamp).encode(), digest_size=12).hexdigest()
+    path = (cache_dir or default_dir()) / "listings" / f"{kind}-{key}.npz"
     try:
         with path.open("rb") as handle, np.load(handle) as stored:
             return {key: stored[key] for key in stored.files}
@@ -238,8 +241,7 @@ def tar_files(paths: Sequence[Path], *, classes: Sequence[str] | None = None, ca
     if missing := [path for path in paths if not path.is_file()]:
         raise InputError(f"expected the tar file {missing[0]}, but there is none")
     stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    key = hashlib.blake2b(repr((_FORMAT, stamps)).encode(), digest_size=12).hexdigest()
-    found = kept(cache_dir, f"tars-{key}.npz", lambda: _members(paths))
+    found = kept(cache_dir, "tars", (_FORMAT, stamps), lambda: _members(paths))
     labels = torch.from_numpy(found["labels"].astype(np.int64))
     count = int(labels.max()) + 1
     if classes is not None and count > len(classes):

@@ -9,7 +9,7 @@ momentum, and the decay on all parameters. Its authors publish one centre crop's
 
 from reslab.data.spec import Colour, DataInfo, ResizedCrop
 from reslab.nets.spec import AnyNet, NetSpec
-from reslab.recipes.making import fitting, in_groups, length_of, log_every, made, photographs
+from reslab.recipes.making import each_pass, fitting, in_groups, length_of, log_every, made, photographs
 from reslab.train.recipe import Recipe, Sgd, Steps
 
 NAME = "gross2016_imagenet"
@@ -49,7 +49,7 @@ def gross2016_imagenet(
             "iterations": length,
             "seed": seed,
             "log_every": log_every(length),
-            "evaluate_every": max(1, min(round(data.n_train / max(batch, 1)), length // 8)),
+            "evaluate_every": each_pass(data, batch, length),
             "cite": "Gross, Wilber 2016, Training and investigating Residual Nets (facebookarchive/fb.resnet.torch)",
         },
     )

@@ -12,7 +12,7 @@ it leaves a choice: docs/differences-from-the-papers.md. Nobody has run this rec
 
 from reslab.data.spec import Colour, DataInfo, ScaleCrop
 from reslab.nets.spec import AnyNet, NetSpec
-from reslab.recipes.making import fitting, in_groups, log_every, made, photographs
+from reslab.recipes.making import each_pass, fitting, in_groups, log_every, made, photographs
 from reslab.train.recipe import Plateau, Recipe, Sgd
 
 ITERATIONS = 600_000
@@ -43,7 +43,7 @@ def he2015_imagenet(
     """
     photographs(data, NAME)
     spec = fitting(net, data)
-    every = max(1, min(round(data.n_train / max(batch, 1)), iterations // LOOKS))
+    every = each_pass(data, batch, iterations, LOOKS)
     short = (round(256 * min(data.size) / 224), round(480 * min(data.size) / 224))  # for other sizes in proportion
     residual = isinstance(spec, NetSpec) and spec.is_residual
     return made(

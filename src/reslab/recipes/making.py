@@ -41,6 +41,11 @@ def log_every(iterations: int) -> int:
     return max(1, min(100, iterations // 40))
 
 
+def each_pass(data: DataInfo, batch: int, iterations: int, least: int = 8) -> int:
+    """Iterations between evaluations: a pass over the images, or less, so that a training has ``least`` of them."""
+    return max(1, min(round(data.n_train / max(batch, 1)), iterations // least))
+
+
 def photographs(data: DataInfo, name: str) -> DataInfo:
     """Raises `InputError` unless the data is of photographs on disk."""
     if isinstance(data.augment, Augment):

@@ -11,7 +11,7 @@ its end here.
 
 from reslab.data.spec import DataInfo, ResizedCrop
 from reslab.nets.spec import AnyNet, NetSpec
-from reslab.recipes.making import fitting, in_groups, length_of, log_every, made, photographs
+from reslab.recipes.making import each_pass, fitting, in_groups, length_of, log_every, made, photographs
 from reslab.train.recipe import Ramp, Recipe, Resolution, Sgd
 
 NAME = "modern_imagenet"
@@ -56,7 +56,7 @@ def modern_imagenet(
             "label_smoothing": 0.1,
             "seed": seed,
             "log_every": log_every(length),
-            "evaluate_every": max(1, min(round(data.n_train / max(batch, 1)), length // 8)),
+            "evaluate_every": each_pass(data, batch, length),
             "test_time": "flip",
             "cite": "Leclerc et al. 2023, arXiv 2306.12517; github.com/libffcv/ffcv-imagenet, rn18 and rn50, 16 epochs",
         },

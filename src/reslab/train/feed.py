@@ -107,7 +107,6 @@ class OnDisk:
         self.spec, self.seed = spec.augment, recipe.seed
         share, rule = (world.rank, world.size), recipe.resolution
         workers = max(1, cores() - 1) if execution.workers is None else execution.workers
-        self.workers = workers
         self.batches = PhotographBatches(
             data.train, spec.augment, size=spec.size, batch=recipe.global_batch, seed=recipe.seed, share=share,
             workers=workers, most_damaged=execution.most_damaged(len(data.train.labels)),

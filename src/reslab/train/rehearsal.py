@@ -173,7 +173,7 @@ def _evaluation(trainer: Trainer) -> float:
     recipe, trainer_net = trainer.recipe, trainer.net
     trainer_net.eval()
     seen, first, woken = 0, 0, 0.0
-    most = EVALUATED * (1 + (trainer.feed.workers if isinstance(trainer.feed, OnDisk) else 0))
+    most = EVALUATED * (1 + (trainer.feed.batches.workers if isinstance(trainer.feed, OnDisk) else 0))
     start = time.perf_counter()
     with torch.no_grad():
         for number, (x, labels) in enumerate(images):

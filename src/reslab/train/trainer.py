@@ -196,9 +196,8 @@ class Trainer:
 
         The mean of exponential averages is the exponential average of the means, so it does not matter when.
         """
-        self.world.average([buffer for buffer in self.net.buffers() if buffer.is_floating_point()])
-        names = {name for name, _ in self.net.named_buffers()}
-        self.world.average([tensor for name, tensor in self.average.items() if name in names])
+        own = {name: buffer for name, buffer in self.net.named_buffers() if buffer.is_floating_point()}
+        self.world.average([*own.values(), *(self.average[name] for name in own if self.average)])
 
     @torch.no_grad()
     def _follow_weights(self) -> None:
@@ -334,8 +333,8 @@ class Trainer:
 
     def gathered_damage(self) -> dict[str, list[tuple[int, str]]]:
         """Images of each split that no rank could decode, and why; from now on each rank counts those of all."""
-        for found in self.world.gathered({name: dict(known) for name, known in self.feed.damaged.items()}):
-            self._know_damage({name: list(known.items()) for name, known in found.items()})
+        for found in self.world.gathered({name: list(known.items()) for name, known in self.feed.damaged.items()}):
+            self._know_damage(found)
         return {name: sorted(known.items()) for name, known in self.feed.damaged.items()}
 
     def _know_damage(self, found: Mapping[str, Sequence[tuple[int, str]]]) -> None:
