@@ -157,45 +157,111 @@ def study(
     /,
     *,
     data: str = "digits",
-    depths: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (20, 56),
-    seeds: int = 3,
+    depths: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (),
+    seeds: int | None = None,
     iterations: int | None = None,
+    budget: float | None = None,
     batch_size: Batch = None,
     settings: Words = (),
+    dry_run: bool = False,
     out: Path | None = None,
     jobs: Annotated[int, Parameter(name=["--jobs", "-j"])] = 1,
+    on: str | None = None,
+    store: str | None = None,
+    cpus: int = 1,
     device: str | None = None,
+    figure: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
     open: bool = False,
     json: bool = False,
 ) -> None:
     """Test a claim of the papers: run, judge by a rule fixed beforehand, report.
 
-    Stopped, or killed? The same command goes on where it was; finished runs are not run again.
+    How much can an hour decide? `reslab study shortcuts --data cifar10 --budget 60` chooses depth, length and seeds.
+
+    Stopped, or killed? The same command goes on where it was; finished runs are not run again, nor are those that a
+    study beside this one has made.
 
     Args:
         name: The study; without it, all are listed.
         data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
-        depths: Depths to compare; the least and the greatest are judged.
-        seeds: How many paired seeds.
+        depths: Depths of the networks; of several, the least and the greatest are judged.
+        seeds: How many paired seeds; by default 3.
         iterations: Mini-batches per run; by default the paper's 64,000, and 500 on digits.
+        budget: Minutes for everything; what is not given is chosen by it, after measuring what a step takes here.
         batch_size: Images of one step; by default the paper's 128, and 64 on digits.
         settings: Change fields of the recipe: --set optimizer.lr=0.05
+        dry_run: Say what would be run, with --budget what it would take, and write nothing.
         out: Folder of the runs and the report; by default runs/STUDY-DATA.
         jobs: Runs at a time; they share the CPU's threads.
+        on: ray, or ray://HOST:PORT: runs are handed to a Ray cluster; lost ones go on from their checkpoints.
+        store: With --on: an address that all machines share (s3://...), if OUT is no shared folder.
+        cpus: With --on: CPUs that a run takes.
         device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
+        figure: Also write the figure to these files: .pdf, .svg or .png.
         open: Open the report in the browser.
         json: Print the summary as JSON.
     """
-    from reslab.commands.study import degradation, listing
-
     if name is None:
+        from reslab.commands.studies import listing
+
         listing(as_json=json)
         return
-    report = degradation(
-        name, data=data, depths=depths, seeds=seeds, iterations=iterations, batch=batch_size, settings=settings,
-        out=out, jobs=jobs, device=device, as_json=json,
+    from reslab.commands.study import Options, run
+
+    report = run(
+        Options(
+            name=name, data=data, depths=depths, seeds=seeds, iterations=iterations, batch=batch_size,
+            settings=settings, budget=budget, dry_run=dry_run, out=out, jobs=jobs, on=on, store=store, cpus=cpus,
+            device=device, figure=figure, json=json,
+        )
     )  # fmt: skip
-    _show(report, open)
+    if report is not None:
+        _show(report, open)
+
+
+@app.command
+def claims(*results: Path, html: Path | None = None, open: bool = False, json: bool = False) -> None:
+    """List the claims of the papers, and whether each held here.
+
+    Built from the results of studies at hand; nothing is run.
+
+    Args:
+        results: Folders of results; by default results/ and runs/ here.
+        html: Write the ledger to this file, as a page.
+        open: Open the page in the browser.
+        json: Print JSON.
+    """
+    from reslab.commands.claims import run
+
+    run(results, html=html, as_json=json)
+    if html is not None:
+        _show(html, open)
+
+
+@app.command
+def report(
+    *runs: Path,
+    out: Path | None = None,
+    figure: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    open: bool = False,
+    json: bool = False,
+) -> None:
+    """Compare any runs, or show a study once more.
+
+    `reslab report runs/resnet20-seed* runs/plain20-seed* --out runs/compared`
+
+    Args:
+        runs: Folders of finished runs; runs of one recipe are its seeds. Or the folder of one study.
+        out: Folder for the page, the tables and the figure.
+        figure: Also write the figure to these files: .pdf, .svg or .png.
+        open: Open the page in the browser.
+        json: Print the summary as JSON.
+    """
+    from reslab.commands.report import run
+
+    page = run(runs, out=out, figures=figure, as_json=json)
+    if page is not None:
+        _show(page, open)
 
 
 @app.command(name="eval")

@@ -33,14 +33,16 @@ def render(summary: Summary | Mapping[str, Any]) -> str:
         count=words.count, fact=words.fact, label=words.label, percent=words.percent,
         plural=words.plural, spread=words.spread, to_threshold=words.to_threshold,
     )  # fmt: skip
-    return environment.from_string(_asset("page.html")).render(
+    return environment.from_string(asset("page.html")).render(
         s=summary,
-        headline=words.HEADLINES[summary.verdict.overall],
+        headline=words.headline(summary),
         seeds=words.seeds(summary),
         many=view.n_seeds > 1,
+        repeated=len({row.net for row in summary.rows}) < len(summary.rows),
+        measured=list(dict.fromkeys(name for run in summary.runs for name in run.measures)),
         panels=len(view.panels),
         y_ranges=view.y_ranges,
-        colors={net.net: net.color for panel in view.panels for net in panel.nets},
+        colors=views.colors(summary),
         show_best=any(row.best_test_error is not None for row in summary.rows),
         show_published=any(row.published is not None for row in summary.rows),
         times={
@@ -54,11 +56,11 @@ def render(summary: Summary | Mapping[str, Any]) -> str:
         runs_uri=_data_uri("text/csv", files.runs_csv(summary).encode()),
         summary_json=_json(summary.model_dump(mode="json")),
         view_json=_json(_view(view)),
-        css=Markup(_asset("page.css") + _palette()),
-        js=Markup(_asset("page.js")),
-        uplot_css=Markup(_asset("uPlot.min.css")),
-        uplot_js=Markup(_asset("uPlot.iife.min.js")),
-        uplot_licence=Markup(_asset("uPlot.LICENSE.txt")),
+        css=Markup(asset("page.css") + _palette()),
+        js=Markup(asset("page.js")),
+        uplot_css=Markup(asset("uPlot.min.css")),
+        uplot_js=Markup(asset("uPlot.iife.min.js")),
+        uplot_licence=Markup(asset("uPlot.LICENSE.txt")),
     )
 
 
@@ -76,7 +78,8 @@ def _describe(panel: views.Panel) -> str:
         ends = [("training", net.train), ("test", net.test)]
         said = [f"{name} error {words.percent(line.last)} %" for name, line in ends if line and line.last is not None]
         parts.append(f"{net.net} ends at {' and '.join(said)}" if said else f"{net.net} has no curve")
-    return f"Error during training, {panel.title}: {'; '.join(parts)}."
+    what = f"Error during training, {panel.title}" if panel.style == "curves" else panel.title.capitalize()
+    return f"{what}: {'; '.join(parts)}."
 
 
 def _palette() -> str:
@@ -98,5 +101,6 @@ def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the pages."""
     return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
