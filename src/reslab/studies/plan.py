@@ -10,7 +10,7 @@ from reslab import published
 from reslab.data.spec import DataInfo
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve
-from reslab.nets.spec import NetSpec
+from reslab.nets.cost import cost
 from reslab.recipes.he2015_cifar import ITERATIONS, he2015_cifar
 from reslab.studies.design import Arm, Depths, Study
 from reslab.studies.verdict import rule_of
@@ -30,6 +30,11 @@ class Planned:
     recipe: Recipe
     after: str | None = None
     """the run whose result it starts from"""
+
+
+def of_no_study(recipes: Mapping[str, Recipe]) -> tuple[Planned, ...]:
+    """Runs by name that are carried out as those of a study are."""
+    return tuple(Planned(name, Arm(name, recipe.net.name, ""), recipe) for name, recipe in recipes.items())
 
 
 @dataclass(frozen=True)
@@ -119,11 +124,6 @@ def _changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     return changed
 
 
-def spec_of(recipe: Recipe) -> NetSpec:
-    """The network of a study's recipe, which is one of ours."""
-    return recipe.own_net
-
-
 def differences(plan: Plan) -> tuple[str, ...]:
     """How a plan departs from the paper's experiment; empty if it does not."""
     found = []
@@ -169,14 +169,7 @@ def published_of(plan: Plan) -> Mapping[str, float]:
     return found
 
 
-def costs(plan: Plan, macs: Mapping[str, int]) -> dict[str, float]:
-    """Multiply-adds of each row's training, forward alone, for one seed: what rows are compared by."""
-    return {arm.label: macs[arm.net] * plan.iterations * arm.length * plan.batch for arm in plan.arms}
-
-
 def macs_of(net: str, info: DataInfo) -> int:
     """Multiply-adds of a network for one image of a data set."""
-    from reslab.nets.cost import cost
-
     spec = resolve(net, num_classes=len(info.classes), in_channels=info.channels, size=info.size)
     return cost(spec).macs

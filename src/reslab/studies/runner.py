@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -113,16 +113,16 @@ def complete(run: Planned, folder: Path, measured: str | None) -> bool:
 
 def carry_out(
     run: Planned, data: Dataset, source: str, folder: Path, execution: Execution, measured: str | None, *,
-    title: str | None = None,
+    title: str | None = None, stop: Callable[[], bool] | None = None,
 ) -> Result:  # fmt: skip
-    """One run from its start, or where it was, to its measurement."""
+    """One run from its start, or where it was, to its measurement; ``stop`` as `train` takes it."""
     weights = None
     if run.after is not None:
         weights = str(constructed(folder / run.after, run.recipe.own_net, folder.parent / "starts" / run.name))
     out = folder / run.name
     result = train(
         run.recipe, data, out, execution=execution, source=Source(name=source), title=title, weights=weights,
-        quiet=title is None,
+        stop=stop, quiet=title is None,
     )  # fmt: skip
     if measured is not None:
         measure(measured, run.recipe, data, RunDir(out), execution.device)
