@@ -82,7 +82,8 @@ def run(options: Options) -> Path | None:
         plan = budget.plan
         show_budget(budget, console if not (options.dry_run and options.json) else None)
     if options.dry_run:
-        return _planned(plan, budget, as_json=options.json)
+        _planned(plan, budget, as_json=options.json)
+        return None
     precision = resolve_precision(plan.planned()[0].recipe.precision, execution.device)
     console.print(
         f"{len(plan.planned())} runs of {plan.iterations:,} iterations on {data.info.name}, into {out}\n"

@@ -54,7 +54,8 @@ class Plan:
         if self.seeds < 1:
             raise InputError(f"--seeds takes 1 or more, got {self.seeds}")
         self.study.check(self.depths)
-        self.planned()
+        for arm in self.arms:  # what cannot be trained is refused before anything is
+            self.recipe(arm, 0)
 
     @property
     def arms(self) -> tuple[Arm, ...]:
