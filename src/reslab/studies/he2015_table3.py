@@ -24,8 +24,8 @@ def _label(option: str) -> str:
 
 def _arms(depths: Depths) -> tuple[Arm, ...]:
     (depth,) = depths
-    plain, _ = twins(depth)
-    nets = {option: f"cifar_resnet(depth={depth}, shortcut='{option}')" for option in OPTIONS}
+    plain, residual = twins(depth)  # by the names that other studies have for them, whose runs are taken over
+    nets = {"A": residual} | {option: f"cifar_resnet(depth={depth}, shortcut='{option}')" for option in "BC"}
     group = f"shortcuts of {depth} layers"
     return (Arm("none", plain, group), *(Arm(_label(option), net, group) for option, net in nets.items()))
 

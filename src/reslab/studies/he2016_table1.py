@@ -3,7 +3,7 @@
 reslab study identity-shortcuts --data cifar10 --budget 120
 """
 
-from reslab.studies.design import Arm, Below, Claim, Depths, Study, Test
+from reslab.studies.design import Arm, Below, Claim, Depths, Study, Test, twins
 from reslab.studies.he2015_table3 import one_depth
 
 PLACE = "He et al. 2016, Table 1"
@@ -29,7 +29,7 @@ def _arms(depths: Depths) -> tuple[Arm, ...]:
         return ("he2016", "table1", "rows", row, "test_error") if depth == 110 else ()
 
     others = (Arm(skip, _net(depth, skip), group, published=paper(row)) for skip, (_, row) in SKIPS.items())
-    return (Arm("identity", f"cifar_resnet(depth={depth})", group, published=paper("original")), *others)
+    return (Arm("identity", twins(depth)[1], group, published=paper("original")), *others)
 
 
 def _worse(skip: str, metric: str) -> tuple[Test, ...]:

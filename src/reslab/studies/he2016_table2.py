@@ -3,7 +3,7 @@
 reslab study orderings --data cifar10 --budget 120
 """
 
-from reslab.studies.design import Arm, Below, Claim, Depths, Study, Test, Within
+from reslab.studies.design import Arm, Below, Claim, Depths, Study, Test, Within, twins
 from reslab.studies.he2015_table3 import one_depth
 
 MARGIN = 1.0
@@ -25,9 +25,10 @@ def _arms(depths: Depths) -> tuple[Arm, ...]:
     def paper(row: str) -> tuple[str, ...]:
         return ("he2016", "table2", "rows", row, "test_error") if depth == 110 else ()
 
+    nets = {order: f"cifar_resnet(depth={depth}, order='{order}')" for order in ORDERS}
+    nets["original"] = twins(depth)[1]
     return tuple(
-        Arm(order, f"cifar_resnet(depth={depth}, order='{order}')", f"orders, {depth} layers", published=paper(row))
-        for order, row in ORDERS.items()
+        Arm(order, nets[order], f"orders, {depth} layers", published=paper(row)) for order, row in ORDERS.items()
     )
 
 
