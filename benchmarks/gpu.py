@@ -34,7 +34,7 @@ from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
 from reslab.studies.design import Depths
 from reslab.studies.plan import Plan
-from reslab.studies.runner import adopt, carry_out
+from reslab.studies.runner import MARK, adopt, carry_out
 from reslab.studies.summarise import summarise
 from reslab.train.device import Execution
 from reslab.train.loop import Stopped, Trainer, train
@@ -378,6 +378,7 @@ def main() -> None:
     if not 0 < options.budget < math.inf:
         parser.error(f"--budget takes minutes above 0, got {options.budget}")
     options.out.mkdir(parents=True, exist_ok=True)
+    runs.write_json(options.runs / "paper" / MARK, {"study": "runs of the agenda"})  # so that studies take them over
     context = Context(options.data, options.out, options.runs, time.monotonic() + 60 * options.budget, options.jobs)
     chosen = [job for job in jobs if not options.only or job.name in options.only]
     _all(chosen, context)

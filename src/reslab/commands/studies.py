@@ -59,8 +59,11 @@ def listing(*, as_json: bool) -> None:
         table.add_row(Text(entry["name"], "bold"), text)
     console = Console()
     console.print(table)
-    console.print("reslab study NAME --data cifar10 --budget 60   runs one in an hour; --dry-run says what it would do")
-    console.print("reslab claims                                  what was found, claim by claim")
+    console.print(
+        "reslab study NAME --data cifar10 --budget 60   what an hour can decide\n"
+        "reslab claims                                  what was found, claim by claim",
+        highlight=False,
+    )
 
 
 def _known() -> dict[str, list[dict[str, Any]]]:

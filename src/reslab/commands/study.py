@@ -23,7 +23,7 @@ from reslab.report.words import duration
 from reslab.studies.budget import SEEDS, Budget, choose
 from reslab.studies.design import Depths
 from reslab.studies.plan import Plan
-from reslab.studies.runner import Workers, adopt, checked, run_all
+from reslab.studies.runner import MARK, Workers, adopt, checked, run_all
 from reslab.studies.summarise import summarise
 from reslab.train.device import Execution, describe, resolve_precision
 
@@ -202,9 +202,6 @@ def _with_defaults(settings: tuple[str, ...], defaults: tuple[str, ...]) -> tupl
     """The settings given, after those of the defaults whose field they leave alone."""
     given = {text.partition("=")[0].strip() for text in settings}
     return (*(text for text in defaults if text.partition("=")[0] not in given), *settings)
-
-
-MARK = "study.json"
 
 
 def _begun(out: Path, study: str, fingerprint: str) -> dict[str, Any] | None:

@@ -30,6 +30,8 @@ from reslab.train.recipe import Recipe
 from reslab.train.start import as_saved
 
 Result = dict[str, Any]
+MARK = "study.json"
+"""What makes a folder a study's."""
 NOT_LINKED = (".lock", "tensorboard")
 
 
@@ -159,10 +161,9 @@ def adopt(planned: Sequence[Planned], folder: Path, fingerprint: str, execution:
 
 def _others(folder: Path, fingerprint: str) -> Iterator[tuple[Path, Recipe]]:
     """Finished runs of other studies, from random weights, on the data of a fingerprint."""
-    for path in sorted(folder.parent.parent.glob("*/runs/*/result.json")):
+    studies = [mark.parent for mark in folder.parent.parent.glob(f"*/{MARK}") if mark.parent != folder.parent]
+    for path in (path for study in sorted(studies) for path in sorted(study.glob("runs/*/result.json"))):
         run = RunDir(path.parent)
-        if path.parent.parent == folder or not run.exists:
-            continue
         try:
             env = runs.read_json(run.env)
             if env["data"]["fingerprint"] == fingerprint and env.get("weights") is None:
