@@ -49,7 +49,7 @@ class Listing:
         return replace(self, labels=labels, chunks=some, keys=tuple(compress(self.keys, chosen)))
 
     def fingerprint(self) -> str:
-        """16 hex digits of BLAKE2b over the images in their order and the class of each: equal, whatever becomes of them.
+        """16 hex digits of BLAKE2b over the images in their order, and the class of each; crops and sizes leave it.
 
         The bytes of files are not read: other images of the same names and lengths are taken for the same.
         """

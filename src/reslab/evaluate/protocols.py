@@ -28,7 +28,7 @@ Kind = Literal["one-crop", "ten-crop", "multi-scale"]
 
 
 class OneCrop(Spec):
-    """The centre of each image; with ``resize`` None the whole of it, which is the CIFAR test (He 2015, section 4.2)."""
+    """The centre of each image; with ``resize`` None all of it, which is the CIFAR test (He 2015, section 4.2)."""
 
     name: Literal["one-crop"] = "one-crop"
     crop: tuple[Pixels, Pixels] = Field(description="height and width")

@@ -207,6 +207,16 @@ class Network(nn.Module):
         return self
 
 
+def check_size(spec: NetSpec, size: tuple[int, int]) -> None:
+    """Raises `InputError` for images (height, width) that a network would shrink to less than a pixel."""
+    smallest = 2 ** sum(block.stride > 1 for block in spec.blocks)
+    if min(size) < smallest:
+        raise InputError(
+            f"network '{spec.name}' halves its input {smallest.bit_length() - 1} times, so images need at least "
+            f"{smallest} pixels a side, got {size[0]}x{size[1]}"
+        )
+
+
 def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
     """Builds a network and draws its weights.
 
@@ -219,12 +229,7 @@ def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
         InputError: the name is unknown, or the combination cannot be built.
     """
     spec = resolve(net, **overrides)
-    smallest = 2 ** sum(block.stride > 1 for block in spec.blocks)
-    if min(spec.size) < smallest:
-        raise InputError(
-            f"network '{spec.name}' halves its input {smallest.bit_length() - 1} times, so images need at least "
-            f"{smallest} pixels a side, got {spec.size[0]}x{spec.size[1]}"
-        )
+    check_size(spec, spec.size)
     if isinstance(spec.stem, ConvStem) and spec.stem.pool and min(spec.size) <= SMALL:
         _log.warning(
             "'%s' has the stem of ImageNet, which leaves %dx%d of %dx%d pixels; for small images there are resnet20 "
