@@ -42,7 +42,7 @@ def outputs(
         InputError: classes and outputs do not go together, with what would settle it.
     """
     if file is not None:
-        return _by_name(classes, _read(file, count), f"by the names in {file}")
+        return _by_name(classes, read_names(file, count), f"by the names in {file}")
     if names is not None:
         if len(names) != count:
             raise InputError(f"the weights name {len(names)} classes for {count} outputs; give the names by --outputs")
@@ -73,7 +73,8 @@ def _by_name(classes: Sequence[str], names: Sequence[str], said: str) -> Outputs
     return Outputs(tuple(number[name] for name in classes), said)
 
 
-def _read(file: Path, count: int) -> tuple[str, ...]:
+def read_names(file: Path, count: int) -> tuple[str, ...]:
+    """The names of the outputs in a text file, a line each. Raises `InputError` for another number of them."""
     try:
         lines = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

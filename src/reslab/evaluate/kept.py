@@ -18,7 +18,7 @@ def place(run: RunDir, about: About) -> Path:
 
 
 def find(run: RunDir, about: About) -> Predictions | None:
-    """The predictions of such an evaluation, if it was made before. A file that is damaged is warned of, and made anew."""
+    """The predictions of such an evaluation, if it was made before; a damaged file is warned of."""
     path = place(run, about)
     if not path.is_file():
         return None
@@ -31,7 +31,7 @@ def find(run: RunDir, about: About) -> Predictions | None:
 
 
 def keep(run: RunDir, predictions: Predictions, result: dict[str, Any]) -> Path | None:
-    """Writes predictions and, beside them as JSON, the result. Where nothing can be written there, that is warned of."""
+    """Writes predictions and, beside them as JSON, the result; warns where nothing can be written."""
     path = place(run, predictions.about)
     try:
         save(predictions, path)

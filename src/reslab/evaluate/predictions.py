@@ -1,4 +1,4 @@
-"""The scores of a network on a data set as a file, so that another protocol, figure or ensemble computes nothing again."""
+"""The scores of a network on a data set as a file, so that another figure or an ensemble computes nothing again."""
 
 import hashlib
 import json

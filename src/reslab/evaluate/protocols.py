@@ -125,7 +125,7 @@ class MultiScale(Spec):
         )
 
 
-Single = Annotated[OneCrop | TenCrop | MultiScale, Field(discriminator="name")]
+Single = OneCrop | TenCrop | MultiScale
 """What one network's scores can be made by."""
 
 
@@ -133,7 +133,7 @@ class Ensemble(Spec):
     """Softmax scores averaged over several networks, each by its own protocol (He 2015, section 4.1, Table 5)."""
 
     name: Literal["ensemble"] = "ensemble"
-    members: tuple[Single, ...] = Field(min_length=1)
+    members: tuple[Annotated[Single, Field(discriminator="name")], ...] = Field(min_length=1)
 
     @property
     def called(self) -> str:
@@ -146,7 +146,7 @@ class Ensemble(Spec):
         return f"mean of the softmax scores of {len(self.members)} members ({', '.join(kinds)})"
 
 
-Protocol = Annotated[OneCrop | TenCrop | MultiScale | Ensemble, Field(discriminator="name")]
+Protocol = Annotated[Single | Ensemble, Field(discriminator="name")]
 
 
 def suited(
@@ -156,7 +156,7 @@ def suited(
     test_time: TestTime = "none",
     scales: tuple[int, ...] = (),
     window: tuple[int, int] = (7, 7),
-) -> OneCrop | TenCrop | MultiScale:
+) -> Single:
     """A protocol for images as the weights want them.
 
     Where nothing says it, the sizes are the paper's in proportion to the crop: ten crops of 32 pixels are cut from a

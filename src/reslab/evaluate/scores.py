@@ -17,7 +17,7 @@ from reslab.data.transforms import Normalizer
 from reslab.data.views import FiveCrops, How, Sides, Views
 from reslab.errors import InputError
 from reslab.evaluate.metrics import autocast, evaluating, logits_of
-from reslab.evaluate.protocols import MultiScale, OneCrop, TenCrop
+from reslab.evaluate.protocols import MultiScale, OneCrop, Single, TenCrop
 from reslab.nets.cost import cost
 from reslab.nets.network import Network, check_size
 from reslab.nets.spec import AnyNet, DenseStem, NetSpec
@@ -34,7 +34,7 @@ class Scored:
     """bool (N,): which of the images these are; the others could not be decoded"""
 
 
-def how_shown(protocol: OneCrop | TenCrop | MultiScale, preprocessing: Preprocessing) -> How:
+def how_shown(protocol: Single, preprocessing: Preprocessing) -> How:
     """What is made of each image as it is decoded."""
     match protocol:
         case OneCrop():
@@ -63,7 +63,7 @@ def log_scores(
     net: nn.Module,
     images: Eval | Views,
     normalizer: Normalizer,
-    protocol: OneCrop | TenCrop | MultiScale,
+    protocol: Single,
     *,
     device: torch.device,
     precision: str = "fp32",
@@ -125,13 +125,13 @@ def _shown(
         yield view.index.to(device), (normalizer(part.to(device)) for part in view.parts)
 
 
-def _mirrored(x: Tensor, protocol: OneCrop | TenCrop | MultiScale) -> Iterator[Tensor]:
+def _mirrored(x: Tensor, protocol: Single) -> Iterator[Tensor]:
     yield x
     if isinstance(protocol, TenCrop) or (isinstance(protocol, MultiScale) and protocol.flip):
         yield x.flip(3)
 
 
-def _answer(net: nn.Module, x: Tensor, protocol: OneCrop | TenCrop | MultiScale) -> Tensor:
+def _answer(net: nn.Module, x: Tensor, protocol: Single) -> Tensor:
     """Log of the softmax scores (n, classes) of inputs of one size, in fp32."""
     if not isinstance(protocol, MultiScale):
         seen_of_each = protocol.test_time if isinstance(protocol, OneCrop) else "none"
