@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reslab.errors import InputError
@@ -17,7 +17,10 @@ from .sample import predictions
 
 NAMES = ("a.npz", "b.npz", "c.npz")
 
+CHECKED = settings(max_examples=60, deadline=None, derandomize=True)
 
+
+@CHECKED
 @given(st.integers(1, 5), st.integers(2, 8), st.integers(0, 1000))
 def test_the_mean_of_softmax_scores(count: int, classes: int, seed: int) -> None:
     members = [predictions(5, classes, seed + i).logs for i in range(count)]

@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reslab.evaluate.figures import (
@@ -22,6 +22,8 @@ from reslab.evaluate.figures import (
 
 Logs = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+
+CHECKED = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 @st.composite
@@ -40,6 +42,7 @@ def order(row: Logs) -> list[int]:
     return sorted(range(len(row)), key=lambda c: (-row[c], c))
 
 
+@CHECKED
 @given(scored())
 def test_ranks_by_sorting(given: tuple[Logs, Labels]) -> None:
     logs, labels = given
@@ -48,6 +51,7 @@ def test_ranks_by_sorting(given: tuple[Logs, Labels]) -> None:
     assert predicted(logs).tolist() == [order(row)[0] for row in logs]
 
 
+@CHECKED
 @given(scored())
 def test_errors_and_loss_by_counting(given: tuple[Logs, Labels]) -> None:
     logs, labels = given
@@ -68,6 +72,7 @@ def test_errors_and_loss_by_counting(given: tuple[Logs, Labels]) -> None:
     assert found.not_finite == 0
 
 
+@CHECKED
 @given(scored())
 def test_classes_and_confusion_by_counting(given: tuple[Logs, Labels]) -> None:
     logs, labels = given
@@ -92,6 +97,7 @@ def test_classes_and_confusion_by_counting(given: tuple[Logs, Labels]) -> None:
         assert one.interval == pytest.approx(tuple(100 * p for p in wilson(int(matrix[place, place]), one.n_images)))
 
 
+@CHECKED
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilsons_ends_are_where_the_test_just_passes(given: tuple[int, int]) -> None:
     """The interval holds each p from which hits/n is less than z standard errors away (Wilson 1927)."""
@@ -117,6 +123,7 @@ def test_wilson_against_published_figures() -> None:
     assert NormalDist().inv_cdf(0.975) == pytest.approx(Z95)
 
 
+@CHECKED
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=40), st.integers(1, 15))
 def test_calibration_error_bin_by_bin(given: list[tuple[float, bool]], bins: int) -> None:
     confidence, hit = np.array([c for c, _ in given]), np.array([h for _, h in given], bool)

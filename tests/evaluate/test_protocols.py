@@ -1,7 +1,7 @@
 """Protocols as plain values: what they say, what they refuse, and that they survive being written down."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -10,6 +10,8 @@ from reslab.evaluate.protocols import SCALES, Ensemble, MultiScale, OneCrop, Pro
 from reslab.nets.weights.preprocessing import Preprocessing
 
 ADAPTER: TypeAdapter[Protocol] = TypeAdapter(Protocol)
+
+CHECKED = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 def carried(crop: int = 224, resize: int | None = None) -> Preprocessing:
@@ -36,6 +38,7 @@ def test_in_proportion_at_other_crops() -> None:
     assert suited("multi-scale", carried(1)).views == 6, "224 and 256 come to one size there: 1, 2, 3"
 
 
+@CHECKED
 @given(
     st.one_of(
         st.builds(OneCrop, crop=st.just((8, 9)), resize=st.none() | st.integers(9, 20)),

@@ -10,6 +10,7 @@ from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.evaluate.recalibrate import recalibrate
 from reslab.nets import build
+from reslab.nets.catalog import resolve
 from reslab.nets.network import Network
 
 CPU = torch.device("cpu")
@@ -22,7 +23,8 @@ def images(n: int = 12, batch: int = 4) -> Eval:
 
 
 def network(name: str = "cifar_resnet(depth=8, width=16)", **fields: object) -> Network:
-    return build(name, num_classes=3, size=(12, 12), **fields).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    spec = resolve(resolve(name, num_classes=3, size=(12, 12)), **fields)
+    return build(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def statistics(net: Network) -> dict[str, Tensor]:
@@ -81,9 +83,9 @@ def test_what_the_statistics_were_before_does_not_matter() -> None:
 def test_a_batch_that_is_not_full_is_left_out() -> None:
     nets = [network().eval() for _ in range(2)]
     assert recalibrate(nets[0], images(8), device=CPU) == 8
-    fourteen = images(10)  # 4, 4 and 2
-    fourteen.images = torch.cat([images(8).images, images(2).images])
-    assert recalibrate(nets[1], fourteen, device=CPU) == 8
+    ten = images(10)  # 4, 4 and 2
+    ten.images = torch.cat([images(8).images, images(2).images])
+    assert recalibrate(nets[1], ten, device=CPU) == 8
     torch.testing.assert_close(statistics(nets[0]), statistics(nets[1]), rtol=0, atol=0)
     assert recalibrate(network().eval(), images(3), device=CPU) == 3, "fewer than a batch are one"
 
@@ -119,7 +121,7 @@ def test_dropout_is_off_meanwhile() -> None:
     plain = network("cifar_resnet(depth=8, width=4)").eval()
     thinned = network("cifar_resnet(depth=8, width=4)").eval()
     first = thinned.blocks[0]
-    first.dropout, first.training = nn.Dropout(0.9), False
+    first.dropout = nn.Dropout(0.9)
     for net in (plain, thinned):
         recalibrate(net, images(), device=CPU)
     torch.testing.assert_close(statistics(plain), statistics(thinned))
