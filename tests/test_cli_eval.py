@@ -155,7 +155,7 @@ def test_a_run_is_evaluated_once(reslab: Reslab, caplog: pytest.LogCaptureFixtur
     stamp = place.stat().st_mtime_ns
     again = said(reslab, *words)
     assert again == first | {"computed_again": False}
-    code, out, err = reslab(*(word for word in words if word != "--json"))
+    code, _, err = reslab(*(word for word in words if word != "--json"))
     assert code == 0
     assert f"kept  {place}: nothing is computed again (--fresh does)" in err
     assert place.stat().st_mtime_ns == stamp
