@@ -1,49 +1,25 @@
 """``reslab eval``: weights and saved predictions, each by a protocol, alone or together."""
 
-import hashlib
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 
-from reslab import __version__
 from reslab.commands import eval_print as shown
-from reslab.commands.eval_data import (
-    Given,
-    Images,
-    Split,
-    Where,
-    images_of,
-    listed_alone,
-    names_of_outputs,
-    preprocessing_of,
-    to_recalibrate_on,
-)
+from reslab.commands.eval_data import Given, Split, Where, images_of, listed_alone, preprocessing_of, to_recalibrate_on
 from reslab.commands.eval_members import Member, ensemble
 from reslab.commands.train import start
-from reslab.data.decode import late_bar
-from reslab.data.images import ImageSet
-from reslab.data.labels import outputs
-from reslab.data.loader import Eval
-from reslab.data.transforms import Normalizer
-from reslab.data.views import Views
 from reslab.errors import InputError
-from reslab.evaluate import kept
+from reslab.evaluate.predict import Answer, Question, answer, ask
 from reslab.evaluate.predictions import SUFFIX, About, Predictions, save
 from reslab.evaluate.predictions import load as load_predictions
-from reslab.evaluate.protocols import Kind, MultiScale, OneCrop, Single, TestTime, suited
-from reslab.evaluate.recalibrate import recalibrate
-from reslab.evaluate.scores import how_shown, log_scores, trained_window
-from reslab.nets.network import Network
-from reslab.nets.weights.load import Weights, load
-from reslab.nets.weights.preprocessing import Preprocessing
-from reslab.runs import RunDir, now
+from reslab.evaluate.protocols import Kind, OneCrop, TestTime, suited
+from reslab.evaluate.scores import trained_window
+from reslab.nets.weights.load import load
+from reslab.runs import RunDir
 from reslab.train.device import Execution, resolve_precision, use_exact_fp32
 
 RECALIBRATED = 10_000
@@ -96,7 +72,7 @@ def run(options: Options) -> None:
     console = Console(stderr=True, quiet=options.json)
     members = [_member(source, options, execution, console) for source in options.weights]
     records = [member.record() for member in members]
-    last = members[-1].predictions
+    last = members[-1].answer.predictions
     if options.protocol == "ensemble":
         last, together = ensemble(members, records, best_subset=options.best_subset)
         records = [together]
@@ -175,25 +151,26 @@ def _member(source: str, options: Options, execution: Execution, console: Consol
         raise InputError(
             f"the network takes images of {weights.spec.in_channels} channels, the data has {images.channels}"
         )
-    recalibrated, train = "", None
+    training = None
     if options.recalibrate_bn:
         count = RECALIBRATED if options.recalibrate_images is None else options.recalibrate_images
-        recalibrated, train = to_recalibrate_on(where, weights, preprocessing, count)
-    about = _about(weights, images, where, preprocessing, protocol, execution, options, notes, recalibrated)
-    _say(about, weights, images, where, console)
-    folder = RunDir(Path(source)) if Path(source).is_dir() and RunDir(Path(source)).exists else None
-    if folder is not None and not options.fresh and (found := kept.find(folder, about)):
-        place = kept.place(folder, about)
+        training = to_recalibrate_on(where, weights, preprocessing, count)
+    question = ask(
+        weights, images, protocol, preprocessing, precision=resolve_precision(options.precision, execution.device),
+        names=where.outputs, training=training, notes=notes,
+    )  # fmt: skip
+    _say(question, console)
+    run = RunDir(Path(source)) if Path(source).is_dir() and RunDir(Path(source)).exists else None
+    found = answer(
+        question, run, lambda new: Member(source, new).record(), device=execution.device, fused=execution.fuses,
+        batch=options.batch, fresh=options.fresh,
+    )  # fmt: skip
+    if found.again:
         console.print(
-            f"[bold]{'kept':>8}[/]  {escape(str(place))}: nothing is computed again (--fresh does)",
+            f"[bold]{'kept':>8}[/]  {escape(str(found.place))}: nothing is computed again (--fresh does)",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-        return Member(source, found, place, again=True)
-    made = _measured(weights, images, about, preprocessing, protocol, execution, options, train)
-    if folder is None:
-        return Member(source, made)
-    place = kept.place(folder, made.about)
-    return Member(source, made, kept.keep(folder, made, Member(source, made, place).record()))
+    return Member(source, found)
 
 
 def _read(source: str, options: Options, console: Console) -> Member:
@@ -211,7 +188,7 @@ def _read(source: str, options: Options, console: Console) -> Member:
         f"'{about.split}', {escape(about.protocol.words())}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    return Member(source, found, path, again=True)
+    return Member(source, Answer(found, path, again=True))
 
 
 def _check_same(source: str, about: About, where: Where) -> None:
@@ -224,48 +201,13 @@ def _check_same(source: str, about: About, where: Where) -> None:
         )
 
 
-def _about(
-    weights: Weights, images: Images, where: Where, preprocessing: Preprocessing, protocol: Single,
-    execution: Execution, options: Options, notes: tuple[str, ...], recalibrated: str,
-) -> About:  # fmt: skip
-    """What the scores will be of: known before anything is computed."""
-    listed = images.listed
-    found = outputs(listed.classes, weights.spec.num_classes, names=weights.classes, file=where.outputs)
-    values = preprocessing.model_dump(mode="json", exclude={"mean"} if preprocessing.mean_size else set())
-    if preprocessing.mean_size:  # a whole image of numbers is no result
-        mean = json.dumps(preprocessing.model_dump(mode="json")["mean"]).encode()
-        values["mean_fingerprint"] = hashlib.blake2b(mean, digest_size=8).hexdigest()
-    one_crop = isinstance(protocol, OneCrop)
-    return About(
-        weights=str(weights.origin),
-        weights_fingerprint=weights.fingerprint(),
-        net=weights.spec.name,
-        net_fingerprint=hashlib.blake2b(weights.spec.model_dump_json().encode(), digest_size=8).hexdigest(),
-        data=listed.name,
-        split=where.split,
-        data_fingerprint=listed.fingerprint(),
-        classes=listed.classes,
-        numbers=found.numbers,
-        outputs=names_of_outputs(weights, where.outputs, listed.classes, found.numbers),
-        outputs_said=found.said,
-        protocol=protocol,
-        preprocessing=values,
-        input=preprocessing.words() + images.changed if one_crop else preprocessing.constants(),
-        precision=resolve_precision(options.precision, execution.device),
-        recalibrated=recalibrated,
-        most_damaged=where.most_damaged(len(listed.labels)),
-        notes=notes,
-        reslab=__version__,
-    )
-
-
-def _say(about: About, weights: Weights, images: Images, where: Where, console: Console) -> None:
+def _say(question: Question, console: Console) -> None:
     """What is evaluated on what, before it takes its time."""
-    listed = images.listed
+    about, weights, listed = question.about, question.weights, question.images.listed
     said = {
         "weights": f"{about.weights} ({weights.dialect} names)",
         "network": f"{about.net}, {weights.spec.num_classes} classes",
-        "images": f"{len(listed.labels):,} of {listed.name}, split '{where.split}': {listed.source}",
+        "images": f"{len(listed.labels):,} of {listed.name}, split '{about.split}': {listed.source}",
         "outputs": about.outputs_said,
         "protocol": f"{about.protocol.called}: {about.protocol.words()}",
         "input": about.input,
@@ -274,50 +216,3 @@ def _say(about: About, weights: Weights, images: Images, where: Where, console: 
         said["BN"] = f"statistics averaged over {about.recalibrated}"
     for name, text in (said | {f"note {i}": text for i, text in enumerate(about.notes, 1)}).items():
         console.print(f"[bold]{name:>8}[/]  {escape(text)}", highlight=False, soft_wrap=True)
-
-
-def _measured(
-    weights: Weights, images: Images, about: About, preprocessing: Preprocessing, protocol: Single,
-    execution: Execution, options: Options, train: Callable[[], ImageSet] | None,
-) -> Predictions:  # fmt: skip
-    """The network's scores."""
-    device = execution.device
-    net = weights.module().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if isinstance(net, Network):
-        net.fuse(execution.fuses)
-    if device.type == "cuda" and isinstance(protocol, MultiScale):
-        torch.backends.cudnn.benchmark = False  # photographs have many shapes, each of which it would try out
-    normalizer = Normalizer.from_values(preprocessing.mean, preprocessing.std)
-    labels = torch.tensor(about.numbers)[images.listed.labels]
-    if train is not None:
-        seen_in_training = Eval(train(), normalizer, batch=options.batch, device=device)
-        recalibrate(net, seen_in_training, device=device, precision=about.precision)
-    shows: Eval | Views
-    if images.loaded is not None:
-        shows = Eval(ImageSet(images.loaded, labels), normalizer, batch=options.batch, device=device)
-    else:
-        shows = Views(
-            images.listed, how_shown(protocol, preprocessing), batch=options.batch, unit=preprocessing.crop,
-            most_damaged=about.most_damaged,
-        )  # fmt: skip
-    bar = late_bar(f"{about.protocol.called} on {about.data}", len(shows) * _passes(protocol))
-    done = 0
-
-    def seen(count: int) -> None:
-        nonlocal done
-        done += count
-        bar(done)
-
-    began = time.perf_counter()
-    try:
-        scored = log_scores(net, shows, normalizer, protocol, device=device, precision=about.precision, seen=seen)
-    finally:
-        bar(None)
-    seconds = time.perf_counter() - began
-    left_out = tuple(why for _, why in sorted(shows.damage.found.items())) if isinstance(shows, Views) else ()
-    said = about.model_copy(update={"seconds": round(seconds, 3), "when": now(), "left_out": left_out})
-    return Predictions(scored.logs.numpy(), labels[scored.whole].numpy(), said)
-
-
-def _passes(protocol: Single) -> int:
-    return len(protocol.scales) if isinstance(protocol, MultiScale) else 1

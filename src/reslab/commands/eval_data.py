@@ -1,7 +1,7 @@
 """What ``reslab eval`` shows a network: its preprocessing, and the images of a split wherever they lie."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +12,12 @@ import torch
 from reslab.data.decode import Fit, Interpolation, check_memory, decode, fitted
 from reslab.data.draws import permutation
 from reslab.data.images import Dataset, ImageSet
-from reslab.data.labels import ilsvrc, read_names
 from reslab.data.sources import KNOWN
 from reslab.data.sources import load as load_data
 from reslab.data.stored import lists_images
 from reslab.data.stream import Listing, in_memory, listing
 from reslab.errors import InputError
+from reslab.evaluate.predict import Images, Training, namings
 from reslab.nets.weights.load import Weights
 from reslab.nets.weights.preprocessing import Preprocessing
 
@@ -111,46 +111,6 @@ def _by(size: tuple[int, int] | None) -> str:
     return "x".join(map(str, size or ()))
 
 
-@dataclass(frozen=True)
-class Images:
-    """The images of a split: listed, and in memory as one crop sees them if they are small."""
-
-    listed: Listing
-    loaded: torch.Tensor | None
-    """uint8 (N, C, H, W)"""
-    changed: str = ""
-    """what was done to images of another size, for people"""
-
-    @property
-    def channels(self) -> int:
-        """Of each image."""
-        return self.listed.channels if self.loaded is None else self.loaded.shape[1]
-
-
-def namings(weights: Weights, outputs: Path | None) -> list[Sequence[str]]:
-    """Names that a network's outputs are known by, the likeliest first; at last their numbers."""
-    count = weights.spec.num_classes
-    known: list[Sequence[str]] = []
-    if outputs is not None:
-        known.append(read_names(outputs, count))
-    if weights.classes is not None:
-        known.append(weights.classes)
-    if count == len(ilsvrc()):
-        known.append(ilsvrc())
-    return [*known, [str(number) for number in range(count)]]
-
-
-def names_of_outputs(
-    weights: Weights, outputs: Path | None, classes: Sequence[str], numbers: Sequence[int]
-) -> tuple[str | None, ...]:
-    """A name for each output in the data's own words, where anybody knows it."""
-    known = next((names for names in namings(weights, outputs)[:-1] if set(classes) <= set(names)), None)
-    found: list[str | None] = [None] * weights.spec.num_classes if known is None else list(known)
-    for number, name in zip(numbers, classes, strict=True):
-        found[number] = name
-    return tuple(found)
-
-
 def listed_alone(where: Where, names: Sequence[str]) -> Listing:
     """The images of a split, without any weights; ``names`` are those of the outputs that they are classes of."""
     if where.data in KNOWN:
@@ -181,15 +141,21 @@ def images_of(where: Where, weights: Weights, preprocessing: Preprocessing, *, o
     streamed = not listed.loadable or bool(where.damaged) or (channels == 3 and listed.too_large(fit))
     if one_crop and not streamed and (preprocessing.resize is None or channels != 3):
         data, changed = _loaded(where, preprocessing, fit)
-        return Images(listed, _part(data, where.split).images, changed)
+        return Images(listed, where.split, _part(data, where.split).images, changed)
     if channels != 3 and not streamed:
         with _split_explained():
             part = _part(load_data(where.data, whole=where.split == "all"), where.split)
         same = in_memory(
             part.images, part.labels, name=listed.name, source=listed.source, classes=listed.classes, content=""
         )
-        return Images(replace(same, keys=listed.keys), None)
-    return Images(listed, None, f"; images of any size, {_resized(fit)}" if one_crop and fit.resize is None else "")
+        return Images(replace(same, keys=listed.keys), where.split)
+    return Images(
+        listed,
+        where.split,
+        None,
+        f"; images of any size, {_resized(fit)}" if one_crop and fit.resize is None else "",
+        where.most_damaged(len(listed.labels)),
+    )
 
 
 def _part(data: Dataset, split: Split) -> ImageSet:
@@ -205,12 +171,12 @@ def _known(where: Where, fit: Fit | None) -> Images:
         part.images, part.labels, name=info.name, source=info.source, classes=info.classes, content=content
     )
     if fit is None:
-        return Images(listed, None)
+        return Images(listed, where.split)
     if fit.resize is None and info.size == fit.crop:
-        return Images(listed, part.images)
+        return Images(listed, where.split, part.images)
     check_memory(len(part), info.channels, fit.crop, where=info.name)
     changed = "" if fit.resize else f"; images of {_by(info.size)}, {_resized(fit)}"
-    return Images(listed, fitted(part.images, fit), changed)
+    return Images(listed, where.split, fitted(part.images, fit), changed)
 
 
 def _resized(fit: Fit) -> str:
@@ -245,9 +211,7 @@ def _loaded(where: Where, preprocessing: Preprocessing, fit: Fit) -> tuple[Datas
     return load_data(where.data, size=fit, whole=whole), changed
 
 
-def to_recalibrate_on(
-    where: Where, weights: Weights, preprocessing: Preprocessing, count: int
-) -> tuple[str, Callable[[], ImageSet]]:
+def to_recalibrate_on(where: Where, weights: Weights, preprocessing: Preprocessing, count: int) -> Training:
     """Which training images BN's statistics are computed over, up to so many; and these, mixed, of one crop each."""
     if count < 2:
         raise InputError(f"--recalibrate-images takes 2 or more, got {count}")
@@ -270,4 +234,4 @@ def to_recalibrate_on(
         mixed = permutation(m, _CHOSEN + 1)
         return ImageSet(found[mixed], some.labels[mixed])
 
-    return f"{m} of {n} training images ({listed.fingerprint()})", images
+    return Training(f"{m} of {n} training images ({listed.fingerprint()})", images)

@@ -3,11 +3,11 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from reslab.evaluate.ensemble import averaged, best_subsets, check_together
 from reslab.evaluate.figures import figures
+from reslab.evaluate.predict import Answer
 from reslab.evaluate.predictions import Predictions
 from reslab.evaluate.protocols import Ensemble, Single
 from reslab.runs import now
@@ -18,23 +18,19 @@ class Member:
     """What one of the weights, or a file of predictions, has to say."""
 
     called: str
-    predictions: Predictions
-    kept: Path | None = None
-    """where its predictions lie"""
-    again: bool = False
-    """whether they lay there already"""
+    answer: Answer
 
     def record(self) -> dict[str, Any]:
         """The result as plain values."""
-        about = self.predictions.about
-        n = len(self.predictions.labels)
-        found = figures(self.predictions.logs, self.predictions.labels).as_dict()
+        about = self.answer.predictions.about
+        logs, labels = self.answer.predictions.logs, self.answer.predictions.labels
+        found = figures(logs, labels).as_dict()
         return found | {
             "protocol": about.protocol.called,
             "protocol_fields": about.protocol.model_dump(mode="json"),
             "precision": about.precision,
             "seconds": about.seconds,
-            "images_per_second": round(n / about.seconds, 1) if about.seconds else None,
+            "images_per_second": round(len(labels) / about.seconds, 1) if about.seconds else None,
             "weights": about.weights,
             "net": about.net,
             "data": about.data,
@@ -48,8 +44,8 @@ class Member:
             "weights_fingerprint": about.weights_fingerprint,
             "data_fingerprint": about.data_fingerprint,
             "when": about.when,
-            "kept": None if self.kept is None else str(self.kept),
-            "computed_again": not self.again,
+            "kept": None if self.answer.place is None else str(self.answer.place),
+            "computed_again": not self.answer.again,
         }
 
 
@@ -57,7 +53,7 @@ def ensemble(
     members: Sequence[Member], records: list[dict[str, Any]], *, best_subset: bool
 ) -> tuple[Predictions, dict[str, Any]]:
     """The predictions of all members together, and their result, with those of the members in it."""
-    every = [member.predictions for member in members]
+    every = [member.answer.predictions for member in members]
     check_together(every, [member.called for member in members])
     protocols: list[Single] = []
     for each in every:
@@ -86,7 +82,7 @@ def ensemble(
         }
     )
     found = Predictions(averaged([each.logs for each in every]), every[0].labels, about)
-    record = Member("ensemble", found).record() | {"members": records}
+    record = Member("ensemble", Answer(found, None, again=False)).record() | {"members": records}
     if best_subset:
         record["best_subsets"] = [
             {

@@ -99,10 +99,13 @@ def listing(
         return None
     from reslab.data import large
 
-    if large.is_flat(path):
+    try:
+        flat, stored = large.is_flat(path), large.is_stored(path)
+    except OSError as why:
+        raise InputError(f"{why.filename or path}: expected a readable folder, but {why.strerror or why}") from None
+    if flat:
         return large.list_flat(path, split, labels, namings)
-    # Folders of classes come first: the archives that they were unpacked from often still lie beside them.
-    if large.is_stored(path) or labels is not None:
+    if stored or labels is not None:
         return large.list_stored(path, split, labels)
     if any(path.rglob("*.parquet")):
         from reslab.data.parquet import list_parquet
