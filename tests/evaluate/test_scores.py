@@ -138,7 +138,7 @@ def test_one_crop_comes_to_what_training_says(test_time: TestTime) -> None:
     images = Eval(ImageSet(pixels, labels), NORMALIZER, batch=3, device=CPU)
     found = log_scores(net, images, NORMALIZER, protocol, device=CPU)
     assert bool(found.whole.all())
-    assert -found.logs.gather(1, labels[:, None]).mean().item() == pytest.approx(said.loss, rel=1e-6)
+    assert -found.logs.gather(1, labels[:, None]).mean().item() == pytest.approx(said.loss, rel=1e-5)
     assert 100 * (found.logs.argmax(1) != labels).float().mean().item() == pytest.approx(said.top1_error)
     shown = in_memory(pixels, labels, name="m", source="m", classes=tuple("abcdefg"), content="x")
     torch.testing.assert_close(scores(net, shown, protocol), found.logs, rtol=1e-5, atol=1e-5)
@@ -262,7 +262,7 @@ def test_bf16_is_near(protocol: Single) -> None:
     assert rough.dtype == torch.float32
     exact = scores(net, images, protocol)
     assert not torch.equal(rough, exact)
-    torch.testing.assert_close(rough.exp(), exact.exp(), rtol=0.2, atol=0.03)
+    assert (rough.exp() - exact.exp()).abs().max() < 0.1
 
 
 class Sure(nn.Module):
