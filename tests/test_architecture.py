@@ -50,6 +50,8 @@ WITHOUT_TORCH = (
     "reslab.nets.weights",
     "reslab.nets.weights.preprocessing",
     "reslab.data.spec",
+    "reslab.evaluate",
+    "reslab.evaluate.protocols",
     "reslab.train.recipe",
     "reslab.recipes",
     "reslab.recipes.*",

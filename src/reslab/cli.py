@@ -266,10 +266,13 @@ def report(
 
 @app.command(name="eval")
 def evaluate(
-    weights: str,
+    weights: tuple[str, ...],
     /,
     *,
-    data: str,
+    data: str | None = None,
+    protocol: Literal["one-crop", "ten-crop", "multi-scale", "ensemble"] | None = None,
+    each: Literal["one-crop", "ten-crop", "multi-scale"] | None = None,
+    best_subset: bool = False,
     net: Net = None,
     split: Literal["test", "train", "all"] = "test",
     mean: Numbers = (),
@@ -277,43 +280,83 @@ def evaluate(
     resize: int | None = None,
     crop: int | None = None,
     interpolation: Literal["bilinear", "bicubic"] | None = None,
-    labels: Path | None = None,
     test_time: Literal["none", "flip", "flip-shift"] = "none",
+    scales: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (),
+    window: int | None = None,
+    labels: Path | None = None,
+    outputs: Path | None = None,
+    damaged: float | None = None,
+    recalibrate_bn: bool = False,
+    recalibrate_images: int | None = None,
+    per_class: bool = False,
+    confusion: Path | None = None,
+    save: Path | None = None,
+    fresh: bool = False,
     batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 100,
     precision: Literal["auto", "bf16", "fp32"] = "fp32",
     device: str | None = None,
     threads: int | None = None,
     json: bool = False,
 ) -> None:
-    """Measure the error of weights, one crop an image.
+    """Measure the error of weights by the papers' protocols, alone or as an ensemble.
 
-    `reslab eval runs/resnet20 --data cifar10` or `reslab eval torchvision:resnet50 --data imagenet/val --split all`
+    The CIFAR test of a run: `reslab eval runs/resnet20 --data cifar10`
+
+    Ten crops of photographs: `reslab eval torchvision:resnet50 --data imagenet --protocol ten-crop`
+
+    Six networks together: `reslab eval runs/* --data imagenet --protocol ensemble --each multi-scale --best-subset`
+
+    What is evaluated of a run is kept in its folder, and computed once.
 
     Args:
-        weights: A file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
-        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
+        weights: One or more: a file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG,
+            hf:ORG/NAME, or predictions that --save wrote (.npz).
+        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder: train/ and val/ with a
+            folder for each class, ImageNet's archives, or flat with a list of labels. Of saved predictions it need
+            not be said.
+        protocol: one-crop (the default): the centre, or the whole of a small image. ten-crop: corners, centre and
+            their mirror images. multi-scale: the whole image at five sizes, the head at each position. ensemble: of all
+            the weights. Softmax scores are averaged.
+        each: The protocol of an ensemble's members; by default one-crop.
+        best_subset: Say which members are best together, for each number of them.
         net: The network, where names and shapes of the weights cannot tell.
         split: Which images; of a folder without test/ or val/, test is a fifth held out, and all is all.
         mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.
         std: Their standard deviation.
         resize: Pixels of the shorter side before the crop.
-        crop: Pixels of the centre crop.
+        crop: Pixels of the centre crop, or of each of ten.
         interpolation: Of the resizing.
-        labels: Text file with the name of each output's class, a line each, if the weights do not say.
-        test_time: flip: logits are averaged with the mirror image's. flip-shift: with those of shifted images too.
+        test_time: Of one crop. flip: logits are averaged with the mirror image's. flip-shift: with those of shifted
+            images too.
+        scales: Of multi-scale, the shorter sides; by default 224 256 384 480 640, in proportion to the crop.
+        window: Of multi-scale, positions of the feature map that are pooled at a time; by default as in training, 1 is
+            the head at each position.
+        labels: File and class of each image, a line each, where they lie flat; by default val.txt and the like.
+        outputs: Text file with the name of each output's class, a line each, if the weights do not say.
+        damaged: Share of the images that may be damaged: they are left out, counted and named. By default none.
+        recalibrate_bn: Compute BN's statistics anew, as averages over training images.
+        recalibrate_images: Over how many; by default 10,000.
+        per_class: Print the accuracy of each class, the worst first.
+        confusion: Write the confusion matrix to this file: .png, .svg, .pdf or .csv.
+        save: Write the predictions to this .npz file, for an ensemble or other figures.
+        fresh: Compute again what is kept.
         batch_size: Images at a time.
         precision: bf16 is faster where the hardware has it.
         device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
         threads: CPU threads; by default all cores.
-        json: Print JSON.
+        json: Print JSON: an object, or a list for several weights.
     """
     from reslab.commands.eval import Options, run
+    from reslab.commands.eval_data import Given
 
     run(
         Options(
-            weights=weights, data=data, net=net, split=split, mean=mean, std=std, resize=resize, crop=crop,
-            interpolation=interpolation, labels=labels, test_time=test_time, batch=batch_size, precision=precision,
-            device=device, threads=threads, json=json,
+            weights=weights, data=data, net=net, split=split, protocol=protocol, each=each, scales=scales,
+            window=window, test_time=test_time,
+            given=Given(mean=mean, std=std, resize=resize, crop=crop, interpolation=interpolation),
+            labels=labels, outputs=outputs, damaged=damaged, recalibrate_bn=recalibrate_bn,
+            recalibrate_images=recalibrate_images, best_subset=best_subset, per_class=per_class, confusion=confusion,
+            save=save, fresh=fresh, batch=batch_size, precision=precision, device=device, threads=threads, json=json,
         )
     )  # fmt: skip
 

@@ -112,16 +112,43 @@ class Network(nn.Module):
         ``stem`` is what enters the first block: behind the max pool where there is one. Behind the last
         stage a pre-activation network has its final BN and activation, which ``pool`` averages.
         """
-        y = self._stem(x)
-        out = {"stem": y}
-        for name, stage in zip(self.stage_names, self.stages, strict=True):
-            y = out[name] = stage(y)
-        if self.spec.final != "none":
-            y = norm_add_act(self.bn_last, y, add=None, shortcut=None, act=self.relu_last)
-        out["pool"] = self.avgpool(y)
+        out: dict[str, Tensor] = {}
+        out["pool"] = self.avgpool(self._pooled_map(x, out))
         logits = self.fc(self.dropout(out["pool"]))
         out["logits"] = logits if self.spec.logit_scale == 1 else logits * self.spec.logit_scale
         return out
+
+    def _pooled_map(self, x: Tensor, seen: dict[str, Tensor]) -> Tensor:
+        """What the global pooling takes; the stem and the stages are put into ``seen`` on the way."""
+        y = seen["stem"] = self._stem(x)
+        for name, stage in zip(self.stage_names, self.stages, strict=True):
+            y = seen[name] = stage(y)
+        if self.spec.final != "none":
+            y = norm_add_act(self.bn_last, y, add=None, shortcut=None, act=self.relu_last)
+        return y
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """What the global pooling takes: images (N, C, H, W) of any size -> (N, width, H', W')."""
+        return self._pooled_map(x, {})
+
+    def dense_logits(self, maps: Tensor, window: tuple[int, int]) -> Tensor:
+        """The head at each position: pooling over windows with stride 1, then the last layer as a 1x1 convolution.
+
+        The fully convolutional form of He 2015, section 3.4 (after Sermanet 2013, arXiv 1312.6229, section 3.5). With a
+        window of the whole map it is `forward`.
+
+        Args:
+            maps: what `feature_map` gives, (N, width, H, W).
+            window: height and width that are pooled at a time, in positions; a smaller map is pooled as a whole.
+
+        Returns:
+            Logits (N, classes, H - height + 1, W - width + 1).
+        """
+        size = (min(window[0], maps.shape[2]), min(window[1], maps.shape[3]))
+        pool = F.avg_pool2d if self.spec.pool == "average" else F.max_pool2d
+        pooled = maps if size == (1, 1) else pool(maps, size, 1)
+        logits = F.conv2d(self.dropout(pooled), self.fc.weight[:, :, None, None], self.fc.bias)
+        return logits if self.spec.logit_scale == 1 else logits * self.spec.logit_scale
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) -> logits (N, classes)."""
@@ -180,6 +207,16 @@ class Network(nn.Module):
         return self
 
 
+def check_size(spec: NetSpec, size: tuple[int, int]) -> None:
+    """Raises `InputError` for images (height, width) that a network would shrink to less than a pixel."""
+    smallest = 2 ** sum(block.stride > 1 for block in spec.blocks)
+    if min(size) < smallest:
+        raise InputError(
+            f"network '{spec.name}' halves its input {smallest.bit_length() - 1} times, so images need at least "
+            f"{smallest} pixels a side, got {size[0]}x{size[1]}"
+        )
+
+
 def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
     """Builds a network and draws its weights.
 
@@ -192,12 +229,7 @@ def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
         InputError: the name is unknown, or the combination cannot be built.
     """
     spec = resolve(net, **overrides)
-    smallest = 2 ** sum(block.stride > 1 for block in spec.blocks)
-    if min(spec.size) < smallest:
-        raise InputError(
-            f"network '{spec.name}' halves its input {smallest.bit_length() - 1} times, so images need at least "
-            f"{smallest} pixels a side, got {spec.size[0]}x{spec.size[1]}"
-        )
+    check_size(spec, spec.size)
     if isinstance(spec.stem, ConvStem) and spec.stem.pool and min(spec.size) <= SMALL:
         _log.warning(
             "'%s' has the stem of ImageNet, which leaves %dx%d of %dx%d pixels; for small images there are resnet20 "

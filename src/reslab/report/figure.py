@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg", "pdf")
 _INK = "#222222"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
     "font.size": 10,
     "axes.edgecolor": "#888888",
@@ -58,7 +58,7 @@ def render(summary: Summary | Mapping[str, Any], format: str) -> bytes:
 
     summary = Summary.of(summary)
     view = views.of(summary)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(12, 4.8), facecolor="white")
         FigureCanvasAgg(figure)
         panels = drawn(view)
