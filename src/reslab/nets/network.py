@@ -112,16 +112,24 @@ class Network(nn.Module):
         ``stem`` is what enters the first block: behind the max pool where there is one. Behind the last
         stage a pre-activation network has its final BN and activation, which ``pool`` averages.
         """
-        y = self._stem(x)
+        y = self.enter(x)
         out = {"stem": y}
         for name, stage in zip(self.stage_names, self.stages, strict=True):
             y = out[name] = stage(y)
+        out["pool"], out["logits"] = self.leave(y)
+        return out
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) -> what enters the first block."""
+        return self._stem(x)
+
+    def leave(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last block puts out -> what the last layer takes (N, C), and the logits (N, classes)."""
         if self.spec.final != "none":
             y = norm_add_act(self.bn_last, y, add=None, shortcut=None, act=self.relu_last)
-        out["pool"] = self.avgpool(y)
-        logits = self.fc(self.dropout(out["pool"]))
-        out["logits"] = logits if self.spec.logit_scale == 1 else logits * self.spec.logit_scale
-        return out
+        pooled = self.avgpool(y)
+        logits = self.fc(self.dropout(pooled))
+        return pooled, logits if self.spec.logit_scale == 1 else logits * self.spec.logit_scale
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) -> logits (N, classes)."""
