@@ -8,14 +8,13 @@ addition. To delete a plain block is to leave it out, which only those can be th
 import math
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau
 from torch import nn
 
 from reslab.errors import InputError
-from reslab.probes.chain import Chain, Link, Step, Tick, Variant, chain_of, evaluate_variants
+from reslab.probes.chain import Chain, Tick, Variant, chain_of, evaluate_variants
 from reslab.probes.result import Floats, Ints, Result, as_floats, as_ints
 from reslab.probes.seam import Sample
 
@@ -263,8 +262,3 @@ def _deletable(chain: Chain, least: int) -> tuple[int, ...]:
 def _chance(sample: Sample) -> float:
     classes = len(sample.labels.unique())
     return 100 * (1 - 1 / classes)
-
-
-__all__ = [
-    "Deletions", "Depth", "Lesions", "Permutations", "effective_depth", "lesions", "permutations", "random_deletions",
-]  # fmt: skip
