@@ -53,7 +53,7 @@ def _pulled(output: Tensor, leaf: Tensor, gradient: Tensor) -> Tensor:
     """The gradient at the leaf; zero where the output does not depend on it."""
     if output is leaf:  # an identity shortcut
         return gradient
-    if not output.requires_grad:  # a branch whose weights are zero, for one, still depends; a constant does not
+    if not output.requires_grad:  # a constant, as where a hook has replaced it
         return torch.zeros_like(leaf)
     (found,) = torch.autograd.grad(output, leaf, gradient, retain_graph=True, allow_unused=True)
     return torch.zeros_like(leaf) if found is None else found

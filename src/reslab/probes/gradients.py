@@ -119,7 +119,7 @@ def at_initialisation(spec: NetSpec, sample: Sample, *, seeds: int = 3, images: 
     sample.need(2, "gradients at initialisation, where BN takes the batch's statistics,")
     found: dict[str, Floats] = {}
     for name, twin in twins(spec).items():
-        logs = [np.log(_fresh(twin, sample, seed)) for seed in range(seeds)]
+        logs = [np.log(np.maximum(_fresh(twin, sample, seed), 1e-300)) for seed in range(seeds)]
         found[name] = as_floats(np.exp(np.mean(logs, 0)))
     return Initial(block=(*spec.named_blocks, "end"), **found, seeds=seeds, n_images=len(sample))
 
