@@ -31,7 +31,7 @@ class Coverage(Result):
     whole: Floats
     """what neither reads"""
     shortcut_map: Floats
-    """(blocks, side, side), 8 a side for strides of 2: how much each position counts, as the sum of |gradient|, the greatest of a map being 1"""
+    """(blocks, side, side), 8 a side for strides of 2: the sum of |gradient| at each position, 1 at a map's greatest"""
     branch_map: Floats
 
 
