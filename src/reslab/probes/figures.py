@@ -246,7 +246,7 @@ FIGURES: dict[str, Figure[Any]] = {
         drawing.shares,
         _say_shares,
         (
-            "Left how large the branch is against what it is added to; a block near the bottom has switched itself off.",
+            "Left how large the branch is against what it is added to; a block near the bottom is switched off.",
             "Right whether it points along (+1), across (0) or against (-1) it; median, and 80 % of the images.",
         ),
         "If identity mappings are near the optimum, the branches need only small corrections (section 3.1). Successive "
@@ -312,7 +312,7 @@ FIGURES: dict[str, Figure[Any]] = {
         _say_depth,
         (
             "Blocks are deleted one after another, those whose own lesion costs least first.",
-            "As long as the line stays under the dashed one, a point above the whole network's error, it needs no more.",
+            "While the line is under the dashed one, a point above the whole network's error, it needs no more.",
         ),
         "Not a figure of a paper; it follows the reading of a residual network as an ensemble of shallow ones.",
         VEIT,

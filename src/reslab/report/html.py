@@ -33,7 +33,7 @@ def render(summary: Summary | Mapping[str, Any]) -> str:
         count=words.count, fact=words.fact, label=words.label, percent=words.percent,
         plural=words.plural, spread=words.spread, to_threshold=words.to_threshold,
     )  # fmt: skip
-    return environment.from_string(_asset("page.html")).render(
+    return environment.from_string(asset("page.html")).render(
         s=summary,
         headline=words.HEADLINES[summary.verdict.overall],
         seeds=words.seeds(summary),
@@ -48,17 +48,17 @@ def render(summary: Summary | Mapping[str, Any]) -> str:
             "finished": words.moment(summary.finished),
             "wall clock": words.duration(summary.wall_seconds),
         },
-        figure_uri=_data_uri("image/svg+xml", figure.render(summary, "svg")),
+        figure_uri=data_uri("image/svg+xml", figure.render(summary, "svg")),
         figure_alt=" ".join(_describe(panel) for panel in view.panels),
-        rows_uri=_data_uri("text/csv", files.rows_csv(summary).encode()),
-        runs_uri=_data_uri("text/csv", files.runs_csv(summary).encode()),
+        rows_uri=data_uri("text/csv", files.rows_csv(summary).encode()),
+        runs_uri=data_uri("text/csv", files.runs_csv(summary).encode()),
         summary_json=_json(summary.model_dump(mode="json")),
         view_json=_json(_view(view)),
-        css=Markup(_asset("page.css") + _palette()),
-        js=Markup(_asset("page.js")),
-        uplot_css=Markup(_asset("uPlot.min.css")),
-        uplot_js=Markup(_asset("uPlot.iife.min.js")),
-        uplot_licence=Markup(_asset("uPlot.LICENSE.txt")),
+        css=Markup(asset("page.css") + palette()),
+        js=Markup(asset("page.js")),
+        uplot_css=Markup(asset("uPlot.min.css")),
+        uplot_js=Markup(asset("uPlot.iife.min.js")),
+        uplot_licence=Markup(asset("uPlot.LICENSE.txt")),
     )
 
 
@@ -79,7 +79,7 @@ def _describe(panel: views.Panel) -> str:
     return f"Error during training, {panel.title}: {'; '.join(parts)}."
 
 
-def _palette() -> str:
+def palette() -> str:
     """The colours of `views` as CSS properties ``--c0`` … and classes ``c0`` …, for both schemes."""
     light = "".join(f"--c{i}:{color};" for i, color in enumerate(views.LIGHT))
     dark = "".join(f"--c{i}:{color};" for i, color in enumerate(views.DARK))
@@ -94,9 +94,11 @@ def _json(value: object) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def _data_uri(kind: str, content: bytes) -> str:
+def data_uri(kind: str, content: bytes) -> str:
+    """A file inside the page."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file in ``assets``."""
     return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
