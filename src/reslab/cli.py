@@ -391,6 +391,84 @@ def bench(
 
 
 @app.command
+def probe(
+    *weights: str,
+    data: str,
+    all: bool = False,
+    responses: bool = False,
+    shares: bool = False,
+    lesions: bool = False,
+    paths: bool = False,
+    gradients: bool = False,
+    downsampling: bool = False,
+    perturbations: bool = False,
+    gates: bool = False,
+    out: Path | None = None,
+    images: int = 2000,
+    split: Literal["test", "train"] = "test",
+    net: Net = None,
+    mean: Numbers = (),
+    std: Numbers = (),
+    batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 100,
+    precision: Literal["bf16", "fp32"] = "fp32",
+    device: str | None = None,
+    threads: int | None = None,
+    open: bool = False,
+    json: bool = False,
+) -> None:
+    """Look inside a network, or compare several: what its blocks do, and what happens without them.
+
+    `reslab probe runs/resnet20 runs/plain20 --data cifar10 --all --out xray.html`
+
+    Stopped, or killed? The same command goes on where it was; figures that are there are not measured again.
+
+    Args:
+        weights: Of 1 to 4 networks, each a file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT,
+            timm:NAME.TAG or hf:ORG/NAME.
+        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
+        all: All figures that the networks have.
+        responses: How strong the layers' responses are, and what the shortcuts carry.
+        shares: How much each block adds to its shortcut.
+        lesions: The error without one block, without many, in another order, and the effective depth.
+        paths: How much gradient comes by paths of which length.
+        gradients: Gradients by depth, now and at initialisation with and without BN and shortcuts.
+        downsampling: Which positions blocks with a stride never read.
+        perturbations: How small changes grow, and what shifts of the image do.
+        gates: How far a Highway network's gates are open.
+        out: The page, such as xray.html, with the figures as JSON in a folder beside it; or that folder.
+        images: How many images to look at, evenly spaced over the split; costly figures take fewer.
+        split: Which images.
+        net: The network, where names and shapes of the weights cannot tell.
+        mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.
+        std: Their standard deviation.
+        batch_size: Images at a time.
+        precision: Of the forward passes.
+        device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
+        threads: CPU threads; by default all cores.
+        open: Open the page in the browser.
+        json: Print JSON.
+    """
+    from reslab.commands.probe import Options, run
+    from reslab.commands.subject import Looking
+
+    asked = {
+        "responses": responses, "shares": shares, "lesions": lesions, "paths": paths, "gradients": gradients,
+        "downsampling": downsampling, "perturbations": perturbations, "gates": gates,
+    }  # fmt: skip
+    looking = Looking(
+        data=data, net=net, images=images, split=split, mean=mean, std=std, batch=batch_size, precision=precision
+    )
+    page = run(
+        Options(
+            weights=weights, looking=looking, groups=tuple(name for name, wanted in asked.items() if wanted),
+            every=all, out=out, device=device, threads=threads, json=json,
+        )
+    )  # fmt: skip
+    if page is not None:
+        _show(page, open)
+
+
+@app.command
 def nets(
     name: str | None = None,
     /,

@@ -36,7 +36,6 @@ class Options:
     device: str | None
     threads: int | None
     json: bool
-    command: str
 
 
 def run(options: Options) -> Path | None:
@@ -110,9 +109,10 @@ def _state(console: Console, subjects: Sequence[Subject], found: Sequence[Seen],
             console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
     kept = sum(task.found is not None for task in planned.tasks)
     there = f", {kept} there already" if kept else ""
+    left = [f"{task.figure} {words.duration(task.seconds)}" for task in planned.tasks if task.found is None]
+    cost = f"about {words.duration(planned.seconds)}: {', '.join(left)}" if left else "nothing to measure"
     console.print(
-        f"{words.plural(len(planned.tasks), 'figure')}{there}; about {words.duration(planned.seconds)}: "
-        + ", ".join(f"{task.figure} {words.duration(task.seconds)}" for task in planned.tasks if task.found is None),
+        f"{words.plural(len(planned.tasks), 'figure')}{there}; {cost}",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
 

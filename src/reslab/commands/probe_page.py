@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,21 +24,35 @@ def write_page(path: Path, done: Done, subjects: Sequence[Subject], found: Seque
     """Draws what was found and writes the page."""
     names = ", ".join(subject.label for subject in subjects)
     panels = tuple(_panel(name, results) for name, results in done.results.items())
-    said = {FIGURES[name].title: (label, why) for name, label, why in done.left_out}
     page = sheet.Sheet(
         title=f"X-ray of {names}",
         lede=f"What goes on inside, in {words.plural(len(panels), 'figure')}: what the layers put out, what the blocks "
         "add, what happens without them, and how the gradient comes back.",
         panels=panels,
-        left_out=tuple((f"{title} ({label})", why) for title, (label, why) in said.items()),
+        left_out=tuple((f"{FIGURES[name].title} ({label})", why) for name, label, why in done.left_out),
         facts=_facts(done, subjects, found, options),
-        command=options.command,
+        command=_command(options),
         version=__version__,
     )
     try:
         sheet.write(page, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another --out") from None
+
+
+def _command(options: Options) -> str:
+    """The command line that makes the same page."""
+    looking = options.looking
+    given = ["reslab", "probe", *options.weights, "--data", looking.data]
+    given += ["--all"] if options.every else [f"--{group}" for group in options.groups]
+    given += ["--images", str(looking.images)]
+    for name, value, default in (
+        ("net", looking.net, None), ("split", looking.split, "test"), ("precision", looking.precision, "fp32"),
+    ):  # fmt: skip
+        given += [] if value == default else [f"--{name}", str(value)]
+    for name, values in (("mean", looking.mean), ("std", looking.std)):
+        given += [f"--{name}", *map(str, values)] if values else []
+    return shlex.join([*given, "--out", str(options.out)])
 
 
 def _panel(name: str, results: Sequence[tuple[str, Result]]) -> sheet.Panel:
