@@ -469,6 +469,77 @@ def probe(
 
 
 @app.command
+def prune(
+    weights: str,
+    /,
+    *,
+    data: str,
+    out: Path,
+    drop: int | None = None,
+    max_error: float | None = None,
+    finetune: int = 0,
+    lr: float = 0.01,
+    calibrate: Annotated[bool, Parameter(negative="--no-calibrate")] = True,
+    images: int = 2000,
+    rounds: int = 5,
+    report: Path | None = None,
+    seed: int = 0,
+    net: Net = None,
+    mean: Numbers = (),
+    std: Numbers = (),
+    batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 100,
+    precision: Literal["bf16", "fp32"] = "fp32",
+    device: str | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    json: bool = False,
+) -> None:
+    """Make a network faster by taking out the blocks that it misses least.
+
+    `reslab prune runs/resnet56 --data cifar10 --max-error 1 --out small.safetensors --report curve.html`
+
+    After each removal every block that is left is measured again. Training images choose the block, half of the test
+    images decide how far it goes, and the errors shown are of the other half.
+
+    Args:
+        weights: A file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
+        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
+        out: The file to write: .safetensors.
+        drop: Take out so many blocks; or
+        max_error: as many as raise the error by at most so many percentage points.
+        finetune: Train the result on for so many mini-batches of 128.
+        lr: Learning rate of the first of these; it falls linearly.
+        calibrate: Take BN's statistics anew after each removal.
+        images: Training images that choose, and that BN's statistics are taken from.
+        rounds: Of timing; in each every network has a turn.
+        report: Also write the curve as this page, with its figures as JSON beside it.
+        seed: Of the fine-tuning's order and augmentation.
+        net: The network, where names and shapes of the weights cannot tell.
+        mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.
+        std: Their standard deviation.
+        batch_size: Images at a time, also where time is measured.
+        precision: Of the passes.
+        device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
+        threads: CPU threads; by default all cores.
+        force: Overwrite the file.
+        json: Print JSON.
+    """
+    from reslab.commands.prune import Options, run
+    from reslab.commands.subject import Looking
+
+    looking = Looking(
+        data=data, net=net, images=images, split="test", mean=mean, std=std, batch=batch_size, precision=precision
+    )
+    run(
+        Options(
+            weights=weights, out=out, looking=looking, drop=drop, max_error=max_error, finetune=finetune, lr=lr,
+            calibrate=calibrate, rounds=rounds, report=report, seed=seed, force=force, device=device,
+            threads=threads, json=json,
+        )
+    )  # fmt: skip
+
+
+@app.command
 def nets(
     name: str | None = None,
     /,

@@ -15,6 +15,7 @@ from reslab.probes.gradients import Gradients, Initial
 from reslab.probes.lesions import Deletions, Depth, Lesions, Permutations
 from reslab.probes.paths import Paths
 from reslab.probes.perturbations import Amplification, Translation
+from reslab.probes.prune import Curve
 from reslab.probes.responses import Responses, Signal
 from reslab.probes.result import Floats
 from reslab.probes.shares import Shares
@@ -294,3 +295,16 @@ def gates(canvas: Canvas, results: Sequence[tuple[str, Gates]]) -> None:
     _grid(ax, x="gated block", y="gate (1: the branch passes)")
     ax.set_ylim(0, 1)
     _legend(ax, results)
+
+
+def pruning(canvas: Canvas, results: Sequence[tuple[str, Curve]]) -> None:
+    """Error against blocks gone, and against speed; a ring around what was chosen."""
+    first, second = canvas.subplots(1, 2, sharey=True)
+    for i, (label, curve) in enumerate(results):
+        for ax, x in ((first, curve.removed), (second, curve.speedup)):
+            _line(ax, i, label, curve.error, x)
+            at = curve.chosen
+            ax.plot([x[at]], [curve.error[at]], "o", color=_color(i), markersize=10, markerfacecolor="none")
+    _grid(first, x="blocks gone", y="error (%)")
+    _grid(second, x="times as fast", y="")
+    _legend(first, results)

@@ -21,7 +21,6 @@ from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.evaluate.metrics import autocast
 from reslab.nets import edit
-from reslab.nets.blocks import BatchNorm2d
 from reslab.nets.cost import cost
 from reslab.nets.network import Network
 from reslab.probes.chain import Variant, chain_of, evaluate_variants
@@ -184,7 +183,8 @@ def _taken_out(
 ) -> tuple[list[Network], list[str], list[float]]:
     """The networks, from the whole on; the names of what went; the choosing images' loss."""
     labels = list(whole.named_blocks)
-    nets, names = [whole], list[str]()
+    nets: list[Network] = [whole]
+    names: list[str] = []
     losses = [float(evaluate_variants(whole, images.choosing, [_all(whole, None)]).loss[0])]
     bound = None if max_error is None else _error(whole, images.deciding) + max_error
     beyond = 0
@@ -194,8 +194,7 @@ def _taken_out(
         found = evaluate_variants(now, images.choosing, [_all(now, i) for i in able])
         best = int(found.loss.argmin())
         gone = able[best]
-        smaller = edit.without(now, list(now.named_blocks)[gone])
-        smaller = _renamed(smaller, whole, len(names) + 1)
+        smaller = _as_found(edit.without(now, list(now.named_blocks)[gone]), whole, len(names) + 1)
         if images.calibrating is not None:
             recalibrate(smaller, images.calibrating)
         nets.append(smaller)
@@ -211,12 +210,13 @@ def _all(net: Network, without: int | None) -> Variant:
     return tuple((i, "whole") for i in range(len(net.blocks)) if i != without)
 
 
-def _renamed(net: Network, whole: Network, count: int) -> Network:
-    """Under a name that says what it is."""
-    blocks = "block" if count == 1 else "blocks"
-    net.spec = net.spec.model_copy(update={"name": f"{whole.spec.name} without {count} {blocks}"})
-    if any(getattr(module, "fused", False) for module in whole.modules()):
-        net.fuse()
+def _as_found(net: Network, whole: Network, count: int) -> Network:
+    """Under a name that says what it is, and with the kernels and the memory layout of the whole network."""
+    net.spec = net.spec.model_copy(update={"name": f"{whole.spec.name} without {count} block{'s' * (count > 1)}"})
+    net.fuse(any(getattr(module, "fused", False) for module in whole.modules()))
+    filters = [parameter for parameter in whole.parameters() if parameter.dim() == 4 and parameter.shape[2] > 1]
+    if filters and all(each.is_contiguous(memory_format=torch.channels_last) for each in filters):
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net
 
 
@@ -233,7 +233,8 @@ def recalibrate(net: nn.Module, sample: Sample) -> None:
     As the authors' released models have it, whose statistics were averaged after training (He et al. 2015).
     """
     found = [module for module in net.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
-    before = [(module, module.momentum, getattr(module, "group", None)) for module in found]
+    momenta = [module.momentum for module in found]
+    kept: list[tuple[Tensor, Tensor]] = []
     with opened(net):
         try:
             for module in found:
@@ -244,15 +245,12 @@ def recalibrate(net: nn.Module, sample: Sample) -> None:
                 if len(x) == min(sample.batch, len(sample)):
                     with computing(sample):
                         net(x)
-            kept = [(module, {name: buffer.clone() for name, buffer in module.named_buffers()}) for module in found]
+            kept = [(buffer, buffer.clone()) for module in found for buffer in module.buffers()]
         finally:
-            for module, momentum, group in before:
+            for module, momentum in zip(found, momenta, strict=True):
                 module.momentum = momentum
-                if isinstance(module, BatchNorm2d):
-                    module.group = group
-    for module, buffers in kept:
-        for name, buffer in buffers.items():
-            module.get_buffer(name).copy_(buffer)
+    for buffer, value in kept:  # `opened` has put back what was there
+        buffer.copy_(value)
 
 
 @torch.no_grad()
