@@ -403,6 +403,9 @@ def probe(
     downsampling: bool = False,
     perturbations: bool = False,
     gates: bool = False,
+    attribution: bool = False,
+    shattering: bool = False,
+    identity: bool = False,
     out: Path | None = None,
     images: int = 2000,
     split: Literal["test", "train"] = "test",
@@ -435,6 +438,9 @@ def probe(
         downsampling: Which positions blocks with a stride never read.
         perturbations: How small changes grow, and what shifts of the image do.
         gates: How far a Highway network's gates are open.
+        attribution: Which parts of some images speak for the class that was chosen.
+        shattering: How alike gradients at neighbouring inputs are, in fresh networks; not of the weights.
+        identity: How well fresh stacks of layers learn to copy; not of the weights.
         out: The page, such as xray.html, with the figures as JSON in a folder beside it; or that folder.
         images: How many images to look at, evenly spaced over the split; costly figures take fewer.
         split: Which images.
@@ -453,7 +459,8 @@ def probe(
 
     asked = {
         "responses": responses, "shares": shares, "lesions": lesions, "paths": paths, "gradients": gradients,
-        "downsampling": downsampling, "perturbations": perturbations, "gates": gates,
+        "downsampling": downsampling, "perturbations": perturbations, "gates": gates, "attribution": attribution,
+        "shattering": shattering, "identity": identity,
     }  # fmt: skip
     looking = Looking(
         data=data, net=net, images=images, split=split, mean=mean, std=std, batch=batch_size, precision=precision

@@ -144,10 +144,10 @@ def _print(curve: Curve, tuned: float | None) -> None:
     for heading in ("blocks gone", "the last", "error", "deciding", "MMACs", "ms", "times as fast"):
         table.add_column(heading, justify="left" if heading == "the last" else "right")
     for i, (gone, name) in enumerate(zip(curve.removed, curve.block, strict=True)):
-        table.add_row(
-            str(gone), name, f"{curve.error[i]:.2f} %", f"{curve.deciding_error[i]:.2f} %",
-            f"{curve.macs[i] / 1e6:.1f}", f"{1e3 * curve.seconds[i]:.1f}", f"{curve.speedup[i]:.2f}", style="bold" if i == curve.chosen else None,
-        )  # fmt: skip
+        errors = (f"{curve.error[i]:.2f} %", f"{curve.deciding_error[i]:.2f} %")
+        speed = (f"{1e3 * curve.seconds[i]:.1f}", f"{curve.speedup[i]:.2f}")
+        style = "bold" if i == curve.chosen else None
+        table.add_row(str(gone), name, *errors, f"{curve.macs[i] / 1e6:.1f}", *speed, style=style)
     Console().print(table)
     if tuned is not None:
         print(f"after fine-tuning: {tuned:.2f} %")

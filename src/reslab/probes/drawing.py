@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reslab.probes.attribution import Attribution
 from reslab.probes.coverage import Coverage
 from reslab.probes.gates import Gates
 from reslab.probes.gradients import Gradients, Initial
+from reslab.probes.identity import Fits
 from reslab.probes.lesions import Deletions, Depth, Lesions, Permutations
 from reslab.probes.paths import Paths
 from reslab.probes.perturbations import Amplification, Translation
@@ -19,6 +21,7 @@ from reslab.probes.prune import Curve
 from reslab.probes.responses import Responses, Signal
 from reslab.probes.result import Floats
 from reslab.probes.shares import Shares
+from reslab.probes.shattering import AlongImages, Decay, Shattering
 from reslab.report.view import LIGHT
 
 if TYPE_CHECKING:
@@ -308,3 +311,81 @@ def pruning(canvas: Canvas, results: Sequence[tuple[str, Curve]]) -> None:
     _grid(first, x="blocks gone", y="error (%)")
     _grid(second, x="times as fast", y="")
     _legend(first, results)
+
+
+def shattering(canvas: Canvas, results: Sequence[tuple[str, Shattering]]) -> None:
+    """A panel for each kind of network, a line for each depth, noise dashed."""
+    _, result = results[0]
+    axes = canvas.subplots(1, 3, sharey=True)
+    kinds = (("plain", result.plain), ("residual", result.residual), ("residual, BN", result.residual_bn))
+    for ax, (title, curves) in zip(axes, kinds, strict=True):
+        for i, (layers, values) in enumerate(zip(result.depth, curves, strict=True)):
+            ax.plot(result.lag, values, color=LIGHT[i % len(LIGHT)], linewidth=1.3, label=f"{layers} layers")
+        for noise in (result.white, result.brown):
+            ax.plot(result.lag, noise, color=SOFT, linewidth=0.9, linestyle=(0, (2, 2)))
+        ax.set_title(title, fontsize=10)
+        _grid(ax, x="lag", y="autocorrelation" if ax is axes[0] else "")
+    axes[2].legend(loc="best", fontsize=8)
+
+
+def along_images(canvas: Canvas, results: Sequence[tuple[str, AlongImages]]) -> None:
+    """The four twins of each network; without BN dashed."""
+    ax = canvas.subplots()
+    for label, result in results:
+        prefix = f"{label}: " if len(results) > 1 else ""
+        for i, (kind, bn, none) in enumerate(
+            (("residual", result.residual_bn, result.residual), ("plain", result.plain_bn, result.plain))
+        ):
+            ax.plot(result.lag, bn, color=_color(i), linewidth=1.6, label=f"{prefix}{kind}, BN")
+            dashed = (0, (4, 2))
+            ax.plot(result.lag, none, color=_color(i), linewidth=1.2, linestyle=dashed, label=f"{prefix}{kind}, no BN")
+    _grid(ax, x="lag (points of the line)", y="autocorrelation")
+    ax.legend(loc="best")
+
+
+def decay(canvas: Canvas, results: Sequence[tuple[str, Decay]]) -> None:
+    """What was measured, and the fitted laws as lines."""
+    _, result = results[0]
+    ax = canvas.subplots()
+    layers = np.linspace(0, float(result.depth.max()), 60)
+    laws = (
+        (f"plain: {result.plain_base:.2f}^L", result.plain, result.plain_base**layers),
+        (f"residual: {result.residual_base:.2f}^L", result.residual, result.residual_base**layers),
+        (f"residual, BN: (L+1)^{result.residual_bn_power:.2f}", result.residual_bn,
+         (layers + 1) ** result.residual_bn_power),
+    )  # fmt: skip
+    for i, (label, values, law) in enumerate(laws):
+        ax.plot(result.depth, values, MARKS[i], color=_color(i), markersize=5)
+        ax.plot(layers, law, color=_color(i), linewidth=1.2, label=label)
+    _grid(ax, x="layers", y="correlation of gradients")
+    ax.legend(loc="best")
+
+
+def identity(canvas: Canvas, results: Sequence[tuple[str, Fits]]) -> None:
+    """Error that is left, by depth."""
+    _, result = results[0]
+    ax = canvas.subplots()
+    _line(ax, 0, "residual", result.residual, result.depth, low=result.residual_low, high=result.residual_high)
+    _line(ax, 1, "plain", result.plain, result.depth, low=result.plain_low, high=result.plain_high)
+    _grid(ax, x="layers", y="|y - x|^2 / |x|^2", log=True)
+    ax.legend(loc="best")
+
+
+def attribution(canvas: Canvas, results: Sequence[tuple[str, Attribution]]) -> None:
+    """Images with the map of the class that was chosen over them; a row for each network."""
+    columns = min(len(result.label) for _, result in results)
+    axes = canvas.subplots(len(results), columns, squeeze=False)
+    for row, (label, result) in zip(axes, results, strict=True):
+        for i, ax in enumerate(row):
+            image = result.images[i]
+            ax.imshow(image if image.shape[2] == 3 else image.mean(2), cmap="gray", vmin=0, vmax=1)
+            height, width = image.shape[:2]
+            ax.imshow(
+                np.maximum(result.maps[i], 0), cmap="inferno", alpha=0.55, interpolation="bilinear",
+                extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+            )  # fmt: skip
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.set_title(str(result.label[i]), fontsize=8)
+        if len(results) > 1:
+            row[0].set_ylabel(label, fontsize=8)

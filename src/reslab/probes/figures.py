@@ -11,9 +11,11 @@ from reslab.errors import InputError
 from reslab.nets.network import Network
 from reslab.probes import drawing
 from reslab.probes.chain import Tick, chain_of
+from reslab.probes.attribution import Attribution, class_activation
 from reslab.probes.coverage import Coverage, downsampling
 from reslab.probes.gates import Gates, gates
 from reslab.probes.gradients import Gradients, Initial, at_initialisation, gradients
+from reslab.probes.identity import Fits, fit_identity
 from reslab.probes.lesions import (
     Deletions,
     Depth,
@@ -30,8 +32,10 @@ from reslab.probes.responses import Responses, Signal, responses, signal
 from reslab.probes.result import Result
 from reslab.probes.seam import Sample, own
 from reslab.probes.shares import Shares, residual_share
+from reslab.probes.shattering import AlongImages, Decay, Shattering, along_images, decay_laws, shattering
 
 R = TypeVar("R", bound=Result)
+BALDUZZI = "Balduzzi et al. 2017, arXiv 1702.08591"
 VEIT = "Veit, Wilber, Belongie 2016, arXiv 1605.06431"
 
 
@@ -78,12 +82,15 @@ class Figure(Generic[R]):
             if self.kind is Permutations and len(slots) == len(set(slots)):
                 raise InputError(f"'{chain.name}' has no two blocks of one shape in a stage, so none can be swapped")
             return
+        if self.kind in (Shattering, Decay, Fits):
+            return  # of networks of their own
         ours = own(net, f"the figure '{self.title}'")
         checks: dict[type[Result], tuple[bool, str]] = {
             Shares: (ours.spec.is_residual, "its blocks have no shortcut"),
             Paths: (ours.spec.is_residual, "its blocks have no shortcut"),
             Gates: (any(block.gate is not None for block in ours.blocks), "its blocks have no gates"),
             Coverage: (any(block.spec.stride > 1 for block in ours.blocks), "no block has a stride"),
+            Attribution: (ours.spec.pool == "average" and ours.spec.stem.kind != "dense", "it ends in no average pool"),
             Translation: (ours.spec.stem.kind != "dense", "it takes vectors"),
         }
         holds, why = checks.get(self.kind, (True, ""))
@@ -203,6 +210,39 @@ def _say_translation(found: Translation) -> str:
 
 def _say_gates(found: Gates) -> str:
     return f"gates are {100 * found.mean.mean():.0f} % open on average, {100 * found.shut.mean():.0f} % nearly shut"
+
+
+def _say_shattering(found: Shattering) -> str:
+    deep = int(found.depth.argmax())
+    return (
+        f"at lag 1 and {found.depth[deep]} layers: plain {found.plain[deep, 1]:.2f}, residual "
+        f"{found.residual[deep, 1]:.2f}, with BN {found.residual_bn[deep, 1]:.2f}; brown noise {found.brown[1]:.2f}"
+    )
+
+
+def _say_decay(found: Decay) -> str:
+    return (
+        f"plain {found.plain_base:.3f}^L (paper 0.5), residual {found.residual_base:.3f}^L (paper 0.75), with BN "
+        f"(L+1)^{found.residual_bn_power:.2f} (paper, for great L: L^-0.5)"
+    )
+
+
+def _say_along_images(found: AlongImages) -> str:
+    return (
+        f"at lag 1: residual {found.residual_bn[1]:.2f} with BN, {found.residual[1]:.2f} without; plain "
+        f"{found.plain_bn[1]:.2f} and {found.plain[1]:.2f}"
+    )
+
+
+def _say_identity(found: Fits) -> str:
+    return (
+        f"at {found.depth[0]} layers plain stacks leave {found.plain[0]:.2g} of the error, residual ones "
+        f"{found.residual[0]:.2g}; at {found.depth[-1]}, {found.plain[-1]:.2g} and {found.residual[-1]:.2g}"
+    )
+
+
+def _say_attribution(found: Attribution) -> str:
+    return f"{len(found.label)} images, of classes {', '.join(str(label) for label in found.label)}"
 
 
 FIGURES: dict[str, Figure[Any]] = {
@@ -419,6 +459,90 @@ FIGURES: dict[str, Figure[Any]] = {
         "Lin, Chen, Yan 2013, Network In Network, arXiv 1312.4400",
         lambda _n: 10.0,
         500,
+    ),
+    "shattering": Figure(
+        "shattering",
+        "Shattered gradients",
+        Shattering,
+        lambda _net, _sample, _tick: shattering(seeds=5),
+        drawing.shattering,
+        _say_shattering,
+        (
+            "How alike the gradients at inputs this far apart on a line are, in fresh fully connected networks.",
+            "Dashed: brown noise (above) and white noise (at 0). None of this is of the weights that are looked at.",
+        ),
+        "Gradients of deep plain networks resemble white noise, those of shallow ones brown noise; shortcuts keep them "
+        "alike far deeper (Fig. 1 and 2).",
+        BALDUZZI,
+        lambda _n: 0.0,
+        1,
+    ),
+    "decay": Figure(
+        "shattering",
+        "The laws of their decay",
+        Decay,
+        lambda _net, _sample, _tick: decay_laws(),
+        drawing.decay,
+        _say_decay,
+        (
+            "Points: the correlation of gradients at two unlike inputs, where half of the units are active by coins.",
+            "Lines: the fitted laws.",
+        ),
+        "With depth L the correlation falls as 2^-L in plain networks, as (3/4)^L with shortcuts, and as L^-1/2 with "
+        "shortcuts and BN (theorems 1 to 3).",
+        BALDUZZI,
+        lambda _n: 0.0,
+        1,
+    ),
+    "along-images": Figure(
+        "shattering",
+        "Shattering between images",
+        AlongImages,
+        lambda net, sample, _tick: along_images(own(net, "shattering between images").spec, sample),
+        drawing.along_images,
+        _say_along_images,
+        (
+            "The same in fresh convolutional twins of the network, along lines from one image to another.",
+            "The faster a line falls, the sooner the gradient at one image says nothing about the next.",
+        ),
+        "The same is shown for convolutional networks (section 2).",
+        BALDUZZI,
+        lambda _n: 240.0,
+        6,
+    ),
+    "identity": Figure(
+        "identity",
+        "Fitting the identity",
+        Fits,
+        lambda _net, _sample, _tick: fit_identity(),
+        drawing.identity,
+        _say_identity,
+        (
+            "What plain and residual stacks leave of the error when they are trained to copy their input, by depth.",
+            "Median and range of three seeds; fully connected, none of it of the weights that are looked at.",
+        ),
+        "The degradation problem suggests that solvers have difficulty in approximating identity mappings by several "
+        "nonlinear layers; with shortcuts the weights may go to zero (section 3.1).",
+        "He, Zhang, Ren, Sun 2015, arXiv 1512.03385",
+        lambda _n: 0.0,
+        1,
+    ),
+    "attribution": Figure(
+        "attribution",
+        "What speaks for the class",
+        Attribution,
+        lambda net, sample, _tick: class_activation(net, sample),
+        drawing.attribution,
+        _say_attribution,
+        (
+            "The class activation map of the class that the network chose (its number above), over the image.",
+            "Bright positions raise that class's logit, of which the map is an exact decomposition.",
+        ),
+        "Behind a global average pool the logit is a sum over positions, so that each position's part is known "
+        "(eq. 2).",
+        "Zhou, Khosla, Lapedriza, Oliva, Torralba 2016, arXiv 1512.04150",
+        lambda _n: 2.0,
+        8,
     ),
     "gates": Figure(
         "gates",
