@@ -547,6 +547,58 @@ def prune(
 
 
 @app.command
+def features(
+    weights: str,
+    /,
+    *,
+    data: str,
+    out: Path,
+    stages: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ("pool",),
+    split: Literal["test", "train"] = "test",
+    images: int = 10000,
+    net: Net = None,
+    mean: Numbers = (),
+    std: Numbers = (),
+    batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 100,
+    precision: Literal["bf16", "fp32"] = "fp32",
+    device: str | None = None,
+    threads: int | None = None,
+    force: bool = False,
+) -> None:
+    """Write what leaves a network's stages to a file, for other tools to work on.
+
+    `reslab features runs/resnet20 --data cifar10 --stages layer3 pool --out features.npz`
+
+    Args:
+        weights: A file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
+        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
+        out: The file to write: .npz or .parquet; the labels are in it too.
+        stages: stem, layer1, layer2, ..., pool (what the last layer takes) or logits.
+        split: Which images.
+        images: At most so many of them, evenly spaced over the split.
+        net: The network, where names and shapes of the weights cannot tell.
+        mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.
+        std: Their standard deviation.
+        batch_size: Images at a time.
+        precision: Of the passes; what is written is fp32.
+        device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
+        threads: CPU threads; by default all cores.
+        force: Overwrite the file.
+    """
+    from reslab.commands.features import Options, run
+    from reslab.commands.subject import Looking
+
+    looking = Looking(
+        data=data, net=net, images=images, split=split, mean=mean, std=std, batch=batch_size, precision=precision
+    )
+    run(
+        Options(
+            weights=weights, out=out, looking=looking, stages=stages, force=force, device=device, threads=threads,
+        )
+    )  # fmt: skip
+
+
+@app.command
 def nets(
     name: str | None = None,
     /,

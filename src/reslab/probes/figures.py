@@ -10,8 +10,8 @@ from torch import nn
 from reslab.errors import InputError
 from reslab.nets.network import Network
 from reslab.probes import drawing
-from reslab.probes.chain import Tick, chain_of
 from reslab.probes.attribution import Attribution, class_activation
+from reslab.probes.chain import Tick, chain_of
 from reslab.probes.coverage import Coverage, downsampling
 from reslab.probes.gates import Gates, gates
 from reslab.probes.gradients import Gradients, Initial, at_initialisation, gradients
@@ -60,6 +60,8 @@ class Figure(Generic[R]):
     """about how many forward passes of an image it costs, for each image, given the number of blocks"""
     images: int | None = None
     """takes at most so many of the sample; None: all"""
+    alone: float | None = None
+    """of networks of its own, whatever the weights: about how many seconds it takes"""
 
     def sample(self, sample: Sample) -> Sample:
         """The images that it looks at."""
@@ -82,8 +84,8 @@ class Figure(Generic[R]):
             if self.kind is Permutations and len(slots) == len(set(slots)):
                 raise InputError(f"'{chain.name}' has no two blocks of one shape in a stage, so none can be swapped")
             return
-        if self.kind in (Shattering, Decay, Fits):
-            return  # of networks of their own
+        if self.alone is not None:
+            return
         ours = own(net, f"the figure '{self.title}'")
         checks: dict[type[Result], tuple[bool, str]] = {
             Shares: (ours.spec.is_residual, "its blocks have no shortcut"),
@@ -476,6 +478,7 @@ FIGURES: dict[str, Figure[Any]] = {
         BALDUZZI,
         lambda _n: 0.0,
         1,
+        10.0,
     ),
     "decay": Figure(
         "shattering",
@@ -493,6 +496,7 @@ FIGURES: dict[str, Figure[Any]] = {
         BALDUZZI,
         lambda _n: 0.0,
         1,
+        4.0,
     ),
     "along-images": Figure(
         "shattering",
@@ -526,6 +530,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "He, Zhang, Ren, Sun 2015, arXiv 1512.03385",
         lambda _n: 0.0,
         1,
+        20.0,
     ),
     "attribution": Figure(
         "attribution",

@@ -46,9 +46,9 @@ def stack(blocks: int, width: int, *, residual: bool, seed: int) -> Network:
 
 def fit_identity(
     *,
-    blocks: tuple[int, ...] = (1, 2, 4, 8, 16),
+    blocks: tuple[int, ...] = (1, 2, 4, 8),
     width: int = 32,
-    steps: int = 500,
+    steps: int = 300,
     batch: int = 64,
     lr: float = 0.02,
     seeds: int = 3,

@@ -78,15 +78,15 @@ def plan(subjects: Sequence[Subject], names: Iterable[str], folder: Path | None)
     per_image = {subject.label: _seconds_per_image(subject) for subject in subjects}
     for name in names:
         figure = FIGURES[name]
-        for subject in subjects:
+        for subject in subjects if figure.alone is None else subjects[:1]:
             if reason := figure.refused(subject.net):
                 left_out.append((name, subject.label, reason))
                 continue
             found = _kept(name, subject, folder)
             blocks = len(subject.net.blocks) if isinstance(subject.net, Network) else 16
             images = len(figure.sample(subject.sample))
-            seconds = 0.0 if found else figure.passes(blocks) * images * per_image[subject.label]
-            tasks.append(Task(name, subject, seconds, found))
+            seconds = (figure.alone or 0.0) + figure.passes(blocks) * images * per_image[subject.label]
+            tasks.append(Task(name, subject, 0.0 if found else seconds, found))
     return Plan(tuple(tasks), tuple(left_out))
 
 
