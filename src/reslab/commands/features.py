@@ -48,9 +48,7 @@ def run(options: Options) -> None:
             f"{options.out} cannot be written ({error.strerror or error}); nothing was left behind"
         ) from None
     shapes = ", ".join(f"{name} {'x'.join(map(str, array.shape[1:])) or 'number'}" for name, array in arrays.items())
-    Console().print(
-        f"{options.out}: {len(sample):,} images, each {shapes}", highlight=False, markup=False, soft_wrap=True
-    )
+    print(f"{options.out}: {len(sample):,} images, each {shapes}")
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
