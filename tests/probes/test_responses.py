@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from reslab.probes.responses import Responses, response_modules, responses, signal
 from reslab.probes.seam import Sample
-from tests.probes.tiny import PLAIN, PREACTIVATION, RESIDUAL, chain, network, sample, silence, vectors
+
+from .tiny import PLAIN, PREACTIVATION, RESIDUAL, chain, network, sample, silence, vectors
 
 
 @torch.no_grad()

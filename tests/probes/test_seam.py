@@ -20,7 +20,8 @@ from reslab.probes.perturbations import amplification, translation
 from reslab.probes.responses import responses, signal
 from reslab.probes.seam import Sample, bypassed, opened, residual_blocks, watched
 from reslab.probes.shares import residual_share
-from tests.probes.tiny import PLAIN, PREACTIVATION, RESIDUAL, logits, network, sample
+
+from .tiny import PLAIN, PREACTIVATION, RESIDUAL, logits, network, sample
 
 PROBES: dict[str, Callable[[Network, Sample], Any]] = {
     "responses": responses,
@@ -99,10 +100,15 @@ def test_also_when_something_fails() -> None:
     net = unusual(RESIDUAL)
     before = found(net)
     block = net.named_blocks["layer1.1"]
-    with pytest.raises(RuntimeError, match="stop"), opened(net), watched(net), bypassed(block):
-        assert not any(module.training for module in net.modules())
-        torch.rand(3)
-        raise RuntimeError("stop")
+
+    def fails() -> None:
+        with opened(net), watched(net), bypassed(block):
+            assert not any(module.training for module in net.modules())
+            torch.rand(3)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fails()
     same(before, found(net))
 
 
@@ -154,7 +160,7 @@ def test_a_sample() -> None:
 
 @pytest.mark.parametrize("probe", ["shares", "paths"])
 def test_what_needs_residual_blocks(probe: str) -> None:
-    with pytest.raises(InputError, match="needs residual blocks, and .*cifar_plain.* has none"):
+    with pytest.raises(InputError, match=r"needs residual blocks, and .*cifar_plain.* has none"):
         PROBES[probe](network(PLAIN), sample())
     with pytest.raises(InputError, match="needs a network in Reslab's grammar, got Linear"):
         residual_blocks(nn.Linear(2, 2), "this")

@@ -10,7 +10,7 @@ from reslab.nets.network import Network
 from reslab.probes.seam import Sample
 
 RESIDUAL = "cifar_resnet(depth=14, width=4)"
-PREACTIVATION = "cifar_resnet(depth=14, width=4, order='full-preactivation')"
+PREACTIVATION = "cifar_resnet(depth=20, width=4, order='full-preactivation')"
 PLAIN = "cifar_plain(depth=14, width=4)"
 
 
