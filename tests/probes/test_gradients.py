@@ -74,8 +74,8 @@ def test_twins_differ_in_shortcuts_and_bn_alone() -> None:
     kinds = [type(block.shortcut) for block in made["residual"].blocks]
     assert kinds == [Identity, Identity, ZeroPad, Identity, ZeroPad, Identity]
     assert all(isinstance(block.shortcut, NoShortcut) for block in made["plain"].blocks)
-    with pytest.raises(InputError, match="has no twin to compare with"):
-        twins(resolve("highway19"))
+    with pytest.raises(InputError, match="has no twin to compare with: .*zero-pad cannot go from 8 channels down to 4"):
+        twins(resolve("cifar_plain(depth=8, width=(8, 4, 2))"))
 
 
 def test_norms_at_initialisation_of_fully_connected_networks() -> None:
@@ -87,8 +87,8 @@ def test_norms_at_initialisation_of_fully_connected_networks() -> None:
     assert found.plain[-1] == found.residual_bn[-1] == 1
     assert found.plain[0] == pytest.approx(1, rel=0.5)
     # The ReLU behind the addition halves at first, and less the more of the signal is positive.
-    assert 1.2**6 < found.residual[0] < 2**6
-    assert found.residual[0] > found.residual_bn[0] > 1
+    assert 1.1**6 < found.residual[0] < 2**6
+    assert found.residual[0] > found.residual_bn[0] > 0.5
     again = at_initialisation(spec, data, seeds=2)
     assert list(again.residual) == list(found.residual)
 
