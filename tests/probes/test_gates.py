@@ -42,5 +42,5 @@ def test_gates_that_depend_on_the_image() -> None:
 
 
 def test_a_network_without_gates() -> None:
-    with pytest.raises(InputError, match="needs gated blocks, and .* has none"):
+    with pytest.raises(InputError, match=r"needs gated blocks, and .* has none"):
         gates(network(), sample())
