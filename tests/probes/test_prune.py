@@ -1,6 +1,7 @@
 """Pruning: what does nothing goes first, and what is left is a network of its own."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,11 +152,9 @@ def test_plain_networks_too() -> None:
     assert len(found.net.blocks) == 4
 
 
-def test_it_saves_and_loads(tmp_path: object) -> None:
+def test_it_saves_and_loads(tmp_path: Path) -> None:
     found = prune(network(), images(), drop=2, rounds=0)
-    from pathlib import Path
-
-    path = Path(str(tmp_path)) / "small.safetensors"
+    path = tmp_path / "small.safetensors"
     path.write_bytes(to_bytes(dict(found.net.state_dict()), header_of(found.net.spec, None, None)))
     again = load(path).network().eval()
     data = sample()
@@ -181,7 +180,7 @@ def test_training_on_for_a_little() -> None:
     again = network(RESIDUAL)
     finetune(again, ImageSet(pixels, labels), data, normalizer, iterations=30, batch=32, lr=0.05)
     torch.testing.assert_close(again.state_dict(), net.state_dict(), rtol=0, atol=0)
-    with pytest.raises(InputError, match="1 iteration or more at a rate above 0, got 0 at 0.05"):
+    with pytest.raises(InputError, match="1 iteration or more at a rate above 0, got 0 at"):
         finetune(net, ImageSet(pixels, labels), data, normalizer, iterations=0, lr=0.05)
     assert F.cross_entropy(net(normalizer(pixels)), labels).isfinite()
 

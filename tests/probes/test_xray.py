@@ -12,7 +12,6 @@ from reslab.nets import build
 from reslab.probes import drawing
 from reslab.probes.figures import FIGURES, GROUPS
 from reslab.probes.result import Result
-from reslab.probes.seam import Sample
 from reslab.probes.xray import Subject, Task, as_name, measure, plan
 from reslab.report import sheet
 
@@ -158,14 +157,26 @@ def test_all_figures_are_said_drawn_and_tabled() -> None:
 def test_the_page_holds_all_and_loads_nothing() -> None:
     named = results()["lesions"]
     panel = sheet.Panel(
-        "lesions", "One block <deleted>", drawing.svg(drawing.lesions, named, salt="lesions"), ("Read it so.", "And so."),
-        tuple((label, FIGURES["lesions"].say(result)) for label, result in named), "Veit found & said.", "Veit 2016",
-        {label: result.rows() for label, result in named},
-    )  # fmt: skip
+        name="lesions",
+        title="One block <deleted>",
+        svg=drawing.svg(drawing.lesions, named, salt="lesions"),
+        read=("Read it so.", "And so."),
+        found=tuple((label, FIGURES["lesions"].say(result)) for label, result in named),
+        paper="Veit found & said.",
+        cite="Veit 2016",
+        rows={label: result.rows() for label, result in named},
+    )
     page = sheet.render(
-        sheet.Sheet("X-ray", "What is inside.", (panel,), (("Gates (plain)", "none <here>"),), {"Machine": {"cores": 2}},
-                    "reslab probe a", "1")
-    )  # fmt: skip
+        sheet.Sheet(
+            title="X-ray",
+            lede="What is inside.",
+            panels=(panel,),
+            left_out=(("Gates (plain)", "none <here>"),),
+            facts={"Machine": {"cores": 2}},
+            command="reslab probe a",
+            version="1",
+        )
+    )
     assert "One block &lt;deleted&gt;" in page
     assert "pre &lt;&amp;&gt;" in page
     assert "none &lt;here&gt;" in page
@@ -179,7 +190,5 @@ def test_the_page_holds_all_and_loads_nothing() -> None:
 
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = measure(plan([subject()], ["downsampling"], None), None)
-    assert list(done.results) == ["downsampling"]
-    with pytest.raises(InputError):
-        Sample(sample().x[:0], sample().labels[:0])
+    with pytest.raises(InputError, match=r"file cannot be written .*; choose another --out"):
+        measure(plan([subject()], ["downsampling"], None), tmp_path / "file")

@@ -119,40 +119,42 @@ def measure(
     for task in planned.tasks:
         label = task.subject.label
         tell(task, 0.0)
-        if task.found is None:
+        found = task.found
+        if found is None:
+            start = time.perf_counter()
             try:
-                found = _measured(task, folder, tell)
+                found = _measured(task, tell)
             except InputError as reason:
                 left_out.append((task.figure, label, str(reason)))
                 continue
-        else:
-            found = task.found
+            if folder is not None:
+                _keep(found, task, folder, time.perf_counter() - start)
         tell(task, 1.0)
         results.setdefault(task.figure, []).append((label, found))
     return Done(results, tuple(left_out), time.perf_counter() - began)
 
 
-def _measured(task: Task, folder: Path | None, tell: Callable[[Task, float], object]) -> Result:
-    figure = FIGURES[task.figure]
-    began = time.perf_counter()
-    found: Result = figure.measure(
-        task.subject.net, figure.sample(task.subject.sample), lambda share: tell(task, share)
-    )
-    if folder is not None:
-        value = {
-            "figure": task.figure,
-            "network": task.subject.label,
-            "key": _key(task.subject),
-            "seconds": round(time.perf_counter() - began, 3),
-            "said": figure.say(found),
-            "cite": figure.cite,
-            "result": found.to_dict(),
-        }
-        try:
-            write_json(_file(folder, task.subject.label, task.figure), value)
-        except OSError as error:
-            raise InputError(f"{folder} cannot be written ({error.strerror or error}); choose another --out") from None
+def _measured(task: Task, tell: Callable[[Task, float], object]) -> Result:
+    figure, subject = FIGURES[task.figure], task.subject
+    found: Result = figure.measure(subject.net, figure.sample(subject.sample), lambda share: tell(task, share))
     return found
+
+
+def _keep(found: Result, task: Task, folder: Path, seconds: float) -> None:
+    figure = FIGURES[task.figure]
+    value = {
+        "figure": task.figure,
+        "network": task.subject.label,
+        "key": _key(task.subject),
+        "seconds": round(seconds, 3),
+        "said": figure.say(found),
+        "cite": figure.cite,
+        "result": found.to_dict(),
+    }
+    try:
+        write_json(_file(folder, task.subject.label, task.figure), value)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror or error}); choose another --out") from None
 
 
 def _key(subject: Subject) -> dict[str, Any]:
