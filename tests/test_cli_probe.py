@@ -249,7 +249,7 @@ def test_what_pruning_can_do_besides(reslab: Reslab, tmp_path: Path) -> None:
         assert code == 0, err
         return json.loads(text), load(out).tensors
 
-    _, calibrated = pruned()
+    _, calibrated = pruned("--calibrate")
     _, as_it_was = pruned("--no-calibrate")
     mean = "bn1.running_mean"
     assert torch.equal(as_it_was[mean], load(weights).tensors[mean])
@@ -274,7 +274,7 @@ def test_what_pruning_refuses(reslab: Reslab, tmp_path: Path) -> None:
         (("--out", tmp_path / "a.safetensors", "--drop", 1, "--finetune", -1), "--finetune takes 0 iterations or more"),
         (
             ("--out", tmp_path / "a.safetensors", "--drop", 1, "--report", "a.txt"),
-            "expected a page, such as curve.html",
+            "expected a page, such as",
         ),
     ):
         code, _, err = reslab(*words, *more)
