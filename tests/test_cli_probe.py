@@ -113,7 +113,7 @@ def test_several_networks(reslab: Reslab, tmp_path: Path) -> None:
 def test_the_folder_of_the_figures(reslab: Reslab, tmp_path: Path) -> None:
     code, out, err = reslab("probe", made(tmp_path), *DIGITS, "--downsampling", "--out", tmp_path / "figures")
     assert code == 0, err
-    assert "never read: layer2.0: shortcut 75 %, branch 0 %" in out
+    assert "never read: layer2.0: shortcut 75 %, branch 0 %" in " ".join(out.split())
     assert (tmp_path / "figures" / "xray.html").exists()
     [file] = (tmp_path / "figures").rglob("downsampling.json")
     assert json.loads(file.read_text())["result"]["shortcut"] == [0.75, 0.75]

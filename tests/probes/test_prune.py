@@ -37,7 +37,7 @@ def test_which_images_do_what() -> None:
     assert torch.equal(found.reporting.x[1], test.x[3])
     assert found.calibrating is found.choosing
     with pytest.raises(InputError, match="takes 2 images or more, got 1"):
-        Images.of(test, test.first(1))
+        Images.of(test, test.some(1))
 
 
 def test_which_blocks_can_go() -> None:

@@ -148,8 +148,9 @@ def test_what_is_seen_at_a_block() -> None:
 def test_a_sample() -> None:
     data = sample(30, batch=13)
     assert [len(labels) for _, labels in data] == [13, 13, 4]
-    assert len(data.first(7)) == 7
-    assert data.first(100).x is not None
+    assert len(data.some(7)) == 7
+    assert data.some(100) is data
+    assert torch.equal(data.some(4).x, data.x[[0, 10, 19, 29]]), "evenly spaced"
     with pytest.raises(InputError, match="takes 31 images or more, got 30"):
         data.need(31, "this")
     with pytest.raises(InputError, match="got 2 images and 1 labels"):

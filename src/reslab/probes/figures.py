@@ -65,7 +65,7 @@ class Figure(Generic[R]):
 
     def sample(self, sample: Sample) -> Sample:
         """The images that it looks at."""
-        return sample if self.images is None else sample.first(self.images)
+        return sample if self.images is None else sample.some(self.images)
 
     def refused(self, net: nn.Module) -> str | None:
         """Why the network has no such figure; None where it has, as far as its structure tells."""
@@ -111,7 +111,7 @@ def _percent(value: float) -> str:
 def _say_responses(found: Responses) -> str:
     shown = found.of(3) if (found.kernel == 3).any() else found
     return (
-        f"median std of {len(shown.std)} 3x3 layers {np.median(shown.std):.3f}, "
+        f"median std of {len(shown.std)} layers {np.median(shown.std):.3f}, "
         f"strongest {shown.layer[int(shown.std.argmax())]} ({shown.std.max():.3f})"
     )
 
@@ -137,9 +137,9 @@ def _say_lesions(found: Lesions) -> str:
     same = risen[(found.changes_shape == 0) & ~np.isnan(risen)]
     said = f"error {_percent(found.whole_error)} whole; "
     if len(same):
-        said += f"without one block that keeps the shape +{np.median(same):.2f} points in the median, "
+        said += f"without one block that keeps the shape {np.median(same):+.2f} points in the median, "
     worst = int(np.nanargmax(risen))
-    said += f"at worst +{risen[worst]:.2f} ({found.block[worst]})"
+    said += f"at worst {risen[worst]:+.2f} ({found.block[worst]})"
     return f"{said}; cost {found.cost:.2f} of evaluating each by itself"
 
 

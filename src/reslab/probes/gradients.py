@@ -44,11 +44,11 @@ def gradients(net: nn.Module, sample: Sample, *, images: int = 64) -> Gradients:
 
     Args:
         net: the network; BN has its running statistics, so that each image's gradient is its own.
-        sample: the images, of which the first ``images`` are taken, all at once.
+        sample: the images, of which ``images`` are taken, all at once.
         images: how many.
     """
     net = own(net, "the probe of gradients")
-    sample = sample.first(images)
+    sample = sample.some(images)
     with opened(net):
         back = Backward(net, sample)
         whole = torch.stack([norms(gradient) for gradient in back.gradients()])  # (blocks + 1, N)
@@ -109,13 +109,13 @@ def at_initialisation(spec: NetSpec, sample: Sample, *, seeds: int = 3, images: 
 
     Args:
         spec: a network, whose twins are made from it.
-        sample: the images, of which the first ``images`` are taken.
+        sample: the images, of which ``images`` are taken.
         seeds: networks of each kind.
         images: how many.
     """
     if seeds < 1:
         raise InputError(f"gradients at initialisation need 1 seed or more, got {seeds}")
-    sample = sample.first(images)
+    sample = sample.some(images)
     sample.need(2, "gradients at initialisation, where BN takes the batch's statistics,")
     found: dict[str, Floats] = {}
     for name, twin in twins(spec).items():

@@ -70,7 +70,7 @@ def paths(
 
     Args:
         net: the network.
-        sample: the images, of which the first ``images`` are taken, all at once.
+        sample: the images, of which ``images`` are taken, all at once.
         per_length: paths drawn for each length (all of them, where there are no more).
         images: how many.
         seed: of the drawing.
@@ -81,7 +81,7 @@ def paths(
     if per_length < 1:
         raise InputError(f"the probe of paths draws 1 path or more of each length, got {per_length}")
     random = np.random.default_rng(seed)
-    sample = sample.first(images)
+    sample = sample.some(images)
     with opened(net):
         back = Backward(net, sample)
         blocks, n = back.residual, len(back.residual)

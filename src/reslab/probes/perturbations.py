@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reslab.errors import InputError
+from reslab.nets.network import Network
 from reslab.probes.result import Floats, Ints, Result, as_floats, as_ints
 from reslab.probes.seam import Passed, Sample, computing, opened, own, watched
 
@@ -120,16 +121,16 @@ def translation(net: nn.Module, sample: Sample, *, shifts: Sequence[int] = (0, 1
     return Translation(as_ints(shifts), 100 * error, agrees, pooled, unpooled, len(sample))
 
 
-def _view(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _view(net: Network, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What enters the global pool, what leaves it, and the logits."""
     seen: list[Tensor] = []
 
     def enters(_pool: nn.Module, inputs: tuple[Tensor]) -> None:
         seen.append(inputs[0])
 
-    handle = net.get_submodule("avgpool").register_forward_pre_hook(enters)
+    handle = net.avgpool.register_forward_pre_hook(enters)
     try:
-        features = net.features(x)  # type: ignore[operator]
+        features = net.features(x)
     finally:
         handle.remove()
     return seen[0], features["pool"], features["logits"]

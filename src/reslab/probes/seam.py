@@ -44,9 +44,12 @@ class Sample:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(self.x.split(self.batch), self.labels.split(self.batch), strict=True)
 
-    def first(self, count: int) -> Self:
-        """At most so many of the images."""
-        return replace(self, x=self.x[:count], labels=self.labels[:count])
+    def some(self, count: int) -> Self:
+        """At most so many of the images, evenly spaced: a sample may be sorted by class."""
+        if count >= len(self):
+            return self
+        chosen = torch.linspace(0, len(self) - 1, count).round().long().to(self.labels.device)
+        return replace(self, x=self.x[chosen], labels=self.labels[chosen])
 
     def need(self, count: int, what: str) -> None:
         """Raises `InputError` where there are too few images for a figure to mean anything."""
