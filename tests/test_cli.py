@@ -148,6 +148,24 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("nets", "--svg"): "test_cli_nets.py::test_a_picture_in_a_file",
     ("nets", "--json"): "test_cli.py::test_a_network_as_json",
 }
+for _command in ("probe", "prune", "features"):  # what they have in common
+    for _option in ("--net", "--model", "--mean", "--std"):
+        OPTIONS[_command, _option] = "test_cli_probe.py::test_weights_that_carry_nothing"
+    for _option in ("--images", "--batch-size", "-b", "--precision", "--device", "--threads", "--data"):
+        OPTIONS[_command, _option] = "test_cli_probe.py::test_how_it_is_carried_out"
+for _test, _command, _options in (
+    ("test_all_figures_on_a_page", "probe", "WEIGHTS --all --open --out"),
+    ("test_figures_by_name", "probe", "--responses --shares --lesions --paths --gradients --downsampling"),
+    ("test_figures_by_name", "probe", "--perturbations --attribution --shattering --identity --json"),
+    ("test_gates", "probe", "--gates"),
+    ("test_batches_and_precision_of_a_probe", "probe", "--split"),
+    ("test_pruning", "prune", "WEIGHTS --out --drop --max-error --report --force --json"),
+    ("test_what_pruning_can_do_besides", "prune", "--finetune --lr --no-calibrate --seed --rounds"),
+    ("test_features", "features", "WEIGHTS --out --stages --split --force"),
+):
+    for _option in _options.split():
+        OPTIONS[_command, _option] = f"test_cli_probe.py::{_test}"
+OPTIONS["prune", "--calibrate"] = "test_cli_probe.py::test_what_pruning_can_do_besides"
 
 
 def options() -> Iterator[tuple[str, str]]:
@@ -155,7 +173,7 @@ def options() -> Iterator[tuple[str, str]]:
     for command, called in commands(app):
         for argument in called.assemble_argument_collection():
             for name in argument.names:
-                if name not in argument.negatives or name in ("--no-fused",):
+                if name not in argument.negatives or name in ("--no-fused", "--no-calibrate"):
                     yield command, name
 
 

@@ -500,6 +500,214 @@ def bench(
 
 
 @app.command
+def probe(
+    *weights: str,
+    data: str,
+    all: bool = False,
+    responses: bool = False,
+    shares: bool = False,
+    lesions: bool = False,
+    paths: bool = False,
+    gradients: bool = False,
+    downsampling: bool = False,
+    perturbations: bool = False,
+    gates: bool = False,
+    attribution: bool = False,
+    shattering: bool = False,
+    identity: bool = False,
+    out: Path | None = None,
+    images: int = 2000,
+    split: Literal["test", "train"] = "test",
+    net: Net = None,
+    mean: Numbers = (),
+    std: Numbers = (),
+    batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 100,
+    precision: Literal["bf16", "fp32"] = "fp32",
+    device: str | None = None,
+    threads: int | None = None,
+    open: bool = False,
+    json: bool = False,
+) -> None:
+    """Look inside a network, or compare several: what its blocks do, and what happens without them.
+
+    `reslab probe runs/resnet20 runs/plain20 --data cifar10 --all --out xray.html`
+
+    Stopped, or killed? The same command goes on where it was; figures that are there are not measured again.
+
+    Args:
+        weights: Of 1 to 4 networks, each a file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT,
+            timm:NAME.TAG or hf:ORG/NAME.
+        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
+        all: All figures that the networks have.
+        responses: How strong the layers' responses are, and what the shortcuts carry.
+        shares: How much each block adds to its shortcut.
+        lesions: The error without one block, without many, in another order, and the effective depth.
+        paths: How much gradient comes by paths of which length.
+        gradients: Gradients by depth, now and at initialisation with and without BN and shortcuts.
+        downsampling: Which positions blocks with a stride never read.
+        perturbations: How small changes grow, and what shifts of the image do.
+        gates: How far a Highway network's gates are open.
+        attribution: Which parts of some images speak for the class that was chosen.
+        shattering: How alike gradients at neighbouring inputs are, in fresh networks; not of the weights.
+        identity: How well fresh stacks of layers learn to copy; not of the weights.
+        out: The page, such as xray.html, with the figures as JSON in a folder beside it; or that folder.
+        images: How many images to look at, evenly spaced over the split; costly figures take fewer.
+        split: Which images.
+        net: The network, where names and shapes of the weights cannot tell.
+        mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.
+        std: Their standard deviation.
+        batch_size: Images at a time.
+        precision: Of the forward passes.
+        device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
+        threads: CPU threads; by default all cores.
+        open: Open the page in the browser.
+        json: Print JSON.
+    """
+    from reslab.commands.probe import Options, run
+    from reslab.commands.subject import Looking
+
+    asked = {
+        "responses": responses, "shares": shares, "lesions": lesions, "paths": paths, "gradients": gradients,
+        "downsampling": downsampling, "perturbations": perturbations, "gates": gates, "attribution": attribution,
+        "shattering": shattering, "identity": identity,
+    }  # fmt: skip
+    looking = Looking(
+        data=data, net=net, images=images, split=split, mean=mean, std=std, batch=batch_size, precision=precision
+    )
+    page = run(
+        Options(
+            weights=weights, looking=looking, groups=tuple(name for name, wanted in asked.items() if wanted),
+            every=all, out=out, device=device, threads=threads, json=json,
+        )
+    )  # fmt: skip
+    if page is not None:
+        _show(page, open)
+
+
+@app.command
+def prune(
+    weights: str,
+    /,
+    *,
+    data: str,
+    out: Path,
+    drop: int | None = None,
+    max_error: float | None = None,
+    finetune: int = 0,
+    lr: float = 0.01,
+    calibrate: Annotated[bool, Parameter(negative="--no-calibrate")] = True,
+    images: int = 2000,
+    rounds: int = 5,
+    report: Path | None = None,
+    seed: int = 0,
+    net: Net = None,
+    mean: Numbers = (),
+    std: Numbers = (),
+    batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 100,
+    precision: Literal["bf16", "fp32"] = "fp32",
+    device: str | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    json: bool = False,
+) -> None:
+    """Make a network faster by taking out the blocks that it misses least.
+
+    `reslab prune runs/resnet56 --data cifar10 --max-error 1 --out small.safetensors --report curve.html`
+
+    After each removal every block that is left is measured again. Training images choose the block, half of the test
+    images decide how far it goes, and the errors shown are of the other half.
+
+    Args:
+        weights: A file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
+        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
+        out: The file to write: .safetensors.
+        drop: Take out so many blocks; or
+        max_error: as many as raise the error by at most so many percentage points.
+        finetune: Train the result on for so many mini-batches of 128.
+        lr: Learning rate of the first of these; it falls linearly.
+        calibrate: Take BN's statistics anew after each removal.
+        images: Training images that choose, and that BN's statistics are taken from.
+        rounds: Of timing; in each every network has a turn.
+        report: Also write the curve as this page, with its figures as JSON beside it.
+        seed: Of the fine-tuning's order and augmentation.
+        net: The network, where names and shapes of the weights cannot tell.
+        mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.
+        std: Their standard deviation.
+        batch_size: Images at a time, also where time is measured.
+        precision: Of the passes.
+        device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
+        threads: CPU threads; by default all cores.
+        force: Overwrite the file.
+        json: Print JSON.
+    """
+    from reslab.commands.prune import Options, run
+    from reslab.commands.subject import Looking
+
+    looking = Looking(
+        data=data, net=net, images=images, split="test", mean=mean, std=std, batch=batch_size, precision=precision
+    )
+    run(
+        Options(
+            weights=weights, out=out, looking=looking, drop=drop, max_error=max_error, finetune=finetune, lr=lr,
+            calibrate=calibrate, rounds=rounds, report=report, seed=seed, force=force, device=device,
+            threads=threads, json=json,
+        )
+    )  # fmt: skip
+
+
+@app.command
+def features(
+    weights: str,
+    /,
+    *,
+    data: str,
+    out: Path,
+    stages: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ("pool",),
+    split: Literal["test", "train"] = "test",
+    images: int = 10000,
+    net: Net = None,
+    mean: Numbers = (),
+    std: Numbers = (),
+    batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 100,
+    precision: Literal["bf16", "fp32"] = "fp32",
+    device: str | None = None,
+    threads: int | None = None,
+    force: bool = False,
+) -> None:
+    """Write what leaves a network's stages to a file, for other tools to work on.
+
+    `reslab features runs/resnet20 --data cifar10 --stages layer3 pool --out features.npz`
+
+    Args:
+        weights: A file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
+        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
+        out: The file to write: .npz or .parquet; the labels are in it too.
+        stages: stem, layer1, layer2, ..., pool (what the last layer takes) or logits.
+        split: Which images.
+        images: At most so many of them, evenly spaced over the split.
+        net: The network, where names and shapes of the weights cannot tell.
+        mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.
+        std: Their standard deviation.
+        batch_size: Images at a time.
+        precision: Of the passes; what is written is fp32.
+        device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
+        threads: CPU threads; by default all cores.
+        force: Overwrite the file.
+    """
+    from reslab.commands.features import Options, run
+    from reslab.commands.subject import Looking
+
+    looking = Looking(
+        data=data, net=net, images=images, split=split, mean=mean, std=std, batch=batch_size, precision=precision
+    )
+    run(
+        Options(
+            weights=weights, out=out, looking=looking, stages=stages, force=force, device=device, threads=threads,
+        )
+    )  # fmt: skip
+
+
+@app.command
 def nets(
     name: str | None = None,
     /,

@@ -112,24 +112,37 @@ class Network(nn.Module):
         ``stem`` is what enters the first block: behind the max pool where there is one. Behind the last
         stage a pre-activation network has its final BN and activation, which ``pool`` averages.
         """
-        out: dict[str, Tensor] = {}
-        out["pool"] = self.avgpool(self._pooled_map(x, out))
-        logits = self.fc(self.dropout(out["pool"]))
-        out["logits"] = logits if self.spec.logit_scale == 1 else logits * self.spec.logit_scale
+        y = self.enter(x)
+        out = {"stem": y}
+        for name, stage in zip(self.stage_names, self.stages, strict=True):
+            y = out[name] = stage(y)
+        out["pool"], out["logits"] = self.leave(y)
         return out
 
-    def _pooled_map(self, x: Tensor, seen: dict[str, Tensor]) -> Tensor:
-        """What the global pooling takes; the stem and the stages are put into ``seen`` on the way."""
-        y = seen["stem"] = self._stem(x)
-        for name, stage in zip(self.stage_names, self.stages, strict=True):
-            y = seen[name] = stage(y)
-        if self.spec.final != "none":
-            y = norm_add_act(self.bn_last, y, add=None, shortcut=None, act=self.relu_last)
-        return y
+    def enter(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) -> what enters the first block."""
+        return self._stem(x)
+
+    def leave(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last block puts out -> what the last layer takes (N, C), and the logits (N, classes)."""
+        pooled = self.avgpool(self._finished(y))
+        return pooled, self._scaled(self.fc(self.dropout(pooled)))
+
+    def _finished(self, y: Tensor) -> Tensor:
+        """What the last block puts out -> what the global pooling takes: BN and activation, in some orders."""
+        if self.spec.final == "none":
+            return y
+        return norm_add_act(self.bn_last, y, add=None, shortcut=None, act=self.relu_last)
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        return logits if self.spec.logit_scale == 1 else logits * self.spec.logit_scale
 
     def feature_map(self, x: Tensor) -> Tensor:
         """What the global pooling takes: images (N, C, H, W) of any size -> (N, width, H', W')."""
-        return self._pooled_map(x, {})
+        y = self.enter(x)
+        for stage in self.stages:
+            y = stage(y)
+        return self._finished(y)
 
     def dense_logits(self, maps: Tensor, window: tuple[int, int]) -> Tensor:
         """The head at each position: pooling over windows with stride 1, then the last layer as a 1x1 convolution.
@@ -147,8 +160,7 @@ class Network(nn.Module):
         size = (min(window[0], maps.shape[2]), min(window[1], maps.shape[3]))
         pool = F.avg_pool2d if self.spec.pool == "average" else F.max_pool2d
         pooled = maps if size == (1, 1) else pool(maps, size, 1)
-        logits = F.conv2d(self.dropout(pooled), self.fc.weight[:, :, None, None], self.fc.bias)
-        return logits if self.spec.logit_scale == 1 else logits * self.spec.logit_scale
+        return self._scaled(F.conv2d(self.dropout(pooled), self.fc.weight[:, :, None, None], self.fc.bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) -> logits (N, classes)."""

@@ -50,13 +50,13 @@ def render(summary: Summary | Mapping[str, Any]) -> str:
             "finished": words.moment(summary.finished),
             "wall clock": words.duration(summary.wall_seconds),
         },
-        figure_uri=_data_uri("image/svg+xml", figure.render(summary, "svg")),
+        figure_uri=data_uri("image/svg+xml", figure.render(summary, "svg")),
         figure_alt=" ".join(_describe(panel) for panel in view.panels),
-        rows_uri=_data_uri("text/csv", files.rows_csv(summary).encode()),
-        runs_uri=_data_uri("text/csv", files.runs_csv(summary).encode()),
+        rows_uri=data_uri("text/csv", files.rows_csv(summary).encode()),
+        runs_uri=data_uri("text/csv", files.runs_csv(summary).encode()),
         summary_json=_json(summary.model_dump(mode="json")),
         view_json=_json(_view(view)),
-        css=Markup(asset("page.css") + _palette()),
+        css=Markup(asset("page.css") + palette()),
         js=Markup(asset("page.js")),
         uplot_css=Markup(asset("uPlot.min.css")),
         uplot_js=Markup(asset("uPlot.iife.min.js")),
@@ -82,7 +82,7 @@ def _describe(panel: views.Panel) -> str:
     return f"{what}: {'; '.join(parts)}."
 
 
-def _palette() -> str:
+def palette() -> str:
     """The colours of `views` as CSS properties ``--c0`` … and classes ``c0`` …, for both schemes."""
     light = "".join(f"--c{i}:{color};" for i, color in enumerate(views.LIGHT))
     dark = "".join(f"--c{i}:{color};" for i, color in enumerate(views.DARK))
@@ -97,10 +97,11 @@ def _json(value: object) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def _data_uri(kind: str, content: bytes) -> str:
+def data_uri(kind: str, content: bytes) -> str:
+    """A file inside the page."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def asset(name: str) -> str:
-    """A file of the pages."""
+    """The text of a file in ``assets``."""
     return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")

@@ -1,0 +1,76 @@
+"""``reslab features``."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reslab.commands.subject import Looking, checked, seen
+from reslab.commands.train import start
+from reslab.errors import InputError
+from reslab.probes.attribution import features
+from reslab.runs.files import write_bytes
+
+SUFFIXES = (".npz", ".parquet")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command, as they were given."""
+
+    weights: str
+    out: Path
+    looking: Looking
+    stages: tuple[str, ...]
+    force: bool
+    device: str | None
+    threads: int | None
+
+
+def run(options: Options) -> None:
+    """Writes what leaves named stages, with the labels, a row for each image."""
+    checked(options.looking)
+    if options.out.suffix not in SUFFIXES:
+        raise InputError(f"{options.out}: expected a file ending in .npz or .parquet")
+    if options.out.exists() and not options.force:
+        raise InputError(f"{options.out} exists; name another file, or overwrite it with --force")
+    execution = start(options.device, options.threads)
+    found = seen(options.weights, options.looking, execution)
+    sample = found.sample(options.looking, execution.device, split=options.looking.split, count=options.looking.images)
+    arrays = {name: tensor.numpy() for name, tensor in features(found.net, sample, options.stages).items()}
+    arrays["label"] = sample.labels.cpu().numpy()
+    content = _npz(arrays) if options.out.suffix == ".npz" else _parquet(arrays)
+    try:
+        write_bytes(options.out, content)
+    except OSError as error:
+        raise InputError(
+            f"{options.out} cannot be written ({error.strerror or error}); nothing was left behind"
+        ) from None
+    shapes = ", ".join(f"{name} {'x'.join(map(str, array.shape[1:])) or 'number'}" for name, array in arrays.items())
+    print(f"{options.out}: {len(sample):,} images, each {shapes}")
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _parquet(arrays: dict[str, np.ndarray]) -> bytes:
+    """A column for each stage, its numbers of an image as a list in the order (C, H, W)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {}
+    for name, array in arrays.items():
+        if array.ndim == 1:
+            columns[name] = pa.array(array)
+        else:
+            flat = pa.array(np.ascontiguousarray(array).reshape(-1))
+            columns[name] = pa.FixedSizeListArray.from_arrays(flat, int(np.prod(array.shape[1:])))
+    table = pa.table(columns)
+    shapes = {f"shape.{name}": "x".join(map(str, array.shape[1:])) for name, array in arrays.items()}
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(shapes), buffer)
+    return buffer.getvalue()

@@ -1,0 +1,163 @@
+"""``reslab probe``."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from reslab.commands.probe_page import write_page
+from reslab.commands.subject import Looking, Seen, checked, seen
+from reslab.commands.train import start
+from reslab.errors import InputError
+from reslab.probes.figures import FIGURES, GROUPS
+from reslab.probes.xray import Done, Plan, Subject, Task, measure, plan
+from reslab.report import words
+
+MOST_NETWORKS = 4
+"""That a figure shows over each other."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command, as they were given."""
+
+    weights: tuple[str, ...]
+    looking: Looking
+    groups: tuple[str, ...]
+    """the figures that were asked for by name"""
+    every: bool
+    out: Path | None
+    device: str | None
+    threads: int | None
+    json: bool
+
+
+def run(options: Options) -> Path | None:
+    """Measures the figures, prints what was found, and writes the page; returns its path."""
+    checked(options.looking)
+    if not 1 <= len(options.weights) <= MOST_NETWORKS:
+        raise InputError(f"probe takes the weights of 1 to {MOST_NETWORKS} networks, got {len(options.weights)}")
+    names = _figures(options)
+    page, folder = _places(options.out)
+    execution = start(options.device, options.threads)
+    found = [seen(source, options.looking, execution) for source in options.weights]
+    subjects = [
+        Subject(
+            label,
+            one.net,
+            one.sample(options.looking, execution.device, split=options.looking.split, count=options.looking.images),
+            one.key(options.looking),
+        )
+        for label, one in zip(_labels(found), found, strict=True)
+    ]
+    console = Console(stderr=True, quiet=options.json)
+    planned = plan(subjects, names, folder)
+    _state(console, subjects, found, planned)
+    done = _measure(planned, folder, console)
+    if options.json:
+        print(json.dumps(_record(done), indent=2))
+    else:
+        _print(done)
+    if page is None:
+        return None
+    write_page(page, done, subjects, found, options)
+    console.print(f"Page: {page}; figures as JSON in {folder}", highlight=False, markup=False, soft_wrap=True)
+    return page
+
+
+def _figures(options: Options) -> list[str]:
+    """The names of the figures asked for, in the order of the page."""
+    if not options.every and not options.groups:
+        raise InputError(f"say what to look at: --all, or some of {', '.join('--' + group for group in GROUPS)}")
+    return [name for name, figure in FIGURES.items() if options.every or figure.group in options.groups]
+
+
+def _places(out: Path | None) -> tuple[Path | None, Path | None]:
+    """The page and the folder of the figures' JSON, from ``xray.html`` or a folder's name."""
+    if out is None:
+        return None, None
+    page, folder = (out, out.with_suffix("")) if out.suffix == ".html" else (out / "xray.html", out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {out}: the figures go into the folder {folder}, but there is a file of that name")
+    return page, folder
+
+
+def _labels(found: Sequence[Seen]) -> list[str]:
+    """The networks' names; where two are alike, with the file or folder that the weights come from."""
+    names = [one.weights.spec.name for one in found]
+    if len(set(names)) < len(names):
+        names = [f"{one.weights.spec.name} ({Path(one.weights.origin).stem})" for one in found]
+    if len(set(names)) < len(names):
+        names = [f"{name} {number}" for number, name in enumerate(names, 1)]
+    return names
+
+
+def _state(console: Console, subjects: Sequence[Subject], found: Sequence[Seen], planned: Plan) -> None:
+    """What will be done and what it costs, before it is done."""
+    for subject, one in zip(subjects, found, strict=True):
+        console.print(
+            f"{subject.label}: {one.weights.origin}, {len(subject.sample):,} images of {one.data.info.name}",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+        for text in one.weights.said:
+            console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
+    kept = sum(task.found is not None for task in planned.tasks)
+    there = f", {kept} there already" if kept else ""
+    left = [f"{task.figure} {words.duration(task.seconds)}" for task in planned.tasks if task.found is None]
+    cost = f"about {words.duration(planned.seconds)}: {', '.join(left)}" if left else "nothing to measure"
+    console.print(
+        f"{words.plural(len(planned.tasks), 'figure')}{there}; {cost}",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _measure(planned: Plan, folder: Path | None, console: Console) -> Done:
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=None), TimeElapsedColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    with bar:
+        rows: dict[int, Any] = {}
+
+        def tell(task: Task, share: float) -> None:
+            if id(task) not in rows:
+                title = f"{FIGURES[task.figure].title}, {task.subject.label}"
+                rows[id(task)] = bar.add_task(escape(title), total=1.0)
+            bar.update(rows[id(task)], completed=share)
+
+        try:
+            return measure(planned, folder, tell=tell)
+        except KeyboardInterrupt:
+            if folder is None:
+                raise
+            raise KeyboardInterrupt("the same command goes on where it was; what is measured is kept") from None
+
+
+def _record(done: Done) -> dict[str, Any]:
+    return {
+        "figures": {
+            name: {label: {"said": FIGURES[name].say(result), "result": result.to_dict()} for label, result in results}
+            for name, results in done.results.items()
+        },
+        "left_out": [{"figure": name, "network": label, "why": why} for name, label, why in done.left_out],
+        "seconds": round(done.seconds, 3),
+    }
+
+
+def _print(done: Done) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", overflow="fold")
+    table.add_column(overflow="fold")
+    for name, results in done.results.items():
+        for label, result in results:
+            prefix = f"{label}: " if len(results) > 1 else ""
+            table.add_row(name, escape(prefix + FIGURES[name].say(result)))
+    for name, label, why in done.left_out:
+        table.add_row(name, f"[dim]not measured for {escape(label)}: {escape(why)}[/]")
+    Console().print(table)

@@ -1,0 +1,85 @@
+"""The page of ``reslab probe``: its figures drawn, described and put together."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reslab import __version__, runs
+from reslab.errors import InputError
+from reslab.probes import drawing
+from reslab.probes.figures import FIGURES
+from reslab.probes.result import Result
+from reslab.report import sheet, words
+
+if TYPE_CHECKING:
+    from reslab.commands.probe import Options
+    from reslab.commands.subject import Seen
+    from reslab.probes.xray import Done, Subject
+
+
+def write_page(path: Path, done: Done, subjects: Sequence[Subject], found: Sequence[Seen], options: Options) -> None:
+    """Draws what was found and writes the page."""
+    names = ", ".join(subject.label for subject in subjects)
+    panels = tuple(_panel(name, results) for name, results in done.results.items())
+    page = sheet.Sheet(
+        title=f"X-ray of {names}",
+        lede=f"What goes on inside, in {words.plural(len(panels), 'figure')}: what the layers put out, what the blocks "
+        "add, what happens without them, and how the gradient comes back.",
+        panels=panels,
+        left_out=tuple((f"{FIGURES[name].title} ({label})", why) for name, label, why in done.left_out),
+        facts=_facts(done, subjects, found, options),
+        command=_command(options),
+        version=__version__,
+    )
+    try:
+        sheet.write(page, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another --out") from None
+
+
+def _command(options: Options) -> str:
+    """The command line that makes the same page."""
+    looking = options.looking
+    given = ["reslab", "probe", *options.weights, "--data", looking.data]
+    given += ["--all"] if options.every else [f"--{group}" for group in options.groups]
+    given += ["--images", str(looking.images)]
+    for name, value, default in (
+        ("net", looking.net, None), ("split", looking.split, "test"), ("precision", looking.precision, "fp32"),
+    ):  # fmt: skip
+        given += [] if value == default else [f"--{name}", str(value)]
+    for name, values in (("mean", looking.mean), ("std", looking.std)):
+        given += [f"--{name}", *map(str, values)] if values else []
+    return shlex.join([*given, "--out", str(options.out)])
+
+
+def _panel(name: str, results: Sequence[tuple[str, Result]]) -> sheet.Panel:
+    figure = FIGURES[name]
+    return sheet.Panel(
+        name=name,
+        title=figure.title,
+        svg=drawing.svg(figure.draw, results, salt=name),
+        read=figure.read,
+        found=tuple((label, figure.say(result)) for label, result in results),
+        paper=figure.paper,
+        cite=figure.cite,
+        rows={label: result.rows() for label, result in results},
+    )
+
+
+def _facts(done: Done, subjects: Sequence[Subject], found: Sequence[Seen], options: Options) -> dict[str, Any]:
+    facts: dict[str, dict[str, Any]] = {}
+    for subject, one in zip(subjects, found, strict=True):
+        facts[subject.label] = {
+            "weights": one.weights.origin,
+            "depth": getattr(one.weights.spec, "depth", None),
+            "parameters": sum(p.numel() for p in subject.net.parameters()),
+            "images": f"{len(subject.sample):,} of {one.data.info.name}, {options.looking.split} split",
+            "outputs": one.said,
+            "input": one.preprocessing.words(),
+        }
+    machine = {key: value for key, value in runs.describe().items() if key != "git_commit"}
+    machine |= {"precision": options.looking.precision, "time": words.duration(done.seconds), "date": runs.now()}
+    return {**facts, "Machine": machine}

@@ -1,0 +1,188 @@
+"""``reslab prune``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from reslab import __version__, runs
+from reslab.commands.subject import Looking, Seen, checked, seen
+from reslab.commands.train import start
+from reslab.commands.weights import PICKLES, check_target, write
+from reslab.data.images import ImageSet
+from reslab.errors import InputError
+from reslab.nets.network import Network
+from reslab.nets.weights.load import header_of
+from reslab.probes import drawing
+from reslab.probes.chain import Variant, evaluate_variants
+from reslab.probes.prune import Curve, Images, Pruned, finetune, prune
+from reslab.probes.seam import Sample
+from reslab.report import sheet
+from reslab.runs.files import write_json
+
+HOW = (
+    "Left the error as blocks go, one after another; right against the speed. The ring is what was written.",
+    "Training images choose which block goes; half of the test images decide how far, the other half is shown.",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command, as they were given."""
+
+    weights: str
+    out: Path
+    looking: Looking
+    drop: int | None
+    max_error: float | None
+    finetune: int
+    lr: float
+    calibrate: bool
+    rounds: int
+    report: Path | None
+    seed: int
+    force: bool
+    device: str | None
+    threads: int | None
+    json: bool
+
+
+def run(options: Options) -> None:
+    """Prunes, writes the smaller network, and reports error, multiply-adds and speed before and after."""
+    checked(options.looking)
+    check_target(options.out, force=options.force)
+    if options.out.suffix in PICKLES:
+        raise InputError(f"{options.out}: a pruned network travels with its description; end the name in .safetensors")
+    if options.report is not None and options.report.suffix != ".html":
+        raise InputError(f"--report {options.report}: expected a page, such as curve.html")
+    if options.finetune < 0 or options.lr <= 0:
+        raise InputError(
+            f"--finetune takes 0 iterations or more, --lr a rate above 0, got {options.finetune} and {options.lr:g}"
+        )
+    if options.rounds < 1:
+        raise InputError(f"--rounds takes 1 or more rounds of timing, got {options.rounds}")
+    execution = start(options.device, options.threads)
+    found = seen(options.weights, options.looking, execution)
+    train = found.sample(options.looking, execution.device, split="train", count=options.looking.images)
+    test = found.sample(options.looking, execution.device, split="test", count=None)
+    images = Images.of(train, test, calibrate=options.calibrate)
+    console = Console(stderr=True, quiet=options.json)
+    console.print(
+        f"{found.weights.spec.name}: {len(train):,} training images choose, {len(images.deciding):,} test images "
+        f"decide, {len(images.reporting):,} others report",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+    def tell(text: str) -> None:
+        console.print(f"  without {text}", highlight=False, markup=False)
+
+    pruned = prune(
+        found.net, images, drop=options.drop, max_error=options.max_error, rounds=options.rounds, tell=tell
+    )  # fmt: skip
+    tuned = _finetuned(pruned, found, images, options, execution.device) if options.finetune else None
+    record = _record(pruned, found, images, tuned, options)
+    header = header_of(pruned.net.spec, found.preprocessing, found.weights.classes)
+    about = {"pruned_from": found.weights.spec.name, "removed": list(pruned.removed)}
+    write(options.out, dict(pruned.net.state_dict()), header | about)
+    if options.report is not None:
+        _page(options.report, pruned, found, record)
+    if options.json:
+        print(json.dumps(record, indent=2))
+    else:
+        _print(pruned.curve, tuned)
+        print(
+            f"{options.out}: {pruned.net.spec.name} ({', '.join(pruned.removed) or 'nothing removed'}), "
+            f"{pruned.curve.speedup[pruned.curve.chosen]:.2f} times as fast"
+        )
+
+
+def _finetuned(pruned: Pruned, found: Seen, images: Images, options: Options, device: torch.device) -> float:
+    """Trains the pruned network on, and returns its error on the reporting images."""
+    train = found.data.train
+    mapped = ImageSet(train.images, found.numbers[train.labels])
+    finetune(
+        pruned.net, mapped, found.data.info.spec(), found.normalizer,
+        iterations=options.finetune, lr=options.lr, seed=options.seed, precision=options.looking.precision,
+    )  # fmt: skip
+    return error_of(pruned.net, images.reporting)
+
+
+def error_of(net: Network, sample: Sample) -> float:
+    """Top-1 error in per cent."""
+    whole: Variant = tuple((i, "whole") for i in range(len(net.blocks)))
+    return float(evaluate_variants(net, sample, [whole]).error[0])
+
+
+def _record(pruned: Pruned, found: Seen, images: Images, tuned: float | None, options: Options) -> dict[str, Any]:
+    curve, at = pruned.curve, pruned.curve.chosen
+    return {
+        "weights": found.weights.origin,
+        "net": found.weights.spec.name,
+        "out": str(options.out),
+        "removed": list(pruned.removed),
+        "before": {"error": float(curve.error[0]), "macs": int(curve.macs[0]), "params": int(curve.params[0])},
+        "after": {"error": float(curve.error[at]), "macs": int(curve.macs[at]), "params": int(curve.params[at])},
+        "finetuned": None if tuned is None else {"iterations": options.finetune, "lr": options.lr, "error": tuned},
+        "speedup": round(float(curve.speedup[at]), 4),
+        "batch": min(options.looking.batch, len(images.reporting)),
+        "images": {
+            "choosing": len(images.choosing), "deciding": len(images.deciding), "reporting": len(images.reporting),
+        },
+        "bound": {"drop": options.drop, "max_error": options.max_error},
+        "curve": curve.to_dict(),
+        "machine": runs.describe(),
+        "time": runs.now(),
+    }  # fmt: skip
+
+
+def _print(curve: Curve, tuned: float | None) -> None:
+    table = Table(box=None, header_style="bold")
+    for heading in ("blocks gone", "the last", "error", "deciding", "MMACs", "ms", "times as fast"):
+        table.add_column(heading, justify="left" if heading == "the last" else "right")
+    for i, (gone, name) in enumerate(zip(curve.removed, curve.block, strict=True)):
+        errors = (f"{curve.error[i]:.2f} %", f"{curve.deciding_error[i]:.2f} %")
+        speed = (f"{1e3 * curve.seconds[i]:.1f}", f"{curve.speedup[i]:.2f}")
+        style = "bold" if i == curve.chosen else None
+        table.add_row(str(gone), name, *errors, f"{curve.macs[i] / 1e6:.1f}", *speed, style=style)
+    Console().print(table)
+    if tuned is not None:
+        print(f"after fine-tuning: {tuned:.2f} %")
+
+
+def _page(path: Path, pruned: Pruned, found: Seen, record: dict[str, Any]) -> None:
+    """The curve as a page, with its figures as JSON beside it."""
+    name = found.weights.spec.name
+    curve = pruned.curve
+    said = (
+        f"{len(pruned.removed)} blocks gone: error {curve.error[0]:.2f} % to {curve.error[curve.chosen]:.2f} %, "
+        f"{curve.speedup[curve.chosen]:.2f} times as fast"
+    )
+    if record["finetuned"] is not None:
+        said += f"; {record['finetuned']['error']:.2f} % after {record['finetuned']['iterations']:,} iterations"
+    panel = sheet.Panel(
+        "curve", "Error and speed", drawing.svg(drawing.pruning, [(name, curve)], salt="curve"), HOW, ((name, said),),
+        "Without a single residual block the error hardly changes (Fig. 3), and without several it rises smoothly "
+        "(Fig. 5 (a)). Pruning by it is not in the paper.",
+        "Veit, Wilber, Belongie 2016, arXiv 1605.06431", {name: curve.rows()},
+    )  # fmt: skip
+    machine = {key: value for key, value in record["machine"].items() if key != "git_commit"}
+    facts = {"Images": record["images"], "Machine": machine}
+    page = sheet.Sheet(
+        f"{name}, pruned", f"Which blocks can go, and what is gained: {said}.", (panel,), (), facts, _command(record),
+        __version__,
+    )  # fmt: skip
+    try:
+        sheet.write(page, path)
+        write_json(path.with_suffix(".json"), record)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another --report") from None
+
+
+def _command(record: dict[str, Any]) -> str:
+    bound = {name: value for name, value in record["bound"].items() if value is not None}
+    said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in bound.items())
+    return f"reslab prune {record['weights']} {said} --out {record['out']}"

@@ -1,0 +1,135 @@
+"""Weights and images as the commands that look into a network take them."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from reslab.data.decode import Fit
+from reslab.data.images import Dataset
+from reslab.data.labels import outputs
+from reslab.data.sources import load as load_data
+from reslab.data.transforms import Normalizer
+from reslab.errors import InputError
+from reslab.nets.network import Network
+from reslab.nets.weights.load import Weights, load
+from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.probes.seam import Sample
+from reslab.train.device import Execution
+
+LEAST_IMAGES = 50
+"""Of fewer images an error in per cent, or a tenth of them, means little."""
+
+
+@dataclass(frozen=True)
+class Looking:
+    """The options about weights, images and where to run, as they were given."""
+
+    data: str
+    net: str | None
+    images: int
+    split: Literal["test", "train"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    batch: int
+    precision: Literal["bf16", "fp32"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Weights with the data as their network takes it."""
+
+    weights: Weights
+    net: nn.Module
+    preprocessing: Preprocessing
+    data: Dataset
+    numbers: Tensor
+    """the output of each class of the data"""
+    said: str
+    """how outputs were found"""
+
+    @property
+    def normalizer(self) -> Normalizer:
+        """From uint8 images to the network's input."""
+        return Normalizer.from_values(self.preprocessing.mean, self.preprocessing.std)
+
+    def sample(self, options: Looking, device: torch.device, *, split: str, count: int | None) -> Sample:
+        """So many images of a split, evenly spaced over it, since folders come sorted by class; None: all."""
+        images = self.data.train if split == "train" else self.data.test
+        have = len(images.labels)
+        if have < LEAST_IMAGES:
+            raise InputError(
+                f"a probe's statistics take {LEAST_IMAGES} images or more, but the {split} split of "
+                f"{self.data.info.name} has {have}; try another --split, or other --data"
+            )
+        chosen = torch.linspace(0, have - 1, min(count or have, have)).round().long()
+        x = self.normalizer.to(device)(images.images[chosen].to(device).contiguous(memory_format=torch.channels_last))
+        labels = self.numbers[images.labels[chosen]].to(device)
+        return Sample(x, labels, batch=options.batch, precision=options.precision)
+
+    def key(self, options: Looking) -> dict[str, str]:
+        """What tells these weights and images from others."""
+        how = hashlib.blake2b(self.preprocessing.model_dump_json().encode(), digest_size=8).hexdigest()
+        data = f"{self.data.info.fingerprint}, {options.split}"
+        return {"weights": self.weights.fingerprint(), "net": self.weights.spec.name, "data": data, "input": how}
+
+
+def checked(options: Looking) -> None:
+    """Raises `InputError` for numbers that cannot be."""
+    if options.images < LEAST_IMAGES:
+        raise InputError(f"--images takes {LEAST_IMAGES} or more, got {options.images}: fewer make no statistic")
+    if options.batch < 1:
+        raise InputError(f"--batch-size takes 1 or more, got {options.batch}")
+
+
+def seen(source: str, options: Looking, execution: Execution) -> Seen:
+    """Loads weights and the data that they are to be looked at with."""
+    weights = load(source, net=options.net)
+    preprocessing = _preprocessing(weights, options)
+    data = _data(options.data, preprocessing)
+    if data.info.channels != weights.spec.in_channels:
+        raise InputError(
+            f"the network takes images of {weights.spec.in_channels} channels, the data has {data.info.channels}"
+        )
+    found = outputs(data.info.classes, weights.spec.num_classes, names=weights.classes)
+    net = weights.module().to(execution.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    if isinstance(net, Network):
+        net.fuse(execution.fuses)
+    return Seen(weights, net, preprocessing, data, torch.tensor(found.numbers), found.said)
+
+
+def _preprocessing(weights: Weights, options: Looking) -> Preprocessing:
+    carried = weights.preprocessing
+    channels = weights.spec.in_channels
+    for name, values in (("mean", options.mean), ("std", options.std)):
+        if values and len(values) != channels:
+            raise InputError(f"--{name} takes a number for each of {channels} channels, got {len(values)}")
+        if not values and carried is None:
+            raise InputError(
+                f"{weights.origin} does not say how its images were normalised; give --mean and --std, numbers for "
+                f"pixels from 0 to 1 and for each of {channels} channels"
+            )
+    if not all(math.isfinite(value) for value in options.mean) or not all(0 < s < math.inf for s in options.std):
+        raise InputError("--mean takes finite numbers, and --std numbers above 0")
+    if carried is None:
+        return Preprocessing(mean=options.mean, std=options.std, crop=weights.spec.size)
+    changes = {"mean": options.mean or carried.mean, "std": options.std or carried.std}
+    return carried.model_copy(update=changes)
+
+
+def _data(source: str, preprocessing: Preprocessing) -> Dataset:
+    """The data at the size that the network takes; images of another size are resized and cropped."""
+    fit = Fit(preprocessing.crop, preprocessing.resize, preprocessing.interpolation)
+    if preprocessing.resize is None:
+        try:
+            data = load_data(source)
+        except InputError as error:
+            if "give a size" not in str(error):
+                raise
+            return load_data(source, size=fit)
+        if data.info.size == preprocessing.crop:
+            return data
+    return load_data(source, size=fit)

@@ -1,0 +1,182 @@
+"""All figures of one network or several: what they will cost, what is there already, and the measuring."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from reslab.errors import InputError
+from reslab.nets.network import Network
+from reslab.probes.figures import FIGURES
+from reslab.probes.result import Result
+from reslab.probes.seam import Sample, computing, opened
+from reslab.runs.files import read_json, write_json
+
+FORMAT = 1
+"""Of the files; raised when what a figure measures changes, so that old results are not taken for new."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to look into, and the images as it takes them."""
+
+    label: str
+    net: nn.Module
+    sample: Sample
+    key: dict[str, Any]
+    """what tells its weights and images from others; results of the same key are not measured again"""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One figure of one network."""
+
+    figure: str
+    subject: Subject
+    seconds: float
+    """about how long it takes; 0 where it is there already"""
+    found: Result | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done, and what cannot be."""
+
+    tasks: tuple[Task, ...]
+    left_out: tuple[tuple[str, str, str], ...]
+    """figure, label and reason"""
+
+    @property
+    def seconds(self) -> float:
+        """About how long all of it takes."""
+        return sum(task.seconds for task in self.tasks)
+
+
+@dataclass(frozen=True)
+class Done:
+    """Results by figure, then by the network's label, and what could not be measured."""
+
+    results: dict[str, list[tuple[str, Result]]]
+    left_out: tuple[tuple[str, str, str], ...]
+    seconds: float
+
+
+def plan(subjects: Sequence[Subject], names: Iterable[str], folder: Path | None) -> Plan:
+    """Which figures are to be measured, with an estimate from the time of one forward pass.
+
+    Args:
+        subjects: the networks.
+        names: of the figures.
+        folder: where results are kept; None keeps none.
+    """
+    tasks: list[Task] = []
+    left_out: list[tuple[str, str, str]] = []
+    per_image = {subject.label: _seconds_per_image(subject) for subject in subjects}
+    for name in names:
+        figure = FIGURES[name]
+        for subject in subjects if figure.alone is None else subjects[:1]:
+            if reason := figure.refused(subject.net):
+                left_out.append((name, subject.label, reason))
+                continue
+            found = _kept(name, subject, folder)
+            blocks = len(subject.net.blocks) if isinstance(subject.net, Network) else 16
+            images = len(figure.sample(subject.sample))
+            seconds = (figure.alone or 0.0) + figure.passes(blocks) * images * per_image[subject.label]
+            tasks.append(Task(name, subject, 0.0 if found else seconds, found))
+    return Plan(tuple(tasks), tuple(left_out))
+
+
+@torch.no_grad()
+def _seconds_per_image(subject: Subject) -> float:
+    """Of a forward pass without fused kernels, which is how most probes run."""
+    x = subject.sample.x[: subject.sample.batch]
+    with opened(subject.net), computing(subject.sample):
+        subject.net(x)
+        began = time.perf_counter()
+        subject.net(x)
+        if x.device.type == "cuda":
+            torch.cuda.synchronize(x.device)
+    return (time.perf_counter() - began) / len(x)
+
+
+def measure(
+    planned: Plan, folder: Path | None, *, tell: Callable[[Task, float], object] = lambda task, share: None
+) -> Done:
+    """Measures what is not there yet; each result is kept as soon as there is one.
+
+    Args:
+        planned: what is to be done.
+        folder: where results are kept; None keeps none.
+        tell: told of each task how far it is, 0 to 1.
+    """
+    results: dict[str, list[tuple[str, Result]]] = {}
+    left_out = list(planned.left_out)
+    began = time.perf_counter()
+    for task in planned.tasks:
+        label = task.subject.label
+        tell(task, 0.0)
+        found = task.found
+        if found is None:
+            start = time.perf_counter()
+            try:
+                found = _measured(task, tell)
+            except InputError as reason:
+                left_out.append((task.figure, label, str(reason)))
+                continue
+            if folder is not None:
+                _keep(found, task, folder, time.perf_counter() - start)
+        tell(task, 1.0)
+        results.setdefault(task.figure, []).append((label, found))
+    return Done(results, tuple(left_out), time.perf_counter() - began)
+
+
+def _measured(task: Task, tell: Callable[[Task, float], object]) -> Result:
+    figure, subject = FIGURES[task.figure], task.subject
+    found: Result = figure.measure(subject.net, figure.sample(subject.sample), lambda share: tell(task, share))
+    return found
+
+
+def _keep(found: Result, task: Task, folder: Path, seconds: float) -> None:
+    figure = FIGURES[task.figure]
+    value = {
+        "figure": task.figure,
+        "network": task.subject.label,
+        "key": _key(task.subject),
+        "seconds": round(seconds, 3),
+        "said": figure.say(found),
+        "cite": figure.cite,
+        "result": found.to_dict(),
+    }
+    try:
+        write_json(_file(folder, task.subject.label, task.figure), value)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror or error}); choose another --out") from None
+
+
+def _key(subject: Subject) -> dict[str, Any]:
+    sample = subject.sample
+    return {**subject.key, "images": len(sample), "precision": sample.precision, "format": FORMAT}
+
+
+def _file(folder: Path, label: str, figure: str) -> Path:
+    return folder / as_name(label) / f"{figure}.json"
+
+
+def as_name(label: str) -> str:
+    """A label as part of a file's name."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in label).strip("-.") or "network"
+
+
+def _kept(name: str, subject: Subject, folder: Path | None) -> Result | None:
+    """A result of the same weights and images, from an earlier run."""
+    if folder is None or not (path := _file(folder, subject.label, name)).is_file():
+        return None
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("key") != _key(subject):
+        return None
+    found: Result = FIGURES[name].kind.from_dict(value["result"])
+    return found
