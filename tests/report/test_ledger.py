@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reslab import studies
+from reslab.probes.claims import CLAIMS
 from reslab.report.summary import Judgement, Summary
 from reslab.runs import read_json
 from reslab.studies import ledger
@@ -35,10 +36,12 @@ def row(roots: list[Path], key: str = "he2015-degradation") -> object:
 
 def test_without_results_nothing_is_decided(tmp_path: Path) -> None:
     rows = ledger.rows([tmp_path])
-    assert [row.key for row in sorted(rows, key=lambda row: row.key)] == sorted(c.key for _, c in studies.claims())
+    keys = [claim.key for _, claim in studies.claims()] + [claim.key for claim in CLAIMS]
+    assert sorted(row.key for row in rows) == sorted(keys)
+    assert len(set(keys)) == len(keys)
     assert {row.verdict for row in rows} == {"not decided"}
     assert not any(row.evidence for row in rows)
-    assert all(row.command.startswith("reslab study ") for row in rows)
+    assert all(row.command.startswith(("reslab study ", "reslab probe ")) for row in rows)
 
 
 def test_the_strongest_evidence_decides(tmp_path: Path) -> None:
@@ -52,7 +55,7 @@ def test_the_strongest_evidence_decides(tmp_path: Path) -> None:
     assert isinstance(found, ledger.ClaimRow)
     assert found.verdict == "held"
     assert [Path(each.source).parent.name for each in found.evidence] == ["d", "c", "b", "e", "a"]
-    assert (found.evidence[0].n, found.evidence[0].iterations) == (5, 4000)
+    assert (found.evidence[0].n, found.evidence[0].of) == (5, "cifar10, 4,000 iterations, n = 5")
 
 
 def test_what_is_no_summary_is_passed_over(tmp_path: Path) -> None:
@@ -100,7 +103,7 @@ def test_a_real_study_ends_up_in_the_ledger(reslab: Reslab, tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     found = {row.key: row for row in ledger.rows([Path("runs")]) if row.evidence}
     assert {key: row.verdict for key, row in found.items()} == verdicts
-    assert all(row.evidence[0].data == "digits" for row in found.values())
+    assert all(row.evidence[0].of == "digits, 12 iterations, n = 2" for row in found.values())
 
 
 def test_it_answers_without_torch_and_scipy() -> None:

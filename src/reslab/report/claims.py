@@ -28,10 +28,10 @@ class Evidence:
 
     verdict: Judgement
     numbers: str
-    data: str
-    iterations: int
     n: int
-    """seeds"""
+    """seeds of a study; of a probe networks, 1"""
+    of: str
+    """what it is of, for people: data, iterations, seeds"""
     command: str
     when: str
     machine: str
@@ -93,8 +93,7 @@ def print_rows(rows: Sequence[ClaimRow], console: Console) -> None:
         verdict = Text(row.verdict, STYLE[row.verdict]) if best else Text("not tested", "dim")
         said = Text.assemble(row.claim, (f" {row.place}", "dim"))
         if best is not None:
-            where = f"{best.data}, {best.iterations:,} iterations, n = {best.n}, {best.when[:10]}"
-            said.append(f"\n{best.numbers}\n{where}", "dim")
+            said.append(f"\n{best.numbers}\n{best.of}, {best.when[:10]}", "dim")
         else:
             said.append(f"\n{row.command}", "dim")
         grid.add_row(verdict, said)

@@ -1,4 +1,4 @@
-"""The ledger: every claim that a study tests, and what the results at hand say of it. Never typed by hand."""
+"""The ledger: every claim that a study or a probe tests, and what results at hand say of it. Never typed by hand."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from reslab import studies
+from reslab.probes.claims import CLAIMS as PROBED
+from reslab.probes.claims import GROUP_OF, Measured, PairClaim, ProbeClaim
 from reslab.report.claims import ClaimRow, Evidence
+from reslab.report.summary import Judgement
 from reslab.studies.design import Claim, Study
 
 ROOTS = ("results", "runs")
@@ -25,6 +28,8 @@ def rows(roots: Sequence[Path]) -> tuple[ClaimRow, ...]:
         strongest = sorted(found.get(claim.key, []), key=lambda item: item[0], reverse=True)
         evidence = tuple(dict.fromkeys(evidence for _, evidence in strongest))
         listed.append(_row(study, claim, evidence))
+    figures = list(_figures(roots))
+    listed += [_probed(claim, figures) for claim in PROBED]
     order = list(dict.fromkeys(row.paper for row in listed))
     return tuple(sorted(listed, key=lambda row: order.index(row.paper)))
 
@@ -33,6 +38,55 @@ def _row(study: Study, claim: Claim, evidence: tuple[Evidence, ...]) -> ClaimRow
     paper, _, place = claim.place.partition(", ")
     command = f"reslab study {study.name} --data cifar10 --budget 60"
     return ClaimRow(claim.key, paper, place, claim.text, command, evidence)
+
+
+# --- probes ------------------------------------------------------------------------------------------------------
+
+Figure = tuple[Measured, dict[str, Any], Path]
+
+
+def _figures(roots: Sequence[Path]) -> Iterator[Figure]:
+    """What `reslab probe` left: a file for each figure of each network, in a folder ``probes`` or a run's."""
+    for root in roots:
+        for path in sorted({*root.glob("probes/*/*.json"), *root.glob("*/probes/*/*.json")}):
+            try:
+                kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                yield Measured(kept["figure"], kept["network"], kept["about"], kept["result"]), kept["made"], path
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # of another version
+
+
+def _probed(claim: ProbeClaim | PairClaim, figures: Sequence[Figure]) -> ClaimRow:
+    of_it = [figure for figure in figures if figure[0].figure == claim.figure]
+    found = []
+    if isinstance(claim, ProbeClaim):
+        for measured, made, path in of_it:
+            if claim.of(measured.about):
+                found.append((_depth(measured), _looked(claim.decide(measured), made, path)))
+    else:
+        for first, made, path in of_it:
+            for second, _, _ in of_it:
+                if claim.of(first.about, second.about):
+                    found.append((_depth(first) + _depth(second), _looked(claim.decide(first, second), made, path)))
+    found.sort(key=lambda item: -item[0])
+    paper, _, place = claim.place.partition(", ")
+    command = f"reslab probe RUN --data cifar10 --{GROUP_OF.get(claim.figure, claim.figure)} --out runs/probes"
+    return ClaimRow(claim.key, paper, place, claim.text, command, tuple(evidence for _, evidence in found))
+
+
+def _depth(measured: Measured) -> int:
+    return int(measured.about.get("depth") or 0)
+
+
+def _looked(decided: tuple[Judgement, str], made: dict[str, Any], path: Path) -> Evidence:
+    verdict, numbers = decided
+    return Evidence(
+        verdict=verdict, numbers=numbers, n=1, of=made["of"], command=made["command"], when=made["when"],
+        machine=made["machine"], source=path.as_posix(),
+    )  # fmt: skip
+
+
+# --- studies -----------------------------------------------------------------------------------------------------
 
 
 def _summaries(roots: Sequence[Path]) -> Iterator[Path]:
@@ -59,9 +113,8 @@ def _evidence(path: Path) -> Iterator[tuple[str, tuple[float, ...], Evidence]]:
                 about = Evidence(
                     verdict=part["verdict"],
                     numbers=part["numbers"],
-                    data=data["name"],
-                    iterations=iterations,
                     n=seeds,
+                    of=f"{data['name']}, {iterations:,} iterations, n = {seeds}",
                     command=summary["command"],
                     when=summary["finished"],
                     machine=", ".join(machine[key] for key in ("cpu", "gpu") if machine.get(key) not in (None, "none")),
