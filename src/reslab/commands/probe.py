@@ -1,6 +1,7 @@
 """``reslab probe``."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,13 +54,14 @@ def run(options: Options) -> Path | None:
             one.net,
             one.sample(options.looking, execution.device, split=options.looking.split, count=options.looking.images),
             one.key(options.looking),
+            one.data.info.name,
         )
         for label, one in zip(_labels(found), found, strict=True)
     ]
     console = Console(stderr=True, quiet=options.json)
     planned = plan(subjects, names, folder)
     _state(console, subjects, found, planned)
-    done = _measure(planned, folder, console)
+    done = _measure(planned, folder, console, _command(options))
     if options.json:
         print(json.dumps(_record(done), indent=2))
     else:
@@ -69,6 +71,21 @@ def run(options: Options) -> Path | None:
     write_page(page, done, subjects, found, options)
     console.print(f"Page: {page}; figures as JSON in {folder}", highlight=False, markup=False, soft_wrap=True)
     return page
+
+
+def _command(options: Options) -> str:
+    """That asks for the same again."""
+    asked = ["--all"] if options.every else [f"--{group}" for group in options.groups]
+    words = [
+        "reslab",
+        "probe",
+        *options.weights,
+        "--data",
+        options.looking.data,
+        "--images",
+        str(options.looking.images),
+    ]
+    return shlex.join([*words, *asked])
 
 
 def _figures(options: Options) -> list[str]:
@@ -117,7 +134,7 @@ def _state(console: Console, subjects: Sequence[Subject], found: Sequence[Seen],
     )  # fmt: skip
 
 
-def _measure(planned: Plan, folder: Path | None, console: Console) -> Done:
+def _measure(planned: Plan, folder: Path | None, console: Console, command: str) -> Done:
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(bar_width=None), TimeElapsedColumn(),
         console=console, transient=True, disable=not console.is_terminal,
@@ -132,7 +149,7 @@ def _measure(planned: Plan, folder: Path | None, console: Console) -> Done:
             bar.update(rows[id(task)], completed=share)
 
         try:
-            return measure(planned, folder, tell=tell)
+            return measure(planned, folder, tell=tell, command=command)
         except KeyboardInterrupt:
             if folder is None:
                 raise
