@@ -137,7 +137,8 @@ def measure(
                 left_out.append((task.figure, label, str(reason)))
                 continue
             if folder is not None:
-                _keep(found, task, folder, time.perf_counter() - start)
+                made = {"command": command, "when": now(), "machine": machine["cpu"]}
+                _keep(found, task, folder, time.perf_counter() - start, made)
         tell(task, 1.0)
         results.setdefault(task.figure, []).append((label, found))
     return Done(results, tuple(left_out), time.perf_counter() - began)
@@ -149,11 +150,14 @@ def _measured(task: Task, tell: Callable[[Task, float], object]) -> Result:
     return found
 
 
-def _keep(found: Result, task: Task, folder: Path, seconds: float) -> None:
+def _keep(found: Result, task: Task, folder: Path, seconds: float, made: dict[str, str]) -> None:
     figure = FIGURES[task.figure]
+    count = len(figure.sample(task.subject.sample))
     value = {
         "figure": task.figure,
         "network": task.subject.label,
+        "about": about(task.subject.net),
+        "made": made | {"of": f"{count:,} images of {task.subject.data}"},
         "key": _key(task.subject),
         "seconds": round(seconds, 3),
         "said": figure.say(found),
