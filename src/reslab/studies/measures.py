@@ -15,7 +15,8 @@ from reslab.data.loader import Eval
 from reslab.data.sources import Dataset
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
-from reslab.evaluate.metrics import autocast, logits_of
+from reslab.evaluate.protocols import OneCrop
+from reslab.evaluate.scores import log_scores
 from reslab.nets.network import Network, build
 from reslab.nets.weights.load import load
 from reslab.runs import RunDir
@@ -59,18 +60,15 @@ def _ratio(net: Network, x: Tensor, labels: Tensor) -> float:
     return round(math.log10(max(first, 1e-30) / max(last, 1e-30)), 4)
 
 
-@torch.no_grad()
 def keep_scores(recipe: Recipe, data: Dataset, run: RunDir, device: torch.device) -> Measured:
     """Keeps the softmax scores (N, classes) of the test images, which ensembles are made of."""
     net = load(run.path).network().to(device).eval()
     normalizer = Normalizer.of(recipe.data.normalization, data.train.images)
     precision = runs.read_json(run.recipe)["precision"]
-    parts = []
-    for x, _ in Eval(data.test, normalizer, batch=500, device=device):
-        with autocast(device, precision):
-            parts.append(logits_of(net, x, "none").softmax(1).cpu())
+    images = Eval(data.test, normalizer, batch=500, device=device)
+    found = log_scores(net, images, normalizer, OneCrop(crop=data.info.size), device=device, precision=precision)
     content = io.BytesIO()
-    np.save(content, torch.cat(parts).numpy())
+    np.save(content, found.logs.exp().numpy())
     write_bytes(run.path / SCORES, content.getvalue())
     return {}
 
