@@ -10,6 +10,7 @@ import pytest
 
 from reslab import studies
 from reslab.probes.claims import CLAIMS
+from reslab.report.claims import ClaimRow
 from reslab.report.summary import Judgement, Summary
 from reslab.runs import read_json
 from reslab.studies import ledger
@@ -52,7 +53,7 @@ def test_the_strongest_evidence_decides(tmp_path: Path) -> None:
     write(tmp_path / "d", "held", iterations=4000, seeds=5)
     write(tmp_path / "e", "held", iterations=64_000, seeds=1)
     found = row([tmp_path])
-    assert isinstance(found, ledger.ClaimRow)
+    assert isinstance(found, ClaimRow)
     assert found.verdict == "held"
     assert [Path(each.source).parent.name for each in found.evidence] == ["d", "c", "b", "e", "a"]
     assert (found.evidence[0].n, found.evidence[0].of) == (5, "cifar10, 4,000 iterations, n = 5")
@@ -115,6 +116,8 @@ def test_it_answers_without_torch_and_scipy() -> None:
 def test_summaries_of_the_first_version_can_still_be_read(tmp_path: Path) -> None:
     write(tmp_path / "new", "held")
     plain = read_json(tmp_path / "new" / "summary.json")
+    for each in (*plain["runs"], *plain["rows"]):
+        each["x"] = None
     expected = Summary.of(plain)
     for each in (*plain["runs"], *plain["rows"]):
         for name in ("label", "group", "x", "measures"):

@@ -138,7 +138,7 @@ def test_embedded_data_are_the_summary_and_the_csvs() -> None:
     assert Summary.of(json.loads(found.scripts["summary"])) == summary
     csvs = [a.partition(",")[2] for a in found.addresses if a.startswith("data:text/csv")]
     heads = [base64.b64decode(text).decode().splitlines()[0] for text in csvs]
-    assert [head.split(",")[0] for head in heads] == ["net", "name"]
+    assert [head.split(",")[0] for head in heads] == ["label", "name"]
 
 
 def test_written_from_a_plain_dict(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_more_time_brings_deeper_networks_then_more_seeds() -> None:
         )  # fmt: skip
 
     with patch.object(module, "measured", by_macs):
-        small, middle, large, vast = (chosen(minutes) for minutes in (10, 100, 1000, 200_000))
+        small, middle, large, vast = (chosen(minutes) for minutes in (4, 100, 1000, 200_000))
         with pytest.raises(InputError, match="too little"):
             chosen(0.5)
     assert small.plan.depths == (8, 14)
@@ -130,6 +130,6 @@ def test_more_time_brings_deeper_networks_then_more_seeds() -> None:
     assert middle.plan.iterations >= study.enough
     assert vast.plan.depths == study.scales[-1]
     assert (vast.plan.iterations, vast.plan.seeds) == (64_000, 10)
-    for each, minutes in ((small, 10), (middle, 100), (large, 1000)):
+    for each, minutes in ((small, 4), (middle, 100), (large, 1000)):
         assert each.total <= 60 * minutes
         assert each.plan.seeds == 3

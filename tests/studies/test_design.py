@@ -90,7 +90,7 @@ def test_published_figures_are_those_of_the_rows() -> None:
 def test_wide_and_thin_have_as_many_parameters(depths: Depths) -> None:
     wide = cost(resolve(f"cifar_wide(depth={depths[0]}, factor={factor(*depths)})")).params
     thin = cost(resolve(f"cifar_wide(depth={depths[1]}, factor=1)")).params
-    assert 0.8 < wide / thin < 1.25
+    assert 0.75 < wide / thin < 1.25
 
 
 def test_cardinality_keeps_the_cost() -> None:

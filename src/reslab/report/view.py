@@ -93,7 +93,8 @@ def of(summary: Summary) -> View:
     label = "iterations (thousands)" if thousands else "iterations"
     panels = [] if summary.x_label is None else _over_x(summary, groups, summary.x_label)
     for title in groups:
-        runs = [run for run in summary.runs if run.group == title and run.curve.iteration]
+        # What is no training stands in the panel over x alone.
+        runs = [run for run in summary.runs if run.group == title and (run.curve.iteration or summary.x_label is None)]
         runs.sort(key=lambda run: (order.index(run.label), run.seed))
         if runs:
             grid = sorted({step for run in runs for step in run.curve.iteration})

@@ -40,8 +40,8 @@ class Cost:
     def run(self, plan: Plan, length: float) -> float:
         """Of a run of the plan that is ``length`` times as long as the others."""
         iterations = plan.iterations * length
-        every = max(1, min(1000, round(iterations) // 8))
-        return OVERHEAD + iterations * self.step + math.ceil(iterations / every) * self.evaluation
+        evaluations = max(8.0, iterations / 1000)  # as `he2015_cifar` has them
+        return OVERHEAD + iterations * self.step + evaluations * self.evaluation
 
 
 Costs = dict[str, Cost]
@@ -108,7 +108,7 @@ def fitted(plan: Plan, costs: Costs, jobs: int, seconds: float, *, most: int = I
 
 def _round(iterations: int) -> int:
     """Down to two digits, which are easier to talk about."""
-    unit = max(1, 10 ** (len(str(iterations)) - 2))
+    unit = int(10 ** max(0, len(str(iterations)) - 2))
     return iterations // unit * unit
 
 

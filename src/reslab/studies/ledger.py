@@ -26,8 +26,7 @@ def rows(roots: Sequence[Path]) -> tuple[ClaimRow, ...]:
     listed = []
     for study, claim in studies.claims():
         strongest = sorted(found.get(claim.key, []), key=lambda item: item[0], reverse=True)
-        evidence = tuple(dict.fromkeys(evidence for _, evidence in strongest))
-        listed.append(_row(study, claim, evidence))
+        listed.append(_row(study, claim, tuple(dict.fromkeys(about for _, about in strongest))))
     figures = list(_figures(roots))
     listed += [_probed(claim, figures) for claim in PROBED]
     order = list(dict.fromkeys(row.paper for row in listed))

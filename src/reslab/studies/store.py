@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,10 @@ class Store:
                 continue
             target = folder / name / inside
             target.parent.mkdir(parents=True, exist_ok=True)
-            runs.write_atomic(target, lambda temporary, path=path: self._files.get_file(path, str(temporary)))
+            runs.write_atomic(target, partial(self._get, path))
+
+    def _get(self, path: str, target: Path) -> None:
+        self._files.get_file(path, str(target))
 
     def push(self, name: str, folder: Path) -> None:
         """Leaves a run there as it is here. A reader finds no checkpoint that is ahead of the metrics."""
