@@ -35,13 +35,13 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(cluster: Any, reslab: Re
     """The run goes on from its checkpoint in another worker, and all end as without a cluster."""
     torch.set_num_threads(1)
     settings = ("--iterations", 60, "--set", "evaluate_every=10")
-    code, expected, err = reslab(*WORDS, *settings, "--out", tmp_path / "alone", "--json")
+    code, expected, err = reslab(*WORDS, *settings, "--out", tmp_path / "elsewhere" / "alone", "--json")
     assert code == 0, err
     killed: list[int] = []
     out = tmp_path / "cluster"
 
     def kill() -> None:
-        give_up = time.monotonic() + 120
+        give_up = time.monotonic() + 60
         while time.monotonic() < give_up and not killed:
             for path in out.glob("runs/*/checkpoints/iteration-*"):
                 if RunDir(path.parent.parent).finished:
@@ -101,7 +101,7 @@ def test_addresses_that_are_none(reslab: Reslab, tmp_path: Path) -> None:
 def test_a_run_by_way_of_a_store(cluster: Any, reslab: Reslab, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     settings = ("--iterations", 6)
-    code, expected, _ = reslab(*WORDS, *settings, "--out", tmp_path / "alone", "--json")
+    code, expected, _ = reslab(*WORDS, *settings, "--out", tmp_path / "elsewhere" / "alone", "--json")
     assert code == 0
     store = f"file://{tmp_path / 'store'}"
     code, found, err = reslab(*WORDS, *settings, "--out", tmp_path / "far", "--on", "ray", "--store", store, "--json")

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import shlex
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,10 +99,11 @@ def run(options: Options) -> Path | None:
     for name, other in adopt(plan.planned(), folder, data.info.fingerprint, execution).items():
         console.print(f"{name}: the same training as {other}, taken over", highlight=False, soft_wrap=True)
     try:
-        run_all(
-            plan.planned(), data, options.data, folder, execution=execution, measured=study.measure,
-            jobs=options.jobs, workers=_workers(options, plan, folder, execution, console), console=console,
-        )  # fmt: skip
+        with redirect_stdout(sys.stderr):  # Ray prints what befalls its workers, and stdout is for the result
+            run_all(
+                plan.planned(), data, options.data, folder, execution=execution, measured=study.measure,
+                jobs=options.jobs, workers=_workers(options, plan, folder, execution, console), console=console,
+            )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command goes on where it was; finished runs are not run again") from None
     command = command_of(plan, options)
