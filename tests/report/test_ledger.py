@@ -67,7 +67,9 @@ def test_what_is_no_summary_is_passed_over(tmp_path: Path) -> None:
     assert getattr(row([tmp_path]), "verdict") == "held"  # noqa: B009
 
 
-def test_the_command(reslab: Reslab, tmp_path: Path) -> None:
+def test_the_command(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
     write(tmp_path / "results" / "degradation", "held")
     code, text, err = reslab("claims", tmp_path / "results", "--json")
     assert code == 0, err
@@ -84,8 +86,9 @@ def test_the_command(reslab: Reslab, tmp_path: Path) -> None:
     assert "1 held" in text
 
     page = tmp_path / "claims.html"
-    code, text, _ = reslab("claims", tmp_path / "results", "--html", page)
+    code, text, _ = reslab("claims", tmp_path / "results", "--html", page, "--open")
     assert code == 0
+    assert opened == [page.as_uri()]
     html = page.read_text()
     assert "28.89 against" in html
     assert all(claim.key in html for _, claim in studies.claims())

@@ -29,7 +29,9 @@ def trained(reslab: Reslab, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_rows_are_recipes_and_seeds_their_runs(trained: Path, reslab: Reslab) -> None:
+def test_rows_are_recipes_and_seeds_their_runs(trained: Path, reslab: Reslab, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
     folders = [trained / name for name in ("a0", "a1", "again", "slow", "plain")]
     code, text, err = reslab("report", *folders, "--out", trained / "report", "--json")
     assert code == 0, err
@@ -49,9 +51,13 @@ def test_rows_are_recipes_and_seeds_their_runs(trained: Path, reslab: Reslab) ->
     assert 'class="verdict' not in page
     assert (trained / "report" / "figure.svg").exists()
 
-    code, text, _ = reslab("report", trained / "report")
+    code, text, _ = reslab("report", trained / "report", "--figure", trained / "figure.pdf")
     assert code == 0
     assert "lr 0.01" in text
+    assert (trained / "figure.pdf").read_bytes().startswith(b"%PDF")
+    assert not opened
+    assert reslab("report", trained / "report", "--out", trained / "again", "--open")[0] == 0
+    assert opened == [(trained / "again" / "report.html").as_uri()]
 
 
 def test_what_cannot_be_compared_is_refused(trained: Path, reslab: Reslab) -> None:
