@@ -279,7 +279,7 @@ def test_the_demo_from_finished_runs(reslab: Reslab, tmp_path: Path, monkeypatch
     said = " ".join(text.split())
     for words in (
         "about two minutes",
-        "held: Held here: The deeper plain network has the higher training error; With shortcuts",
+        "Held here: The deeper plain network has the higher training error; With shortcuts",
         "What it cannot: degradation after saturation",
         "reslab nets resnet56",
         "reslab train he2015_cifar --data cifar10",

@@ -91,7 +91,7 @@ def print_rows(rows: Sequence[ClaimRow], console: Console) -> None:
         grid.add_column()
         best = row.evidence[0] if row.evidence else None
         verdict = Text(row.verdict, STYLE[row.verdict]) if best else Text("not tested", "dim")
-        said = Text.assemble(row.claim, (f" {row.place}", "dim"))
+        said = Text.assemble(row.claim, (f" ({row.place})" if row.place else "", "dim"))
         if best is not None:
             said.append(f"\n{best.numbers}\n{best.of}, {best.when[:10]}", "dim")
         else:

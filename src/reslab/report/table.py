@@ -27,8 +27,7 @@ def print_summary(summary: Summary | Mapping[str, Any], console: Console) -> Non
     lines.add_column(no_wrap=True)
     lines.add_column()
     overall = summary.verdict.overall
-    sentence = Text.assemble((f"{overall}: ", _STYLE[overall]), summary.verdict.sentence)
-    lines.add_row(Text(_mark(overall, console), _STYLE[overall]), sentence)
+    lines.add_row(Text(_mark(overall, console), _STYLE[overall]), Text(summary.verdict.sentence, "bold"))
     for part in summary.verdict.parts:
         style = _STYLE[part.verdict]
         said = Text.assemble(part.question, " ", (part.verdict, style), (f"\n{part.numbers}", "dim"))

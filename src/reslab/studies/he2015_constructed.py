@@ -12,7 +12,7 @@ from reslab.studies.he2015_figure6 import at_least_two
 
 MARGIN = 1.0
 """Points of training error that the deepened network may lose against the shallow one, trained on for as long."""
-PLACE = "He et al. 2015, section 1, the argument; the experiment is ours"
+PLACE = "He et al. 2015, section 1 (the argument; the experiment is ours)"
 
 
 def _labels(depths: Depths, residual: bool) -> tuple[str, str, str]:

@@ -35,7 +35,7 @@ STUDY = Study(
         Claim(
             "he2015-converges-faster-deep",
             "He et al. 2015, Fig. 4",
-            "So does the deep one.",
+            "The deep residual network converges faster than its deep plain twin.",
             _deep_sooner,
         ),
     ),

@@ -43,7 +43,7 @@ STUDY = Study(
         ),
         Claim(
             "he2015-depth-train",
-            "He et al. 2015, Fig. 6, middle",
+            "He et al. 2015, Fig. 6 (middle)",
             "The deepest residual network has a lower training error than the shallowest.",
             lambda depths: _gain("train_error", depths),
         ),

@@ -34,9 +34,15 @@ def rows(roots: Sequence[Path]) -> tuple[ClaimRow, ...]:
 
 
 def _row(study: Study, claim: Claim, evidence: tuple[Evidence, ...]) -> ClaimRow:
-    paper, _, place = claim.place.partition(", ")
+    paper, place = _where(claim.place)
     command = f"reslab study {study.name} --data cifar10 --budget 60"
     return ClaimRow(claim.key, paper, place, claim.text, command, evidence)
+
+
+def _where(place: str) -> tuple[str, str]:
+    """``He et al. 2015, Fig. 6`` as paper and place in it; what has no comma is a source by itself."""
+    paper, _, inside = place.rpartition(", ")
+    return (paper, inside) if paper else (inside, "")
 
 
 # --- probes ------------------------------------------------------------------------------------------------------
@@ -68,7 +74,7 @@ def _probed(claim: ProbeClaim | PairClaim, figures: Sequence[Figure]) -> ClaimRo
                 if claim.of(first.about, second.about):
                     found.append((_depth(first) + _depth(second), _looked(claim.decide(first, second), made, path)))
     found.sort(key=lambda item: -item[0])
-    paper, _, place = claim.place.partition(", ")
+    paper, place = _where(claim.place)
     command = f"reslab probe RUN --data cifar10 --{GROUP_OF.get(claim.figure, claim.figure)} --out runs/probes"
     return ClaimRow(claim.key, paper, place, claim.text, command, tuple(evidence for _, evidence in found))
 

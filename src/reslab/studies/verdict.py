@@ -150,8 +150,8 @@ def in_words(test: Test) -> str:
 
 def rule_of(study: Study, depths: Depths) -> str:
     """The rule of a study, in full."""
-    claims = [f"“{claim.text}”: {'; '.join(map(in_words, claim.tests(depths)))}." for claim in study.claims]
-    beside = [claim.text for claim in study.claims if not claim.decides]
+    claims = [f"“{claim.text.rstrip('.')}”: {'; '.join(map(in_words, claim.tests(depths)))}." for claim in study.claims]
+    beside = [claim.text.rstrip(".") for claim in study.claims if not claim.decides]
     said = " The verdict is held if all claims are"
     said += f", but for what is reported beside ({'; '.join(beside)})." if beside else "."
     return " ".join([GENERAL_RULE, *claims]) + said
@@ -168,10 +168,11 @@ def judge(study: Study, depths: Depths, runs: Sequence[Run]) -> Verdict:
 def _part(claim: Claim, depths: Depths, found: Found) -> VerdictPart:
     decided = [decide(test, found) for test in claim.tests(depths)]
     assert decided, f"{claim.key} has no test at {depths}"
+    numbers = "; ".join(numbers for _, numbers in decided)
     return VerdictPart(
         question=claim.text,
         verdict=reduce(both, (verdict for verdict, _ in decided)),
-        numbers="; ".join(numbers for _, numbers in decided),
+        numbers=numbers[0].upper() + numbers[1:],
         claim=claim.key,
         place=claim.place,
         decides=claim.decides,

@@ -61,6 +61,13 @@
     for (const g of groups) for (let i = 0; i < g.n; i++, rank++) ends[rank].label = mean(g) + rank * gap;
   }
 
+  // A name that is too long for its place, cut short; the table under the chart has all of it.
+  function cut(ctx, name, room) {
+    let text = name;
+    while (text.length > 3 && ctx.measureText(text).width > room) text = text.slice(0, -2).trimEnd() + "…";
+    return text;
+  }
+
   // Names at the ends of the lines, with the sign of the kind: an open square is plain, a dot residual.
   function drawEnds(u, panel) {
     const { ctx, bbox } = u;
@@ -90,7 +97,7 @@
         ctx.rect(x - r, y - r, 2 * r, 2 * r);
         ctx.fillStyle = css("--ground"); ctx.fill(); ctx.stroke(); ctx.fillStyle = color;
       }
-      ctx.fillText(net.net + (above ? " ↑" : ""), bbox.left + bbox.width + 10 * ratio, label);
+      ctx.fillText(cut(ctx, net.net, u.width * ratio - bbox.left - bbox.width - 24 * ratio) + (above ? " ↑" : ""), bbox.left + bbox.width + 10 * ratio, label);
     }
     if (view.threshold != null && view.threshold < show.yMax) {
       const y = Math.round(u.valToPos(view.threshold, "y", true)) + 0.5;
@@ -151,13 +158,14 @@
     chart.u = new uPlot({
       width: box.clientWidth, height: box.clientHeight, series, bands,
       legend: { show: false },
-      padding: [10, Math.min(120, 18 + 7.2 * longest), 0, 0],
+      padding: [10, Math.min(0.36 * box.clientWidth, 24 + 7.2 * longest), 0, 0],
       scales: {
         x: { time: false, range: (_u, min, max) => [min === panel.x[0] ? (panel.style === "curves" ? 0 : min - 0.05 * panel.x_max) : min, max === panel.x.at(-1) ? panel.x_max : max] },
         y: { range: () => [0, show.yMax] },
       },
       axes: [
         { stroke: ink, font, labelFont: font, label: panel.x_label, labelSize: 20, size: 34, grid: { show: false }, ticks: grid, space: 56,
+          ...(panel.style === "points" ? { splits: () => panel.x } : {}),
           values: (_u, ticks) => ticks.map((v) => (panel.x_unit === 1 ? steps(v) : tick(v / panel.x_unit))) },
         { stroke: ink, font, size: 34, grid, ticks: { show: false },
           values: (_u, ticks) => ticks.map(tick) },
