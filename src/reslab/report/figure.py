@@ -95,7 +95,7 @@ def drawn(view: views.View) -> tuple[views.Panel, ...]:
 
 
 def _draw(ax: Axes, panel: views.Panel, view: views.View) -> None:
-    y_max = view.y_ranges[0]
+    y_max = view.y_ranges[0] if panel.y_max is None else panel.y_max
     x = [step / panel.x_unit for step in panel.x]
     signs = _MARKER if panel.style == "points" else {}
     ends: list[tuple[float, str, str, bool]] = []

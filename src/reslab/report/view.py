@@ -6,7 +6,7 @@ Page and paper figure are drawn from this one view, so that they cannot show dif
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
@@ -71,6 +71,8 @@ class Panel:
     x_max: float
     x_label: str
     x_unit: int
+    y_max: float | None = None
+    """upper end of its error axis; None: that of the whole figure"""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def of(summary: Summary) -> View:
             panels.append(Panel("curves", title, tuple(grid), nets, x_max, label, 1000 if thousands else 1))
     return View(
         panels=tuple(panels),
-        y_ranges=_y_ranges(panels),
+        y_ranges=_y_ranges([panel for panel in panels if panel.y_max is None]),
         threshold=summary.threshold,
         n_seeds=max(row.n for row in summary.rows),
     )
@@ -129,7 +131,10 @@ def _over_x(summary: Summary, groups: list[str], x_label: str) -> list[Panel]:
             Net(title, kind, color, _ends(runs, grid, "final_train_error"), _ends(runs, grid, "final_test_error"),
                 by_seed)
         )  # fmt: skip
-    return [Panel("points", f"error over {x_label}", grid, tuple(nets), grid[-1], x_label, 1)] if grid else []
+    if not grid:
+        return []
+    panel = Panel("points", f"error over {x_label}", grid, tuple(nets), grid[-1], x_label, 1)
+    return [replace(panel, y_max=_y_ranges([panel])[0])]
 
 
 def _at(runs: list[Run], grid: tuple[float, ...], seed: int, field: str) -> Values:

@@ -99,7 +99,7 @@
       }
       ctx.fillText(cut(ctx, net.net, u.width * ratio - bbox.left - bbox.width - 24 * ratio) + (above ? " ↑" : ""), bbox.left + bbox.width + 10 * ratio, label);
     }
-    if (view.threshold != null && view.threshold < show.yMax) {
+    if (view.threshold != null && view.threshold < (panel.y_max ?? show.yMax)) {
       const y = Math.round(u.valToPos(view.threshold, "y", true)) + 0.5;
       ctx.strokeStyle = css("--faint");
       ctx.lineWidth = ratio;
@@ -161,7 +161,7 @@
       padding: [10, Math.min(0.36 * box.clientWidth, 24 + 7.2 * longest), 0, 0],
       scales: {
         x: { time: false, range: (_u, min, max) => [min === panel.x[0] ? (panel.style === "curves" ? 0 : min - 0.05 * panel.x_max) : min, max === panel.x.at(-1) ? panel.x_max : max] },
-        y: { range: () => [0, show.yMax] },
+        y: { range: () => [0, panel.y_max ?? show.yMax] },
       },
       axes: [
         { stroke: ink, font, labelFont: font, label: panel.x_label, labelSize: 20, size: 34, grid: { show: false }, ticks: grid, space: 56,
