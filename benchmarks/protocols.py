@@ -174,7 +174,7 @@ def main() -> None:
     n = len(every.labels)
     step = max(1, n // options.images)
     images = every.only([i % step == 0 and i // step < options.images for i in range(n)])
-    net = build(options.net).to(execution.device, memory_format=torch.channels_last)
+    net = build(options.net).to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     net.fuse(execution.fuses)
     summary = {
         "photographs": photographs(net, images, execution.device, batch=options.batch, rounds=options.rounds),

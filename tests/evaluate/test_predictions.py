@@ -91,7 +91,11 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def rewritten(path: Path, **changed: Any) -> Path:
     made = predictions()
-    parts = {"logs": made.logs, "labels": made.labels, "about": np.array(made.about.model_dump_json())} | changed
+    parts: dict[str, Any] = {
+        "logs": made.logs,
+        "labels": made.labels,
+        "about": np.array(made.about.model_dump_json()),
+    } | changed
     np.savez(path, **{name: value for name, value in parts.items() if value is not None})
     return path
 
@@ -133,7 +137,7 @@ def test_a_later_format_is_refused(tmp_path: Path) -> None:
 
 def test_the_key_is_of_all_that_decides_the_scores() -> None:
     base = about().key()
-    for changed in (
+    deciding: tuple[dict[str, Any], ...] = (
         {"weights_fingerprint": "9" * 16},
         {"net_fingerprint": "9" * 16},
         {"data_fingerprint": "9" * 16},
@@ -144,9 +148,13 @@ def test_the_key_is_of_all_that_decides_the_scores() -> None:
         {"precision": "bf16"},
         {"recalibrated": "100 images"},
         {"most_damaged": 1},
-    ):
+    )
+    for changed in deciding:
         assert about(**changed).key() != base, changed
-    for changed in ({"seconds": 3.0}, {"when": "now"}, {"weights": "elsewhere"}, {"notes": ("x",)}, {"split": "all"}):
+    beside: tuple[dict[str, Any], ...] = (
+        {"seconds": 3.0}, {"when": "now"}, {"weights": "elsewhere"}, {"notes": ("x",)}, {"split": "all"},
+    )  # fmt: skip
+    for changed in beside:
         assert about(**changed).key() == base, changed
 
 

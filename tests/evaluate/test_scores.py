@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -64,7 +65,7 @@ def scores(net: nn.Module, images: Listing, protocol: Single, *, batch: int = 3,
 # --- the slow ways -----------------------------------------------------------------------------------------------
 
 
-def tensor_of(pixels: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+def tensor_of(pixels: npt.NDArray[np.uint8]) -> Tensor:
     x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
     return (x - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
 
@@ -225,7 +226,7 @@ def test_images_that_a_network_would_shrink_to_nothing() -> None:
 
 # --- whatever the protocol ---------------------------------------------------------------------------------------
 
-EACH = [
+EACH: list[Single] = [
     OneCrop(crop=(16, 16), resize=20),
     TenCrop(crop=(16, 16), resize=20),
     MultiScale(scales=(16, 27), window=(4, 4)),

@@ -26,6 +26,7 @@ class Member:
         logs, labels = self.answer.predictions.logs, self.answer.predictions.labels
         found = figures(logs, labels).as_dict()
         return found | {
+            "called": self.called,
             "protocol": about.protocol.called,
             "protocol_fields": about.protocol.model_dump(mode="json"),
             "precision": about.precision,

@@ -47,7 +47,7 @@ def show(records: Sequence[dict[str, Any]]) -> None:
     if "best_subsets" in last:
         console.print(_subsets(last["best_subsets"]))
         console.print(
-            "Chosen on these very images: on others expect a larger error than the least one here. Choose on images\n"
+            "Chosen on these very images: on others expect a larger error than the least one here. Choose on images "
             "held out from training, and read the test set once.",
             markup=False, highlight=False,
         )  # fmt: skip
@@ -94,7 +94,7 @@ def _many(rows: Sequence[dict[str, Any]]) -> Table:
     for row in rows:
         together = "members" in row
         table.add_row(
-            Text(f"all {len(row['members'])} together" if together else row["weights"]), row["protocol"],
+            Text(f"all {len(row['members'])} together" if together else row["called"]), row["protocol"],
             _percent(row["top1_error"]), "{:.1f}-{:.1f}".format(*row["top1_interval"]), _percent(row["top5_error"]),
             f"{row['n_images']:,}", style="bold" if together else None,
         )  # fmt: skip
@@ -109,7 +109,7 @@ def _remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
             some = "; ".join(row["left_out"][:3])
             found.append(f"{len(row['left_out'])} images could not be decoded and were left out: {some}")
         if row["not_finite"]:
-            found.append(f"{row['weights']} gave no number for {row['not_finite']:,} images; they count as errors")
+            found.append(f"{row['called']} gave no number for {row['not_finite']:,} images; they count as errors")
     return list(dict.fromkeys(found))
 
 

@@ -24,7 +24,8 @@ def ranks(scores: npt.NDArray[np.floating[Any]], labels: Labels) -> Labels:
     own = scores[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(scores.shape[1]) < labels[:, None]
     before = (scores > own).sum(1) + ((scores == own) & earlier).sum(1)
-    return np.where(np.isnan(scores).any(1), scores.shape[1], before).astype(np.int64)
+    found: Labels = np.where(np.isnan(scores).any(1), scores.shape[1], before).astype(np.int64)
+    return found
 
 
 def wilson(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
@@ -97,7 +98,8 @@ def figures(logs: Logs, labels: Labels) -> Figures:
 
 def predicted(logs: Logs) -> Labels:
     """The class of the highest score of each image (N,), the lower of equal ones."""
-    return np.where(np.isnan(logs), -np.inf, logs).argmax(1).astype(np.int64)
+    chosen: Labels = np.where(np.isnan(logs), -np.inf, logs).argmax(1).astype(np.int64)
+    return chosen
 
 
 def _per_cent(interval: tuple[float, float]) -> tuple[float, float]:

@@ -129,7 +129,7 @@ def ask(
         outputs_said=found.said,
         protocol=protocol,
         preprocessing=_plain(preprocessing),
-        input=preprocessing.words() + images.changed if isinstance(protocol, OneCrop) else preprocessing.constants(),
+        input=_words(preprocessing, protocol) + images.changed,
         precision=precision,
         recalibrated=training.said if training else "",
         most_damaged=images.most_damaged,
@@ -137,6 +137,13 @@ def ask(
         reslab=__version__,
     )
     return Question(weights, images, preprocessing, protocol, about, training)
+
+
+def _words(preprocessing: Preprocessing, protocol: Single) -> str:
+    """The preprocessing for people: of several crops or sizes the protocol says which."""
+    if isinstance(protocol, OneCrop):
+        return preprocessing.words()
+    return f"resized ({preprocessing.interpolation}), {preprocessing.constants()}"
 
 
 def _digest(text: str) -> str:

@@ -83,7 +83,9 @@ def _picture(counts: Matrix, classes: Sequence[str], columns: Sequence[str], suf
                     if value:
                         ink = "white" if shares[y][x] > 55 else "#222222"
                         ax.text(x, y, str(value), ha="center", va="center", fontsize=8, color=ink)
-        ax.set_xlabel("taken for")
+        ax.set_xlabel(
+            "taken for" if len(columns) == len(classes) else "taken for (last: a class that the data does not have)"
+        )
         ax.set_ylabel("class")
         ax.set_title(title, loc="left", fontsize=12)
         buffer = io.BytesIO()
