@@ -14,6 +14,7 @@ from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.nets import build, edit
 from reslab.nets.cost import cost
+from reslab.nets.network import Network
 from reslab.nets.weights.files import to_bytes
 from reslab.nets.weights.load import header_of, load
 from reslab.probes.lesions import lesions
@@ -27,6 +28,18 @@ TWENTY = "cifar_resnet(depth=20, width=4)"
 
 def images(*, calibrate: bool = False) -> Images:
     return Images.of(sample(40, seed=1), sample(41, seed=2), calibrate=calibrate)
+
+
+@torch.no_grad()
+def sure(net: Network) -> Images:
+    """Makes the network sure of itself, and right about all images: what it misses, it misses."""
+    net.fc.weight.mul_(1e4)
+    use = images()
+
+    def right(part: Sample) -> Sample:
+        return replace(part, labels=logits(net, part).argmax(1))
+
+    return Images(right(use.choosing), right(use.deciding), right(use.reporting))
 
 
 def test_which_images_do_what() -> None:
@@ -51,13 +64,14 @@ def test_silent_blocks_go_first_and_nothing_changes(name: str) -> None:
     net = network(name)
     silent = {"layer1.1", "layer2.2", "layer3.1"}
     silence(net, *silent)
+    use = sure(net)
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    found = prune(net, images(), drop=3, rounds=0)
+    found = prune(net, use, drop=3, rounds=0)
     assert set(found.removed) == silent
     data = sample()
-    torch.testing.assert_close(logits(found.net, data), logits(net, data))
+    torch.testing.assert_close(logits(found.net, data), logits(net, data), rtol=1e-4, atol=1e-2)
     assert list(found.curve.error) == [found.curve.error[0]] * 4
-    assert found.curve.choosing_loss == pytest.approx(found.curve.choosing_loss[0], rel=1e-5)
+    assert found.curve.choosing_loss == pytest.approx(found.curve.choosing_loss[0], abs=1e-3)
     assert found.curve.macs[-1] == cost(found.net.spec, (8, 8)).macs
     assert (np.diff(found.curve.macs) < 0).all()
     assert found.net.spec.name == f"{net.spec.name} without 3 blocks"
@@ -98,16 +112,11 @@ def test_it_is_measured_again_after_each() -> None:
 def test_a_bound_for_the_error() -> None:
     net = network(TWENTY)
     silence(net, "layer1.1", "layer2.2", "layer3.1")
-    with torch.no_grad():  # labels that the whole network gives, so that what matters is missed
-        use = images()
-        for_all = replace(use, **{
-            name: replace(part, labels=logits(net, part).argmax(1))
-            for name, part in (("choosing", use.choosing), ("deciding", use.deciding), ("reporting", use.reporting))
-        })  # fmt: skip
-    none = prune(net, for_all, max_error=0, rounds=0)
+    use = sure(net)
+    none = prune(net, use, max_error=0, rounds=0)
     assert set(none.removed) >= {"layer1.1", "layer2.2", "layer3.1"}
     assert none.curve.deciding_error[none.curve.chosen] == 0
-    all_of_them = prune(net, for_all, max_error=100, rounds=0)
+    all_of_them = prune(net, use, max_error=100, rounds=0)
     assert len(all_of_them.removed) == 6
     assert len(none.curve.removed) <= len(all_of_them.curve.removed)
 

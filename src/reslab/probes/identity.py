@@ -50,7 +50,7 @@ def fit_identity(
     width: int = 32,
     steps: int = 300,
     batch: int = 64,
-    lr: float = 0.02,
+    lr: float = 0.1,
     seeds: int = 3,
 ) -> Fits:
     """Trains plain and residual stacks of several depths to copy random vectors, and measures what they leave.
