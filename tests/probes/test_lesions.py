@@ -56,7 +56,7 @@ def test_what_a_shortcut_does_stays(skip: str) -> None:
         "constant-scaling": lambda: 0.5 * x,
         "exclusive-gating": lambda: (1 - block.gate(x)) * x,  # type: ignore[misc]
         "shortcut-only-gating": lambda: (1 - block.gate(x)) * x,  # type: ignore[misc]
-        "conv1x1": lambda: F.relu(block.downsample(x)),  # type: ignore[misc]
+        "conv1x1": lambda: F.relu(block.get_submodule("downsample")(x)),
     }[skip]()
     torch.testing.assert_close(y, expected)
 

@@ -37,7 +37,7 @@ def test_autocorrelation_of_known_series() -> None:
 def test_gradients_by_differences() -> None:
     """The derivative along the grid is what a small step changes."""
     for kind in ("plain", "residual"):
-        net = make(kind, 3, width=20, seed=1).double()  # type: ignore[arg-type]
+        net = make(kind, 3, width=20, seed=1).double()
         x = torch.linspace(-2, 2, 9, dtype=torch.float64)
         step = 1e-7
         with torch.no_grad():

@@ -77,9 +77,8 @@ def make(kind: Kind, depth: int, *, width: int = 200, seed: int = 0, scale: floa
     net = build(_layers(kind, depth, width, scale), seed=seed)
     draw = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
-        if net.linear1.bias is None:  # networks with BN have no biases of their own
-            net.linear1.bias = nn.Parameter(torch.empty(width))
-        net.linear1.bias.normal_(0.0, 2**0.5, generator=draw)
+        # Networks with BN have none of their own.
+        net.linear1.bias = nn.Parameter(torch.empty(width).normal_(0.0, 2**0.5, generator=draw))
     return net
 
 
