@@ -39,7 +39,7 @@ def looked(reslab: Reslab, *words: object) -> dict[str, Any]:
 
 def test_all_figures_on_a_page(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda address: bool(shown.append(address)) or True)
+    monkeypatch.setattr("webbrowser.open", shown.append)
     page = tmp_path / "xray.html"
     words = ("probe", made(tmp_path), *DIGITS, "--all", "--out", page, "--open")
     code, out, err = reslab(*words)
@@ -155,6 +155,7 @@ def test_how_it_is_carried_out(command: str, reslab: Reslab, tmp_path: Path) -> 
     )
     assert code == 0, err
     assert torch.get_num_threads() == 1
+    words = (*words[:-1], tmp_path / f"other-{name}")
     for wrong, said in (
         (("--images", 10), "--images takes 50 or more, got 10"),
         (("-b", 0), "--batch-size takes 1 or more, got 0"),

@@ -31,7 +31,7 @@ def test_a_silent_layer_has_no_response() -> None:
     block = net.named_blocks["layer2.1"]
     silence(net, "layer2.1")
     assert block.last_norm is not None
-    block.last_norm.bias.fill_(0.75)  # type: ignore[union-attr, operator]
+    block.last_norm.bias.fill_(0.75)  # type: ignore[operator]
     found = responses(net, sample())
     at = found.layer.index("layer2.1.conv2")
     assert found.std[at] == pytest.approx(0, abs=1e-6)

@@ -133,4 +133,5 @@ def _cut(block: Block, entering: Tensor) -> Piece:
 
 def norms(gradient: Tensor) -> Tensor:
     """The Euclidean norm for each image (N,), in fp64."""
-    return gradient.detach().flatten(1).double().norm(dim=1).cpu()
+    found: Tensor = gradient.detach().flatten(1).double().norm(dim=1)
+    return found.cpu()

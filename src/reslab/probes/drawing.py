@@ -316,8 +316,11 @@ def pruning(canvas: Canvas, results: Sequence[tuple[str, Curve]]) -> None:
 def shattering(canvas: Canvas, results: Sequence[tuple[str, Shattering]]) -> None:
     """A panel for each kind of network, a line for each depth, noise dashed."""
     _, result = results[0]
-    axes = canvas.subplots(1, 3, sharey=True)
-    kinds = (("plain", result.plain), ("residual", result.residual), ("residual, BN", result.residual_bn))
+    axes = canvas.subplots(1, 4, sharey=True)
+    kinds = (
+        ("plain", result.plain), ("plain, BN", result.plain_bn),
+        ("residual", result.residual), ("residual, BN", result.residual_bn),
+    )  # fmt: skip
     for ax, (title, curves) in zip(axes, kinds, strict=True):
         for i, (layers, values) in enumerate(zip(result.depth, curves, strict=True)):
             ax.plot(result.lag, values, color=LIGHT[i % len(LIGHT)], linewidth=1.3, label=f"{layers} layers")
@@ -325,7 +328,7 @@ def shattering(canvas: Canvas, results: Sequence[tuple[str, Shattering]]) -> Non
             ax.plot(result.lag, noise, color=SOFT, linewidth=0.9, linestyle=(0, (2, 2)))
         ax.set_title(title, fontsize=10)
         _grid(ax, x="lag", y="autocorrelation" if ax is axes[0] else "")
-    axes[2].legend(loc="best", fontsize=8)
+    axes[3].legend(loc="best", fontsize=7)
 
 
 def along_images(canvas: Canvas, results: Sequence[tuple[str, AlongImages]]) -> None:

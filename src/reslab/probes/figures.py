@@ -104,6 +104,11 @@ def _spec_of(net: nn.Module) -> Network:
     return own(net, "gradients at initialisation")
 
 
+def _shifts(sample: Sample) -> tuple[int, ...]:
+    """Up to a quarter of the image's width, in powers of two."""
+    return (0, *(2**i for i in range(12) if 2**i <= sample.x.shape[3] // 4))
+
+
 def _percent(value: float) -> str:
     return f"{value:.2f} %"
 
@@ -217,8 +222,9 @@ def _say_gates(found: Gates) -> str:
 def _say_shattering(found: Shattering) -> str:
     deep = int(found.depth.argmax())
     return (
-        f"at lag 1 and {found.depth[deep]} layers: plain {found.plain[deep, 1]:.2f}, residual "
-        f"{found.residual[deep, 1]:.2f}, with BN {found.residual_bn[deep, 1]:.2f}; brown noise {found.brown[1]:.2f}"
+        f"at lag 1 and {found.depth[deep]} layers, with BN: plain {found.plain_bn[deep, 1]:.2f}, residual "
+        f"{found.residual_bn[deep, 1]:.2f}; without: {found.plain[deep, 1]:.2f} and {found.residual[deep, 1]:.2f}; "
+        f"brown noise {found.brown[1]:.2f}"
     )
 
 
@@ -449,7 +455,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "perturbations",
         "Shifted images",
         Translation,
-        lambda net, sample, _tick: translation(net, sample),
+        lambda net, sample, _tick: translation(net, sample, shifts=_shifts(sample)),
         drawing.translation,
         _say_translation,
         (

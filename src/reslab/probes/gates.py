@@ -41,8 +41,8 @@ def gates(net: nn.Module, sample: Sample) -> Gates:
         for x, _ in sample:
             with computing(sample):
                 net(x)
-            for name, gate in seen.items():
-                values = gate.float().flatten(1)
+            for name, opening in seen.items():
+                values = opening.float().flatten(1)
                 means[name].append(values.mean(1).double().cpu())
                 beyond[name][0] += float((values > 0.9).double().mean(1).sum())
                 beyond[name][1] += float((values < 0.1).double().mean(1).sum())

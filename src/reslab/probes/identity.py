@@ -50,7 +50,7 @@ def fit_identity(
     width: int = 32,
     steps: int = 300,
     batch: int = 64,
-    lr: float = 0.02,
+    lr: float = 0.1,
     seeds: int = 3,
 ) -> Fits:
     """Trains plain and residual stacks of several depths to copy random vectors, and measures what they leave.
@@ -81,7 +81,17 @@ def fit_identity(
             ]  # fmt: skip
             errors.append(as_floats([np.median(each), np.min(each), np.max(each)]))
     plain, residual = (np.stack(errors).T for errors in found.values())
-    return Fits(as_ints([LAYERS * count for count in blocks]), *plain, *residual, steps, seeds)
+    return Fits(
+        depth=as_ints([LAYERS * count for count in blocks]),
+        plain=plain[0],
+        plain_low=plain[1],
+        plain_high=plain[2],
+        residual=residual[0],
+        residual_low=residual[1],
+        residual_high=residual[2],
+        steps=steps,
+        seeds=seeds,
+    )
 
 
 def _left(net: Network, *, steps: int, batch: int, lr: float, width: int, seed: int) -> float:
@@ -95,7 +105,7 @@ def _left(net: Network, *, steps: int, batch: int, lr: float, width: int, seed: 
             optimizer.set_lr(lr * (1 - step / steps))
             x = torch.randn(batch, width, generator=draw).abs()
             loss = (body(x) - x).square().mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
     with torch.no_grad():

@@ -216,7 +216,7 @@ def _as_found(net: Network, whole: Network, count: int) -> Network:
     net.fuse(any(getattr(module, "fused", False) for module in whole.modules()))
     filters = [parameter for parameter in whole.parameters() if parameter.dim() == 4 and parameter.shape[2] > 1]
     if filters and all(each.is_contiguous(memory_format=torch.channels_last) for each in filters):
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net.to(memory_format=torch.channels_last)
     return net
 
 
@@ -317,7 +317,7 @@ def finetune(
             x, labels = batches(iteration)
             with autocast(device, precision):
                 loss = F.cross_entropy(net(x).float(), labels)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             if not bool(torch.isfinite(loss)):
                 raise InputError(
                     f"fine-tuning came to a loss of {float(loss)} at iteration {iteration}; lower the rate"

@@ -1,5 +1,6 @@
 """How strong the layers' responses are, and what the shortcut carries (He et al. 2015, section 4.2, Fig. 7)."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -56,11 +57,11 @@ class _Moments:
 
     @property
     def std(self) -> float:
-        return max(self.squares / self.count - self.mean**2, 0.0) ** 0.5
+        return math.sqrt(max(self.squares / self.count - self.mean**2, 0.0))
 
     @property
     def rms(self) -> float:
-        return float((self.squares / self.count) ** 0.5)
+        return math.sqrt(self.squares / self.count)
 
 
 def _response(block: Block, i: int) -> nn.Module:

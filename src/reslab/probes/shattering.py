@@ -22,10 +22,8 @@ from reslab.probes.gradients import twins
 from reslab.probes.result import Floats, Ints, Result, as_floats, as_ints
 from reslab.probes.seam import Sample, opened
 
-Kind = Literal["plain", "residual", "residual-bn"]
-KINDS: tuple[Kind, ...] = ("plain", "residual", "residual-bn")
-LAWS: dict[Kind, str] = {"plain": "2^-L", "residual": "(3/4)^L", "residual-bn": "L^-1/2"}
-"""How the correlation of gradients at two inputs falls with the number of layers L (theorems 1 to 3)."""
+Kind = Literal["plain", "plain-bn", "residual", "residual-bn"]
+KINDS: tuple[Kind, ...] = ("plain", "plain-bn", "residual", "residual-bn")
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,10 @@ class Shattering(Result):
     lag: Ints
     """points of the grid between two inputs"""
     plain: Floats
-    """(depths, lags): mean over the networks"""
+    """(depths, lags): mean over the networks, without BN"""
+    plain_bn: Floats
     residual: Floats
-    """without BN"""
     residual_bn: Floats
-    """with BN"""
     white: Floats
     """(lags): of white noise as long as the grid, by the same estimate"""
     brown: Floats
@@ -52,7 +49,7 @@ class Shattering(Result):
 
 def _layers(kind: Kind, depth: int, width: int, scale: float) -> NetSpec:
     """The fully connected network of that paper: one input, ``depth`` layers W relu(x), one output."""
-    residual = kind != "plain"
+    residual = kind.startswith("residual")
     block = Block(
         branch=Stack(layers=(Dense(width=width),)),
         width=width,
@@ -66,13 +63,13 @@ def _layers(kind: Kind, depth: int, width: int, scale: float) -> NetSpec:
         num_classes=1,
         stem=DenseStem(width=width, norm=False),
         stages=((block,) * depth,),
-        norm=Norm() if kind == "residual-bn" else None,
+        norm=Norm() if kind.endswith("bn") else None,
         cite="Balduzzi et al. 2017, arXiv 1702.08591, section 2",
     )
 
 
 def make(kind: Kind, depth: int, *, width: int = 200, seed: int = 0, scale: float = 1.0) -> Network:
-    """A fresh network of a kind: y_l = W relu(y_(l-1)), or y_l = y_(l-1) + scale W relu(BN(y_(l-1))).
+    """A fresh network of a kind: y_l = W relu(BN(y_(l-1))), or y_l = y_(l-1) + scale W relu(BN(y_(l-1))).
 
     Weights are He's; biases, which the paper does not mention, are drawn with the variance of the weights' inputs in
     the first layer alone, so that its ReLUs open at different inputs.
@@ -80,9 +77,8 @@ def make(kind: Kind, depth: int, *, width: int = 200, seed: int = 0, scale: floa
     net = build(_layers(kind, depth, width, scale), seed=seed)
     draw = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
-        if net.linear1.bias is None:  # networks with BN have no biases of their own
-            net.linear1.bias = nn.Parameter(torch.empty(width))
-        net.linear1.bias.normal_(0.0, 2**0.5, generator=draw)
+        # Networks with BN have none of their own.
+        net.linear1.bias = nn.Parameter(torch.empty(width).normal_(0.0, 2**0.5, generator=draw))
     return net
 
 
@@ -139,6 +135,9 @@ def shattering(
 ) -> Shattering:
     """Gradients of fresh fully connected networks over a grid of inputs from -2 to 2, and noise to compare with.
 
+    It is BN that shatters plain networks on such a line: it centres each unit, so that it is active for half of the
+    inputs, as the paper's theorems assume. Without it most units stay open or shut all along the line.
+
     Args:
         depths: layers with a ReLU.
         width: units of a layer; the paper has 200.
@@ -172,6 +171,7 @@ def shattering(
         depth=as_ints(depths),
         lag=distance,
         plain=np.stack(found["plain"]),
+        plain_bn=np.stack(found["plain-bn"]),
         residual=np.stack(found["residual"]),
         residual_bn=np.stack(found["residual-bn"]),
         white=as_floats(white),
@@ -258,7 +258,8 @@ def decay_laws(*, depths: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12), width: int =
     """
     if networks < 2 or min(depths) < 1:
         raise InputError(f"decay laws take 2 networks or more and depths from 1, got {networks} and {min(depths)}")
-    found = {kind: as_floats([_correlation(kind, depth, width, networks) for depth in depths]) for kind in KINDS}
+    laws: tuple[Kind, ...] = ("plain", "residual", "residual-bn")
+    found = {kind: as_floats([_correlation(kind, depth, width, networks) for depth in depths]) for kind in laws}
     layers = as_floats(depths)
     return Decay(
         depth=as_ints(depths),
