@@ -69,7 +69,7 @@ def test_mean_and_band_only_where_every_seed_has_a_value() -> None:
     second = _with_curve(base.runs[1], [0, 10], [80, 40], [90, 70])
     (panel,) = view.of(base.model_copy(update={"runs": (first, second)})).panels
     (net,) = panel.nets
-    assert panel.x == (0, 10, 20)
+    assert list(panel.x) == [0, 10, 20]
     assert net.train is not None
     assert list(net.train.mean) == [85, 45, None]
     assert list(net.train.low) == [80, 40, None]

@@ -104,8 +104,8 @@ def spearman(a: np.ndarray[Any, np.dtype[np.float64]], b: np.ndarray[Any, np.dty
 
 
 def _layers_3x3(measured: Measured) -> np.ndarray[Any, np.dtype[np.float64]]:
-    std, kernel = _array(measured.result["std"]), np.array(measured.result["kernel"])
-    return std[kernel == 3]
+    pairs = zip(measured.result["std"], measured.result["kernel"], strict=True)
+    return _array([std for std, kernel in pairs if kernel == 3])
 
 
 def _smaller_than_plain(residual: Measured, plain: Measured) -> Decision:

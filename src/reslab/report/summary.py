@@ -80,7 +80,7 @@ class _InTable(_Frozen):
     def _before_labels(cls, values: Any) -> Any:
         """Files of the first version named rows by their networks and grouped them by their kind."""
         if isinstance(values, dict) and "label" not in values and "net" in values:
-            return {"label": values["net"], "group": GROUPS.get(values.get("kind", ""), ""), **values}  # type: ignore[call-overload]
+            return {"label": values["net"], "group": GROUPS.get(values.get("kind", ""), ""), **values}
         return values
 
 

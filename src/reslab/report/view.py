@@ -163,7 +163,7 @@ def colors(summary: Summary) -> dict[str, int]:
     keys = depths if twins else [row.label for row in rows]
     order = _CHOICE.get(len(keys), tuple(range(len(LIGHT))))
     color = {key: order[i % len(order)] for i, key in enumerate(keys)}
-    return {row.label: color[row.depth] if twins else color[row.label] for row in rows}  # type: ignore[index]
+    return {row.label: color[row.depth] if twins else color[row.label] for row in rows}
 
 
 def _net(runs: list[Run], grid: list[int], color: int) -> Net:
