@@ -70,7 +70,7 @@ def run(options: Options) -> None:
     execution = start(options.device, options.threads)
     use_exact_fp32(execution.device)
     if execution.device.type == "cpu":
-        keep_freed_memory()  # a sixth of the time of a ResNet-18 on photographs
+        keep_freed_memory()  # as in training (results/kept_memory.json); most for images of many sizes
     console = Console(stderr=True, quiet=options.json)
     members = [_member(source, options, execution, console) for source in options.weights]
     records = [member.record() for member in members]
