@@ -40,7 +40,7 @@ from reslab.nets.spec import Size
 from reslab.nets.weights.files import to_bytes
 from reslab.nets.weights.load import header_of
 from reslab.nets.weights.preprocessing import Preprocessing
-from reslab.train.device import Execution, has_bf16, pick_device
+from reslab.train.device import Execution, has_bf16, keep_freed_memory, pick_device
 
 ROOT = Path(__file__).parents[1]
 CROP = 224
@@ -141,6 +141,7 @@ def cifar10(data: str, execution: Execution, *, rounds: int, folder: Path) -> di
         times = [timed(run) for _ in range(rounds + 1)][1:]
         command = [
             sys.executable, "-m", "reslab", "eval", str(weights), "--data", data, "--precision", precision, "--json",
+            "--threads", str(torch.get_num_threads()),
         ]  # fmt: skip
         start = time.perf_counter()
         said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -164,10 +165,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device")
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--scratch", type=Path, default=ROOT / "runs" / "protocols", help="where weights are put")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "protocols.json")
     options = parser.parse_args()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     execution = Execution(pick_device(options.device))
+    if execution.device.type == "cpu":
+        keep_freed_memory()  # as the command does
     every = listing(options.data, "all")
     if every is None:
         raise SystemExit(f"{options.data} is no folder of images")

@@ -20,7 +20,7 @@ from reslab.evaluate.protocols import Kind, OneCrop, TestTime, suited
 from reslab.evaluate.scores import trained_window
 from reslab.nets.weights.load import load
 from reslab.runs import RunDir
-from reslab.train.device import Execution, resolve_precision, use_exact_fp32
+from reslab.train.device import Execution, keep_freed_memory, resolve_precision, use_exact_fp32
 
 RECALIBRATED = 10_000
 """Training images that BN's statistics are computed over, where nobody says."""
@@ -69,6 +69,8 @@ def run(options: Options) -> None:
     _check(options)
     execution = start(options.device, options.threads)
     use_exact_fp32(execution.device)
+    if execution.device.type == "cpu":
+        keep_freed_memory()  # as in training (results/kept_memory.json); most for images of many sizes
     console = Console(stderr=True, quiet=options.json)
     members = [_member(source, options, execution, console) for source in options.weights]
     records = [member.record() for member in members]
