@@ -165,10 +165,11 @@ def _say_permutations(found: Permutations) -> str:
 
 
 def _say_depth(found: Depth) -> str:
-    total = len(found.deleted) - 1
+    over = np.nonzero(found.error > found.error[0] + found.points)[0]
+    gone = (int(over[0]) if len(over) else len(found.error)) - 1
     return (
-        f"{found.needed} blocks keep the error within {found.points:g} point of {_percent(found.error[0])}; "
-        f"{total} could be deleted"
+        f"{gone} of {len(found.deleted) - 1} blocks can go before the error has risen from {_percent(found.error[0])} "
+        f"by more than {found.points:g} point; {found.needed} are left then"
     )
 
 

@@ -1,5 +1,6 @@
 """All figures of one network or several: what they will cost, what is there already, and the measuring."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from reslab.nets.network import Network
 from reslab.probes.figures import FIGURES
 from reslab.probes.result import Result
 from reslab.probes.seam import Sample, computing, opened
-from reslab.runs.files import read_json, write_json
+from reslab.runs.files import read_json, write_text
 
 FORMAT = 1
 """Of the files; raised when what a figure measures changes, so that old results are not taken for new."""
@@ -152,7 +153,8 @@ def _keep(found: Result, task: Task, folder: Path, seconds: float) -> None:
         "result": found.to_dict(),
     }
     try:
-        write_json(_file(folder, task.subject.label, task.figure), value)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)  # on one line: maps would take thousands
+        write_text(_file(folder, task.subject.label, task.figure), text + "\n")
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error}); choose another --out") from None
 
