@@ -382,7 +382,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "Path lengths are binomial, the gradient falls exponentially with the length, and in a network of 54 modules "
         "most of it comes by paths of 5 to 17, which are 0.45 % of all (Fig. 6).",
         VEIT,
-        lambda n: 4.0 * min(n, 28) * n / (n + 1),
+        lambda n: 10.0 * min(n, 28),
         32,
     ),
     "gradients": Figure(
