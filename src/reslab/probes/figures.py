@@ -63,6 +63,11 @@ class Figure(Generic[R]):
     alone: float | None = None
     """of networks of its own, whatever the weights: about how many seconds it takes"""
 
+    @property
+    def of_logits(self) -> bool:
+        """Whether nothing is looked at but the logits, so that fused kernels stay on."""
+        return self.kind in (Lesions, Deletions, Permutations, Depth)
+
     def sample(self, sample: Sample) -> Sample:
         """The images that it looks at."""
         return sample if self.images is None else sample.some(self.images)

@@ -76,7 +76,11 @@ def plan(subjects: Sequence[Subject], names: Iterable[str], folder: Path | None)
     """
     tasks: list[Task] = []
     left_out: list[tuple[str, str, str]] = []
-    per_image = {subject.label: _seconds_per_image(subject) for subject in subjects}
+    per_image = {
+        (subject.label, fused): _seconds_per_image(subject, fused=fused)
+        for subject in subjects
+        for fused in (True, False)
+    }
     for name in names:
         figure = FIGURES[name]
         for subject in subjects if figure.alone is None else subjects[:1]:
@@ -86,16 +90,17 @@ def plan(subjects: Sequence[Subject], names: Iterable[str], folder: Path | None)
             found = _kept(name, subject, folder)
             blocks = len(subject.net.blocks) if isinstance(subject.net, Network) else 16
             images = len(figure.sample(subject.sample))
-            seconds = (figure.alone or 0.0) + figure.passes(blocks) * images * per_image[subject.label]
+            each = per_image[subject.label, figure.of_logits]
+            seconds = (figure.alone or 0.0) + figure.passes(blocks) * images * each
             tasks.append(Task(name, subject, 0.0 if found else seconds, found))
     return Plan(tuple(tasks), tuple(left_out))
 
 
 @torch.no_grad()
-def _seconds_per_image(subject: Subject) -> float:
-    """Of a forward pass without fused kernels, which is how most probes run."""
+def _seconds_per_image(subject: Subject, *, fused: bool) -> float:
+    """Of a forward pass; most probes run without fused kernels."""
     x = subject.sample.x[: subject.sample.batch]
-    with opened(subject.net), computing(subject.sample):
+    with opened(subject.net, fused=fused), computing(subject.sample):
         subject.net(x)
         began = time.perf_counter()
         subject.net(x)
