@@ -80,7 +80,7 @@ Refused = Callable[..., str]
         (("study", "degredation"), "unknown study 'degredation'; did you mean 'degradation'"),
         (("study", "degradation", "--data", "digitz"), "unknown data set 'digitz'"),
         (("study", "degradation", "--depths", 20), r"at least two depths such as --depths 20 56, got \[20\]"),
-        (("study", "degradation", "--depths", 20, 20), r"at least two depths .*, got \[20, 20\]"),
+        (("study", "degradation", "--depths", 20, 20), r"at least two depths .*, got \[20\]"),
         (("study", "degradation", "--depths", 20, 57), "depth 6n.2.* got depth 57; try 56 or 62"),
         (("study", "degradation", "--seeds", 0), "--seeds takes 1 or more, got 0"),
         (("study", "degradation", "--jobs", 0), "--jobs takes 1 or more, got 0"),
@@ -211,7 +211,7 @@ def test_a_study_folder_with_other_settings(refused: Refused, tmp_path: Path) ->
     mark = {"study": "degradation", "data": "x", "iterations": 20, "batch": 64, "settings": []}
     (out / "study.json").write_text(json.dumps(mark))
     text = refused("study", "degradation", "--iterations", 30, "--out", out)
-    assert f"--out {out} holds this study with other settings (" in text
+    assert f"--out {out} holds this study with other settings, or by another version of it (" in text
     assert "iterations 20 there, 30 now" in text
     assert "batch" not in text
     (out / "study.json").write_text("{")

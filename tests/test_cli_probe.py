@@ -181,6 +181,8 @@ def test_batches_and_precision_of_a_probe(reslab: Reslab, tmp_path: Path) -> Non
     assert ratio == pytest.approx(near, rel=0.05)
     train = looked(reslab, weights, *DIGITS, "--shares", "--split", "train")
     assert train["figures"]["shares"][RESIDUAL]["result"]["ratio"] != ratio
+    every = looked(reslab, weights, "--data", "digits", "--images", 2000, "--shares", "--split", "all")
+    assert every["figures"]["shares"][RESIDUAL]["result"]["n_images"] == 1797
 
 
 def test_what_probe_refuses(reslab: Reslab, tmp_path: Path) -> None:

@@ -517,7 +517,7 @@ def probe(
     identity: bool = False,
     out: Path | None = None,
     images: int = 2000,
-    split: Literal["test", "train"] = "test",
+    split: Literal["test", "train", "all"] = "test",
     net: Net = None,
     mean: Numbers = (),
     std: Numbers = (),
@@ -552,7 +552,7 @@ def probe(
         identity: How well fresh stacks of layers learn to copy; not of the weights.
         out: The page, such as xray.html, with the figures as JSON in a folder beside it; or that folder.
         images: How many images to look at, evenly spaced over the split; costly figures take fewer.
-        split: Which images.
+        split: Which images; of a folder without test/ or val/, test is a fifth held out, and all is all.
         net: The network, where names and shapes of the weights cannot tell.
         mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.
         std: Their standard deviation.
@@ -663,7 +663,7 @@ def features(
     data: str,
     out: Path,
     stages: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ("pool",),
-    split: Literal["test", "train"] = "test",
+    split: Literal["test", "train", "all"] = "test",
     images: int = 10000,
     net: Net = None,
     mean: Numbers = (),
@@ -683,7 +683,7 @@ def features(
         data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
         out: The file to write: .npz or .parquet; the labels are in it too.
         stages: stem, layer1, layer2, ..., pool (what the last layer takes) or logits.
-        split: Which images.
+        split: Which images; of a folder without test/ or val/, test is a fifth held out, and all is all.
         images: At most so many of them, evenly spaced over the split.
         net: The network, where names and shapes of the weights cannot tell.
         mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.

@@ -171,6 +171,10 @@ def test_fused_kernels_give_the_same() -> None:
     plain = lesions(net, data)
     fused = lesions(net.fuse(), data)
     assert fused.loss == pytest.approx(plain.loss, rel=1e-4)
+    net = build("cifar_resnet(depth=14)", size=(32, 32)).to(memory_format=torch.channels_last).eval()
+    wide = torch.randn(4, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    data = Sample(wide, torch.arange(4), batch=4)
+    assert lesions(net.fuse(), data).cost == lesions(net.fuse(False), data).cost
 
 
 def test_progress_is_told() -> None:

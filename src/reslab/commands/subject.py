@@ -31,7 +31,7 @@ class Looking:
     data: str
     net: str | None
     images: int
-    split: Literal["test", "train"]
+    split: Literal["test", "train", "all"]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     batch: int
@@ -57,7 +57,7 @@ class Seen:
         return Normalizer.from_values(self.preprocessing.mean, self.preprocessing.std)
 
     def sample(self, options: Looking, device: torch.device, *, split: str, count: int | None) -> Sample:
-        """So many images of a split, evenly spaced over it, since folders come sorted by class; None: all."""
+        """So many images of a split, evenly spaced over it, since folders come sorted by class; None: all of them."""
         images = self.data.train if split == "train" else self.data.test
         have = len(images.labels)
         if have < LEAST_IMAGES:
@@ -89,7 +89,7 @@ def seen(source: str, options: Looking, execution: Execution) -> Seen:
     """Loads weights and the data that they are to be looked at with."""
     weights = load(source, net=options.net)
     preprocessing = _preprocessing(weights, options)
-    data = _data(options.data, preprocessing)
+    data = _data(options.data, preprocessing, whole=options.split == "all")
     if data.info.channels != weights.spec.in_channels:
         raise InputError(
             f"the network takes images of {weights.spec.in_channels} channels, the data has {data.info.channels}"
@@ -120,16 +120,16 @@ def _preprocessing(weights: Weights, options: Looking) -> Preprocessing:
     return carried.model_copy(update=changes)
 
 
-def _data(source: str, preprocessing: Preprocessing) -> Dataset:
+def _data(source: str, preprocessing: Preprocessing, *, whole: bool) -> Dataset:
     """The data at the size that the network takes; images of another size are resized and cropped."""
     fit = Fit(preprocessing.crop, preprocessing.resize, preprocessing.interpolation)
     if preprocessing.resize is None:
         try:
-            data = load_data(source)
+            data = load_data(source, whole=whole)
         except InputError as error:
             if "give a size" not in str(error):
                 raise
-            return load_data(source, size=fit)
+            return load_data(source, size=fit, whole=whole)
         if data.info.size == preprocessing.crop:
             return data
-    return load_data(source, size=fit)
+    return load_data(source, size=fit, whole=whole)

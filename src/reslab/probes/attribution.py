@@ -120,7 +120,7 @@ def _to_look_at(x: Tensor) -> Tensor:
     step = -(-max(x.shape[2:]) // 64)
     small = nn.functional.avg_pool2d(x.float(), step)
     low, high = small.amin((1, 2, 3), keepdim=True), small.amax((1, 2, 3), keepdim=True)
-    return ((small - low) / (high - low).clamp_min(1e-12)).permute(0, 2, 3, 1)
+    return ((small - low) / (high - low).clamp_min(1e-12)).permute(0, 2, 3, 1).double().round(decimals=3)
 
 
 @torch.no_grad()

@@ -89,7 +89,11 @@ def _color(i: int) -> str:
     return LIGHT[ORDER[i % len(ORDER)]]
 
 
-def _grid(ax: Axes, *, x: str, y: str, log: bool = False) -> None:
+def _grid(ax: Axes, *, x: str, y: str, log: bool = False, whole: bool = True) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    if whole:  # there is no block 2.5
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     if log:
@@ -188,7 +192,7 @@ def permutations(canvas: Canvas, results: Sequence[tuple[str, Permutations]]) ->
         ax.plot(result.tau, result.error, MARKS[i % len(MARKS)], color=_color(i), markersize=4, alpha=0.7, label=label)
         ax.axhline(result.whole_error, color=_color(i), linewidth=0.9)
     _hline(ax, results[0][1].chance, "chance")
-    _grid(ax, x="Kendall's tau of the order (1: as it was)", y="error (%)")
+    _grid(ax, x="Kendall's tau of the order (1: as it was)", y="error (%)", whole=False)
     ax.set_ylim(0, 100)
     ax.invert_xaxis()
     _legend(ax, results)
@@ -309,7 +313,7 @@ def pruning(canvas: Canvas, results: Sequence[tuple[str, Curve]]) -> None:
             at = curve.chosen
             ax.plot([x[at]], [curve.error[at]], "o", color=_color(i), markersize=10, markerfacecolor="none")
     _grid(first, x="blocks gone", y="error (%)")
-    _grid(second, x="times as fast", y="")
+    _grid(second, x="times as fast", y="", whole=False)
     _legend(first, results)
 
 

@@ -63,6 +63,11 @@ class Figure(Generic[R]):
     alone: float | None = None
     """of networks of its own, whatever the weights: about how many seconds it takes"""
 
+    @property
+    def of_logits(self) -> bool:
+        """Whether nothing is looked at but the logits, so that fused kernels stay on."""
+        return self.kind in (Lesions, Deletions, Permutations, Depth)
+
     def sample(self, sample: Sample) -> Sample:
         """The images that it looks at."""
         return sample if self.images is None else sample.some(self.images)
@@ -165,10 +170,11 @@ def _say_permutations(found: Permutations) -> str:
 
 
 def _say_depth(found: Depth) -> str:
-    total = len(found.deleted) - 1
+    over = np.nonzero(found.error > found.error[0] + found.points)[0]
+    gone = (int(over[0]) if len(over) else len(found.error)) - 1
     return (
-        f"{found.needed} blocks keep the error within {found.points:g} point of {_percent(found.error[0])}; "
-        f"{total} could be deleted"
+        f"{gone} of {len(found.deleted) - 1} blocks can go before the error has risen from {_percent(found.error[0])} "
+        f"by more than {found.points:g} point; {found.needed} are left then"
     )
 
 
@@ -381,7 +387,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "Path lengths are binomial, the gradient falls exponentially with the length, and in a network of 54 modules "
         "most of it comes by paths of 5 to 17, which are 0.45 % of all (Fig. 6).",
         VEIT,
-        lambda n: 4.0 * min(n, 28) * n / (n + 1),
+        lambda n: 10.0 * min(n, 28),
         32,
     ),
     "gradients": Figure(

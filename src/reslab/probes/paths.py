@@ -59,7 +59,7 @@ def _log_choose(n: int, k: int) -> float:
 
 
 def paths(
-    net: nn.Module, sample: Sample, *, per_length: int = 10, images: int = 32, seed: int = 0, tick: Tick | None = None
+    net: nn.Module, sample: Sample, *, per_length: int = 20, images: int = 32, seed: int = 0, tick: Tick | None = None
 ) -> Paths:
     """Measures the gradient of single paths at the image, by their length.
 

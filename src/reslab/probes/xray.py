@@ -1,5 +1,6 @@
 """All figures of one network or several: what they will cost, what is there already, and the measuring."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from reslab.nets.network import Network
 from reslab.probes.figures import FIGURES
 from reslab.probes.result import Result
 from reslab.probes.seam import Sample, computing, opened
-from reslab.runs.files import read_json, write_json
+from reslab.runs.files import read_json, write_text
 from reslab.runs.machine import describe, now
 
 FORMAT = 2
@@ -78,7 +79,11 @@ def plan(subjects: Sequence[Subject], names: Iterable[str], folder: Path | None)
     """
     tasks: list[Task] = []
     left_out: list[tuple[str, str, str]] = []
-    per_image = {subject.label: _seconds_per_image(subject) for subject in subjects}
+    per_image = {
+        (subject.label, fused): _seconds_per_image(subject, fused=fused)
+        for subject in subjects
+        for fused in (True, False)
+    }
     for name in names:
         figure = FIGURES[name]
         for subject in subjects if figure.alone is None else subjects[:1]:
@@ -88,16 +93,17 @@ def plan(subjects: Sequence[Subject], names: Iterable[str], folder: Path | None)
             found = _kept(name, subject, folder)
             blocks = len(subject.net.blocks) if isinstance(subject.net, Network) else 16
             images = len(figure.sample(subject.sample))
-            seconds = (figure.alone or 0.0) + figure.passes(blocks) * images * per_image[subject.label]
+            each = per_image[subject.label, figure.of_logits]
+            seconds = (figure.alone or 0.0) + figure.passes(blocks) * images * each
             tasks.append(Task(name, subject, 0.0 if found else seconds, found))
     return Plan(tuple(tasks), tuple(left_out))
 
 
 @torch.no_grad()
-def _seconds_per_image(subject: Subject) -> float:
-    """Of a forward pass without fused kernels, which is how most probes run."""
+def _seconds_per_image(subject: Subject, *, fused: bool) -> float:
+    """Of a forward pass; most probes run without fused kernels."""
     x = subject.sample.x[: subject.sample.batch]
-    with opened(subject.net), computing(subject.sample):
+    with opened(subject.net, fused=fused), computing(subject.sample):
         subject.net(x)
         began = time.perf_counter()
         subject.net(x)
@@ -165,7 +171,8 @@ def _keep(found: Result, task: Task, folder: Path, seconds: float, made: dict[st
         "result": found.to_dict(),
     }
     try:
-        write_json(_file(folder, task.subject.label, task.figure), value)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)  # on one line: maps would take thousands
+        write_text(_file(folder, task.subject.label, task.figure), text + "\n")
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error}); choose another --out") from None
 
