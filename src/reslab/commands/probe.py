@@ -11,13 +11,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from reslab.commands.probe_page import write_page
+from reslab.commands.probe_page import summary, write_page
 from reslab.commands.subject import Looking, Seen, checked, seen
 from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.probes.figures import FIGURES, GROUPS
 from reslab.probes.xray import Done, Plan, Subject, Task, measure, plan
 from reslab.report import words
+from reslab.runs.files import write_json
 
 MOST_NETWORKS = 4
 """That a figure shows over each other."""
@@ -64,9 +65,10 @@ def run(options: Options) -> Path | None:
         print(json.dumps(_record(done), indent=2))
     else:
         _print(done)
-    if page is None:
+    if page is None or folder is None:
         return None
     write_page(page, done, subjects, found, options)
+    write_json(folder / "summary.json", summary(done, subjects, found, options))
     console.print(f"Page: {page}; figures as JSON in {folder}", highlight=False, markup=False, soft_wrap=True)
     return page
 

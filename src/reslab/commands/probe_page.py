@@ -40,6 +40,20 @@ def write_page(path: Path, done: Done, subjects: Sequence[Subject], found: Seque
         raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another --out") from None
 
 
+def summary(done: Done, subjects: Sequence[Subject], found: Sequence[Seen], options: Options) -> dict[str, Any]:
+    """What was found, in words, and how: the command, the networks, the machine and the time."""
+    return {
+        "command": _command(options),
+        "networks": _facts(done, subjects, found, options),
+        "found": {
+            name: {label: FIGURES[name].say(result) for label, result in results}
+            for name, results in done.results.items()
+        },
+        "left_out": [{"figure": name, "network": label, "why": why} for name, label, why in done.left_out],
+        "git_commit": runs.describe()["git_commit"],
+    }
+
+
 def _command(options: Options) -> str:
     """The command line that makes the same page."""
     looking = options.looking
