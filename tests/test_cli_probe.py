@@ -46,6 +46,7 @@ def test_all_figures_on_a_page(reslab: Reslab, tmp_path: Path, monkeypatch: pyte
     assert code == 0, err
     assert "60 images of digits" in err
     assert "figures; about" in err
+    assert f"\n  lesions, {RESIDUAL}\n" in err
     assert shown == [page.resolve().as_uri()]
     text = page.read_text()
     for name, figure in FIGURES.items():

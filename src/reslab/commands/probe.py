@@ -111,8 +111,12 @@ def _state(console: Console, subjects: Sequence[Subject], found: Sequence[Seen],
             console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
     kept = sum(task.found is not None for task in planned.tasks)
     there = f", {kept} there already" if kept else ""
-    left = [f"{task.figure} {words.duration(task.seconds)}" for task in planned.tasks if task.found is None]
-    cost = f"about {words.duration(planned.seconds)}: {', '.join(left)}" if left else "nothing to measure"
+    left: dict[str, float] = {}
+    for task in planned.tasks:
+        if task.found is None:
+            left[task.figure] = left.get(task.figure, 0.0) + task.seconds
+    each = ", ".join(f"{name} {words.duration(seconds)}" for name, seconds in left.items())
+    cost = f"about {words.duration(planned.seconds)}: {each}" if left else "nothing to measure"
     console.print(
         f"{words.plural(len(planned.tasks), 'figure')}{there}; {cost}",
         highlight=False, markup=False, soft_wrap=True,
@@ -132,6 +136,8 @@ def _measure(planned: Plan, folder: Path | None, console: Console) -> Done:
                 title = f"{FIGURES[task.figure].title}, {task.subject.label}"
                 rows[id(task)] = bar.add_task(escape(title), total=1.0)
             bar.update(rows[id(task)], completed=share)
+            if share == 1.0 and not console.is_terminal and task.found is None:
+                console.print(f"  {task.figure}, {task.subject.label}", highlight=False, markup=False, soft_wrap=True)
 
         try:
             return measure(planned, folder, tell=tell)
