@@ -130,13 +130,15 @@ def _measure(planned: Plan, folder: Path | None, console: Console) -> Done:
     )  # fmt: skip
     with bar:
         rows: dict[int, Any] = {}
+        ended: set[int] = set()
 
         def tell(task: Task, share: float) -> None:
             if id(task) not in rows:
                 title = f"{FIGURES[task.figure].title}, {task.subject.label}"
                 rows[id(task)] = bar.add_task(escape(title), total=1.0)
             bar.update(rows[id(task)], completed=share)
-            if share == 1.0 and not console.is_terminal and task.found is None:
+            if share == 1.0 and not console.is_terminal and task.found is None and id(task) not in ended:
+                ended.add(id(task))
                 console.print(f"  {task.figure}, {task.subject.label}", highlight=False, markup=False, soft_wrap=True)
 
         try:
