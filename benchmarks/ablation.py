@@ -20,6 +20,7 @@ from reslab import recipes, runs
 from reslab.data.sources import load
 from reslab.data.spec import DataInfo
 from reslab.runs import RunDir
+from reslab.studies.plan import of_no_study
 from reslab.studies.runner import run_all
 from reslab.studies.verdict import Difference
 from reslab.train.device import Execution
@@ -110,7 +111,7 @@ def main() -> None:
     folder = options.runs or ROOT / "runs" / f"ablation-{options.recipe}"
     console = Console()
     execution = Execution(torch.device("cpu"))
-    run_all(planned, data, options.data, folder, execution=execution, jobs=options.jobs, console=console)
+    run_all(of_no_study(planned), data, options.data, folder, execution=execution, jobs=options.jobs, console=console)
     found = errors(folder, planned)
     base = next(iter(found.values()))
     rows = {

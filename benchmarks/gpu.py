@@ -7,6 +7,7 @@ goes on from its checkpoint. `--list` prints the agenda. Works with torch 2.11.
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import shutil
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 
-from reslab import recipes, runs
+from reslab import recipes, runs, studies
 from reslab.bench import peak, works
 from reslab.bench.paired import ratio, take_turns
 from reslab.data.sources import Dataset, load
@@ -31,6 +32,10 @@ from reslab.evaluate.metrics import evaluate
 from reslab.nets.catalog import resolve_any
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
+from reslab.studies.design import Depths
+from reslab.studies.plan import Plan
+from reslab.studies.runner import MARK, adopt, carry_out
+from reslab.studies.summarise import summarise
 from reslab.train.device import Execution
 from reslab.train.loop import Stopped, Trainer, train
 from reslab.train.memory import account
@@ -202,7 +207,7 @@ def training(net: str, seed: int, iterations: int) -> Callable[[Context], dict[s
     def run(context: Context) -> dict[str, Any]:
         data = _data(context)
         name = f"{net}-{iterations}-seed{seed}"
-        folder = context.folder / name
+        folder = context.folder / "paper" / "runs" / name  # where studies find it
         recipe = _paper(net, data, seed, iterations)
         result = train(
             recipe, data, folder, execution=Execution(CUDA), source=Source(name=context.data or ""), quiet=True,
@@ -241,28 +246,35 @@ def seconds_to_94(context: Context) -> dict[str, Any]:
     return found | {"recipe": recipe.model_dump(mode="json")}
 
 
-def degradation(context: Context) -> dict[str, Any]:
-    """The degradation study at 4,000 iterations, three paired seeds, fp32, as the command does it."""
-    from reslab.studies import he2015_degradation as study
+def study(name: str, depths: Depths, iterations: int, seeds: int = 3) -> Callable[[Context], dict[str, Any]]:
+    """A study as the command does it: its records, and where scipy is there its verdict, which the ledger finds."""
 
-    data = _data(context)
-    plan = study.Plan(
-        info=data.info, depths=(20, 56), seeds=3, iterations=4000, batch=128, settings=(),
-    )  # fmt: skip
-    folder = context.folder / "degradation-cifar10" / "runs"
-    found = {}
-    for name, recipe in plan.recipes().items():
-        train(
-            recipe, data, folder / name, execution=Execution(CUDA), source=Source(name=context.data or ""), quiet=True,
-            stop=lambda: context.left() < 5,
-        )  # fmt: skip
-        run = RunDir(folder / name)
-        found[name] = {
-            "result": runs.read_json(run.result), "metrics": run.read_metrics(),
-            "recipe": runs.read_json(run.recipe), "env": runs.read_json(run.env),
-        }  # fmt: skip
-        print(f"    {name}: {found[name]['result']['seconds']} s", flush=True)
-    return {"runs": found}
+    def run(context: Context) -> dict[str, Any]:
+        data = _data(context)
+        plan = Plan(studies.find(name), data.info, depths, seeds, iterations)
+        folder = context.folder / f"{name}-{iterations}" / "runs"
+        execution = Execution(CUDA)
+        adopt(plan.planned(), folder, data.info.fingerprint, execution)
+        found = {}
+        for planned in plan.planned():
+            carry_out(
+                planned, data, context.data or "", folder, execution, plan.study.measure,
+                stop=lambda: context.left() < 5,
+            )  # fmt: skip
+            run = RunDir(folder / planned.name)
+            found[planned.name] = {
+                "result": runs.read_json(run.result), "metrics": run.read_metrics(),
+                "recipe": runs.read_json(run.recipe), "env": runs.read_json(run.env),
+            }  # fmt: skip
+            print(f"    {planned.name}: {found[planned.name]['result']['seconds']} s", flush=True)
+        if importlib.util.find_spec("scipy"):
+            summary = summarise(plan, folder, data=data, command=" ".join(sys.argv))
+            runs.write_json(
+                context.out / f"study-{name}-{iterations}" / "summary.json", summary.model_dump(mode="json")
+            )
+        return {"runs": found}
+
+    return run
 
 
 def agenda() -> list[Job]:
@@ -270,7 +282,14 @@ def agenda() -> list[Job]:
     jobs = [
         Job("captured-is-eager", "captured steps equal eager ones", 0.5, 2, captured_is_eager),
         Job("concurrency", "trainings at a time", 1, 8, concurrency),
-        Job("degradation-4000", "the degradation study, 12 runs of 4,000 iterations, fp32", 1, 4, degradation, True),
+        Job(
+            "degradation-4000",
+            "the degradation study, 12 runs of 4,000 iterations, fp32",
+            1,
+            4,
+            study("degradation", (20, 56), 4000),
+            True,
+        ),
         Job("seconds-to-94", "94 % by fast_cifar94 in batches of 2,000, five seeds", 1.5, 8, seconds_to_94),
         Job("speed-resnet20", "ResNet-20 against eager", 0.5, 4, throughput("resnet20", 128, "eager")),
         Job("speed-resnet56", "ResNet-56 against eager", 0.5, 4, throughput("resnet56", 128, "eager")),
@@ -294,10 +313,20 @@ def agenda() -> list[Job]:
     runs_of_64k += [(net, 0) for net in ("preresnet56", "preresnet110")]
     jobs += [paper(net, seed) for net, seed in dict.fromkeys(runs_of_64k)]
     jobs += [paper("plain56", 0, 192_000)]
+    # What is trained above is taken over.
+    full: tuple[tuple[str, Depths], ...] = (
+        ("degradation", (20, 56)), ("depth", (20, 32, 44, 56, 110)), ("orderings", (110,)), ("warm-up", (110,)),
+        ("identity-shortcuts", (110,)), ("controls", (20, 56)), ("shortcuts", (56,)), ("bottleneck", (110,)),
+        ("constructed", (20, 56)), ("highway", (19, 32)), ("width-or-depth", (16, 52)), ("cardinality", (29,)),
+        ("tweaks", (50,)), ("ensembles", (20, 32, 44, 56, 110)),
+    )  # fmt: skip
+    for name, depths in full:
+        what = f"the study {name}, depths {' '.join(map(str, depths))}, the paper's length, 3 seeds"
+        jobs.append(Job(f"study-{name}-64000", what, 1.0, 8, study(name, depths, 64_000), resumable=True))
     return jobs
 
 
-def carry_out(job: Job, context: Context) -> str:
+def attempt(job: Job, context: Context) -> str:
     """One job; what to say of it."""
     target = context.out / f"{job.name}.json"
     if target.exists():
@@ -349,6 +378,7 @@ def main() -> None:
     if not 0 < options.budget < math.inf:
         parser.error(f"--budget takes minutes above 0, got {options.budget}")
     options.out.mkdir(parents=True, exist_ok=True)
+    runs.write_json(options.runs / "paper" / MARK, {"study": "runs of the agenda"})  # so that studies take them over
     context = Context(options.data, options.out, options.runs, time.monotonic() + 60 * options.budget, options.jobs)
     chosen = [job for job in jobs if not options.only or job.name in options.only]
     _all(chosen, context)
@@ -366,7 +396,7 @@ def _all(jobs: list[Job], context: Context) -> None:
                     if not waiting or not waiting[0].resumable:
                         return
                     job = waiting.pop(0)
-                print(f"{job.name:<28} {carry_out(job, context)}", flush=True)
+                print(f"{job.name:<28} {attempt(job, context)}", flush=True)
 
     while waiting:
         if waiting[0].resumable and context.jobs > 1:
@@ -377,7 +407,7 @@ def _all(jobs: list[Job], context: Context) -> None:
                 thread.join()
         else:
             job = waiting.pop(0)
-            print(f"{job.name:<28} {carry_out(job, context)}", flush=True)
+            print(f"{job.name:<28} {attempt(job, context)}", flush=True)
 
 
 if __name__ == "__main__":

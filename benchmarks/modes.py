@@ -18,6 +18,7 @@ from rich.console import Console
 from reslab import recipes, runs
 from reslab.data.sources import Dataset, load
 from reslab.runs import RunDir
+from reslab.studies.plan import of_no_study
 from reslab.studies.runner import run_all
 from reslab.studies.verdict import Difference
 from reslab.train.device import Execution
@@ -69,7 +70,15 @@ def over_seeds(data: Dataset, source: str, folder: Path, seeds: int, iterations:
     for mode in ("reference", "fast"):
         precision, fused = MODES[mode]
         planned = {f"{mode}-seed{seed}": _recipe(data, iterations, seed, precision) for seed in range(seeds)}
-        run_all(planned, data, source, folder, execution=Execution(CPU, fused=fused), jobs=jobs, console=Console())
+        run_all(
+            of_no_study(planned),
+            data,
+            source,
+            folder,
+            execution=Execution(CPU, fused=fused),
+            jobs=jobs,
+            console=Console(),
+        )
         errors[mode] = [runs.read_json(RunDir(folder / name).result)["test_error"] for name in planned]
     apart = Difference.of([a - b for a, b in zip(errors["fast"], errors["reference"], strict=True)], 0.975)
     return {

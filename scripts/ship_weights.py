@@ -17,7 +17,8 @@ from reslab import runs
 from reslab.data.loader import Eval
 from reslab.data.sources import load as load_data
 from reslab.data.transforms import Normalizer
-from reslab.evaluate.metrics import TestTime, evaluate
+from reslab.evaluate.metrics import evaluate
+from reslab.evaluate.protocols import TestTime
 from reslab.nets.weights import shipped
 from reslab.nets.weights.files import to_bytes
 from reslab.nets.weights.load import Weights, load

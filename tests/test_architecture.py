@@ -50,10 +50,21 @@ WITHOUT_TORCH = (
     "reslab.nets.weights",
     "reslab.nets.weights.preprocessing",
     "reslab.data.spec",
+    "reslab.evaluate",
+    "reslab.evaluate.protocols",
     "reslab.train.recipe",
     "reslab.recipes",
     "reslab.recipes.*",
     "reslab.report.summary",
+    "reslab.report.claims",
+    "reslab.studies",
+    "reslab.studies.design",
+    "reslab.studies.*20*",  # a paper's table or figure
+    "reslab.studies.plan",
+    "reslab.studies.verdict",
+    "reslab.studies.ledger",
+    "reslab.commands.claims",
+    "reslab.commands.studies",
     "reslab.runs",
     "reslab.runs.*",
 )
@@ -79,7 +90,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "nncf": ("reslab.deploy",),
     "fastapi": ("reslab.deploy.serve",),
     "uvicorn": ("reslab.deploy.serve",),
-    "ray": (),  # no home yet
+    "ray": ("reslab.studies.on_ray",),
+    "fsspec": ("reslab.studies.store",),
 }
 """Which modules (with all below them) may import a library, at any level. The others go through them."""
 
@@ -318,7 +330,7 @@ def plant(where: Path, files: dict[str, str]) -> Tree:
         (plain_data_is_without_torch, "cli.py", "try:\n import torch\nfinally: ...", 2, "imports torch"),
         (runs_is_standard_library_only, "runs/a.py", "import json\nimport numpy as np", 2, "imports numpy"),
         (libraries_stay_at_home, "train/a.py", "def f():\n import torchvision", 2, "belongs in: reslab.data"),
-        (libraries_stay_at_home, "cli.py", "from ray import tune", 1, "no module yet"),
+        (libraries_stay_at_home, "cli.py", "from ray import tune", 1, "belongs in: reslab.studies.on_ray"),
     ],
 )
 def test_a_violation_is_caught(tmp_path: Path, rule: Rule, file: str, text: str, line: int, complaint: str) -> None:

@@ -16,6 +16,7 @@ from reslab import __version__
 from reslab.cli import app, main
 from reslab.nets.kernels.build import library
 from reslab.runs import RunDir, read_json
+from reslab.studies import MODULES
 
 Reslab = Callable[..., tuple[int, str, str]]
 TESTS = Path(__file__).parent
@@ -107,7 +108,20 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("eval", "--resize"): "test_cli_weights.py::test_eval_of_weights_that_carry_no_normalisation",
     ("eval", "--crop"): "test_cli_weights.py::test_eval_of_weights_that_carry_no_normalisation",
     ("eval", "--interpolation"): "test_cli_weights.py::test_eval_of_weights_that_carry_no_normalisation",
-    ("eval", "--labels"): "test_cli_weights.py::test_eval_by_labels_and_by_folders_of_imagenet",
+    ("eval", "--labels"): "test_cli_eval.py::test_flat_images_with_a_list",
+    ("eval", "--outputs"): "test_cli_weights.py::test_eval_by_labels_and_by_folders_of_imagenet",
+    ("eval", "--protocol"): "test_cli_eval.py::test_each_protocol",
+    ("eval", "--each"): "test_cli_eval.py::test_an_ensemble_of_weights_runs_and_predictions",
+    ("eval", "--best-subset"): "test_cli_eval.py::test_an_ensemble_of_weights_runs_and_predictions",
+    ("eval", "--scales"): "test_cli_eval.py::test_each_protocol",
+    ("eval", "--window"): "test_cli_eval.py::test_each_protocol",
+    ("eval", "--damaged"): "data/test_stream.py::test_eval_of_photographs_holds_none_of_them_in_memory",
+    ("eval", "--recalibrate-bn"): "test_cli_eval.py::test_statistics_computed_anew",
+    ("eval", "--recalibrate-images"): "test_cli_eval.py::test_statistics_computed_anew",
+    ("eval", "--per-class"): "test_cli_eval.py::test_confusion_and_classes",
+    ("eval", "--confusion"): "test_cli_eval.py::test_confusion_and_classes",
+    ("eval", "--save"): "test_cli_eval.py::test_an_ensemble_of_weights_runs_and_predictions",
+    ("eval", "--fresh"): "test_cli_eval.py::test_a_run_is_evaluated_once",
     ("eval", "--batch-size"): "test_cli_weights.py::test_how_an_eval_is_carried_out",
     ("eval", "-b"): "test_cli_weights.py::test_how_an_eval_is_carried_out",
     ("eval", "--precision"): "test_cli_weights.py::test_how_an_eval_is_carried_out",
@@ -135,6 +149,20 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("nets", "--svg"): "test_cli_nets.py::test_a_picture_in_a_file",
     ("nets", "--json"): "test_cli.py::test_a_network_as_json",
 }
+for _place, _command, _options in (
+    ("studies/test_budget.py::test_a_dry_run_plans_and_writes_nothing", "study", "--budget --dry-run"),
+    ("studies/test_runs_of_studies.py::test_figures_in_every_format", "study", "--figure"),
+    ("studies/test_on_ray.py::test_addresses_that_are_none", "study", "--cpus"),
+    ("studies/test_on_ray.py::test_a_run_by_way_of_a_store", "study", "--on --store"),
+    ("report/test_ledger.py::test_the_command", "claims", "RESULTS --html --json --open"),
+    (
+        "studies/test_compare.py::test_rows_are_recipes_and_seeds_their_runs",
+        "report",
+        "RUNS --out --json --figure --open",
+    ),
+):
+    for _option in _options.split():
+        OPTIONS[_command, _option] = _place
 for _command in ("probe", "prune", "features"):  # what they have in common
     for _option in ("--net", "--model", "--mean", "--std"):
         OPTIONS[_command, _option] = "test_cli_probe.py::test_weights_that_carry_nothing"
@@ -257,7 +285,7 @@ def test_studies_are_listed(reslab: Reslab) -> None:
     code, out, _ = reslab("study")
     assert code == 0
     assert "degradation" in out
-    assert [each["name"] for each in json.loads(reslab("study", "--json")[1])] == ["degradation"]
+    assert [each["name"] for each in json.loads(reslab("study", "--json")[1])] == list(MODULES)
     assert reslab("study", "degradation", "--depths", 20)[0] == 2
 
 

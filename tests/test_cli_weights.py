@@ -201,11 +201,14 @@ def test_eval_by_labels_and_by_folders_of_imagenet(reslab: Reslab) -> None:
         names = [f"word {i}" for i in range(1000)]
         names[cat], names[7] = "n02123045", "n01440764"
         Path("names.txt").write_text("\n".join(names))
-        found = json.loads(reslab(*words, "--labels", "names.txt")[1])
-        assert found["outputs"] == "by the names in names.txt"
-        assert found["top1_error"] == error
+        for option in ("--outputs", "--labels"):  # as it was called at first; the file tells what it is
+            found = json.loads(reslab(*words, option, "names.txt")[1])
+            assert found["outputs"] == "by the names in names.txt"
+            assert found["top1_error"] == error
     Path("names.txt").write_text("a\nb\n")
-    assert "expected 1000 names, one for each output, found 2" in refused(reslab, *words, "--labels", "names.txt")
+    assert "expected 1000 names, one for each output, found 2" in refused(reslab, *words, "--outputs", "names.txt")
+    twice = refused(reslab, *words, "--outputs", "names.txt", "--labels", "names.txt")
+    assert "--labels names.txt: expected lines of an image and its class, found names of classes" in twice
 
 
 def test_eval_of_images_of_another_size_says_what_was_done(reslab: Reslab) -> None:
@@ -269,7 +272,8 @@ def test_the_network_of_an_eval(reslab: Reslab, caplog: pytest.LogCaptureFixture
         (("--split", "val"), "Invalid value .*val"),
         (("--data", "synthetic"), "the network takes images of 1 channels, the data has 3"),
         (("--data", "nowhere"), "unknown data set 'nowhere'"),
-        (("--labels", "none.txt"), "--labels none.txt: expected a text file"),
+        (("--labels", "none.txt"), "none.txt: expected a text file"),
+        (("--outputs", "none.txt"), "--outputs none.txt: expected a text file"),
     ],
 )
 def test_mistakes_in_an_eval(words: tuple[object, ...], said: str, reslab: Reslab) -> None:

@@ -157,53 +157,122 @@ def study(
     /,
     *,
     data: str = "digits",
-    depths: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (20, 56),
-    seeds: int = 3,
+    depths: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (),
+    seeds: int | None = None,
     iterations: int | None = None,
+    budget: float | None = None,
     batch_size: Batch = None,
     settings: Words = (),
+    dry_run: bool = False,
     out: Path | None = None,
     jobs: Annotated[int, Parameter(name=["--jobs", "-j"])] = 1,
+    on: str | None = None,
+    store: str | None = None,
+    cpus: int = 1,
     device: str | None = None,
+    figure: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
     open: bool = False,
     json: bool = False,
 ) -> None:
     """Test a claim of the papers: run, judge by a rule fixed beforehand, report.
 
-    Stopped, or killed? The same command goes on where it was; finished runs are not run again.
+    How much can an hour decide? `reslab study shortcuts --data cifar10 --budget 60` chooses depth, length and seeds.
+
+    Stopped, or killed? The same command goes on where it was; finished runs are not run again, nor are those that a
+    study beside this one has made.
 
     Args:
         name: The study; without it, all are listed.
         data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
-        depths: Depths to compare; the least and the greatest are judged.
-        seeds: How many paired seeds.
+        depths: Depths of the networks; of several, the least and the greatest are judged.
+        seeds: How many paired seeds; by default 3.
         iterations: Mini-batches per run; by default the paper's 64,000, and 500 on digits.
+        budget: Minutes for everything; what is not given is chosen by it, after measuring what a step takes here.
         batch_size: Images of one step; by default the paper's 128, and 64 on digits.
         settings: Change fields of the recipe: --set optimizer.lr=0.05
+        dry_run: Say what would be run, with --budget what it would take, and write nothing.
         out: Folder of the runs and the report; by default runs/STUDY-DATA.
         jobs: Runs at a time; they share the CPU's threads.
+        on: ray, or ray://HOST:PORT: runs are handed to a Ray cluster; lost ones go on from their checkpoints.
+        store: With --on: an address that all machines share (s3://...), if OUT is no shared folder.
+        cpus: With --on: CPUs that a run takes.
         device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
+        figure: Also write the figure to these files: .pdf, .svg or .png.
         open: Open the report in the browser.
         json: Print the summary as JSON.
     """
-    from reslab.commands.study import degradation, listing
-
     if name is None:
+        from reslab.commands.studies import listing
+
         listing(as_json=json)
         return
-    report = degradation(
-        name, data=data, depths=depths, seeds=seeds, iterations=iterations, batch=batch_size, settings=settings,
-        out=out, jobs=jobs, device=device, as_json=json,
+    from reslab.commands.study import Options, run
+
+    report = run(
+        Options(
+            name=name, data=data, depths=depths, seeds=seeds, iterations=iterations, batch=batch_size,
+            settings=settings, budget=budget, dry_run=dry_run, out=out, jobs=jobs, on=on, store=store, cpus=cpus,
+            device=device, figure=figure, json=json,
+        )
     )  # fmt: skip
-    _show(report, open)
+    if report is not None:
+        _show(report, open)
+
+
+@app.command
+def claims(*results: Path, html: Path | None = None, open: bool = False, json: bool = False) -> None:
+    """List the claims of the papers, and whether each held here.
+
+    Built from the results of studies at hand; nothing is run.
+
+    Args:
+        results: Folders of results; by default results/ and runs/ here.
+        html: Write the ledger to this file, as a page.
+        open: Open the page in the browser.
+        json: Print JSON.
+    """
+    from reslab.commands.claims import run
+
+    run(results, html=html, as_json=json)
+    if html is not None:
+        _show(html, open)
+
+
+@app.command
+def report(
+    *runs: Path,
+    out: Path | None = None,
+    figure: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    open: bool = False,
+    json: bool = False,
+) -> None:
+    """Compare any runs, or show a study once more.
+
+    `reslab report runs/resnet20-seed* runs/plain20-seed* --out runs/compared`
+
+    Args:
+        runs: Folders of finished runs; runs of one recipe are its seeds. Or the folder of one study.
+        out: Folder for the page, the tables and the figure.
+        figure: Also write the figure to these files: .pdf, .svg or .png.
+        open: Open the page in the browser.
+        json: Print the summary as JSON.
+    """
+    from reslab.commands.report import run
+
+    page = run(runs, out=out, figures=figure, as_json=json)
+    if page is not None:
+        _show(page, open)
 
 
 @app.command(name="eval")
 def evaluate(
-    weights: str,
+    weights: tuple[str, ...],
     /,
     *,
-    data: str,
+    data: str | None = None,
+    protocol: Literal["one-crop", "ten-crop", "multi-scale", "ensemble"] | None = None,
+    each: Literal["one-crop", "ten-crop", "multi-scale"] | None = None,
+    best_subset: bool = False,
     net: Net = None,
     split: Literal["test", "train", "all"] = "test",
     mean: Numbers = (),
@@ -211,43 +280,83 @@ def evaluate(
     resize: int | None = None,
     crop: int | None = None,
     interpolation: Literal["bilinear", "bicubic"] | None = None,
-    labels: Path | None = None,
     test_time: Literal["none", "flip", "flip-shift"] = "none",
+    scales: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (),
+    window: int | None = None,
+    labels: Path | None = None,
+    outputs: Path | None = None,
+    damaged: float | None = None,
+    recalibrate_bn: bool = False,
+    recalibrate_images: int | None = None,
+    per_class: bool = False,
+    confusion: Path | None = None,
+    save: Path | None = None,
+    fresh: bool = False,
     batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 100,
     precision: Literal["auto", "bf16", "fp32"] = "fp32",
     device: str | None = None,
     threads: int | None = None,
     json: bool = False,
 ) -> None:
-    """Measure the error of weights, one crop an image.
+    """Measure the error of weights by the papers' protocols, alone or as an ensemble.
 
-    `reslab eval runs/resnet20 --data cifar10` or `reslab eval torchvision:resnet50 --data imagenet/val --split all`
+    The CIFAR test of a run: `reslab eval runs/resnet20 --data cifar10`
+
+    Ten crops of photographs: `reslab eval torchvision:resnet50 --data imagenet --protocol ten-crop`
+
+    Six networks together: `reslab eval runs/* --data imagenet --protocol ensemble --each multi-scale --best-subset`
+
+    What is evaluated of a run is kept in its folder, and computed once.
 
     Args:
-        weights: A file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME.
-        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder.
+        weights: One or more: a file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG,
+            hf:ORG/NAME, or predictions that --save wrote (.npz).
+        data: digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder: train/ and val/ with a
+            folder for each class, ImageNet's archives, or flat with a list of labels. Of saved predictions it need
+            not be said.
+        protocol: one-crop (the default): the centre, or the whole of a small image. ten-crop: corners, centre and
+            their mirror images. multi-scale: the whole image at five sizes, the head at each position. ensemble: of all
+            the weights. Softmax scores are averaged.
+        each: The protocol of an ensemble's members; by default one-crop.
+        best_subset: Say which members are best together, for each number of them.
         net: The network, where names and shapes of the weights cannot tell.
         split: Which images; of a folder without test/ or val/, test is a fifth held out, and all is all.
         mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.
         std: Their standard deviation.
         resize: Pixels of the shorter side before the crop.
-        crop: Pixels of the centre crop.
+        crop: Pixels of the centre crop, or of each of ten.
         interpolation: Of the resizing.
-        labels: Text file with the name of each output's class, a line each, if the weights do not say.
-        test_time: flip: logits are averaged with the mirror image's. flip-shift: with those of shifted images too.
+        test_time: Of one crop. flip: logits are averaged with the mirror image's. flip-shift: with those of shifted
+            images too.
+        scales: Of multi-scale, the shorter sides; by default 224 256 384 480 640, in proportion to the crop.
+        window: Of multi-scale, positions of the feature map that are pooled at a time; by default as in training, 1 is
+            the head at each position.
+        labels: File and class of each image, a line each, where they lie flat; by default val.txt and the like.
+        outputs: Text file with the name of each output's class, a line each, if the weights do not say.
+        damaged: Share of the images that may be damaged: they are left out, counted and named. By default none.
+        recalibrate_bn: Compute BN's statistics anew, as averages over training images.
+        recalibrate_images: Over how many; by default 10,000.
+        per_class: Print the accuracy of each class, the worst first.
+        confusion: Write the confusion matrix to this file: .png, .svg, .pdf or .csv.
+        save: Write the predictions to this .npz file, for an ensemble or other figures.
+        fresh: Compute again what is kept.
         batch_size: Images at a time.
         precision: bf16 is faster where the hardware has it.
         device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
         threads: CPU threads; by default all cores.
-        json: Print JSON.
+        json: Print JSON: an object, or a list for several weights.
     """
     from reslab.commands.eval import Options, run
+    from reslab.commands.eval_data import Given
 
     run(
         Options(
-            weights=weights, data=data, net=net, split=split, mean=mean, std=std, resize=resize, crop=crop,
-            interpolation=interpolation, labels=labels, test_time=test_time, batch=batch_size, precision=precision,
-            device=device, threads=threads, json=json,
+            weights=weights, data=data, net=net, split=split, protocol=protocol, each=each, scales=scales,
+            window=window, test_time=test_time,
+            given=Given(mean=mean, std=std, resize=resize, crop=crop, interpolation=interpolation),
+            labels=labels, outputs=outputs, damaged=damaged, recalibrate_bn=recalibrate_bn,
+            recalibrate_images=recalibrate_images, best_subset=best_subset, per_class=per_class, confusion=confusion,
+            save=save, fresh=fresh, batch=batch_size, precision=precision, device=device, threads=threads, json=json,
         )
     )  # fmt: skip
 

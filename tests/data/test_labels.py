@@ -54,7 +54,7 @@ def test_by_order_only_where_nothing_is_named_and_the_numbers_agree() -> None:
     assert found.said == "in the order of the data's classes (the weights carry no names)"
     said = refusal(("a", "b"), 1000)
     assert "the data has 2 classes (a, b, ...), the network 1000 outputs" in said
-    assert "--labels FILE" in said
+    assert "--outputs FILE" in said
 
 
 def test_a_file_of_names_wins(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_file_of_names_wins(tmp_path: Path) -> None:
 
 
 def test_what_does_not_go_together(tmp_path: Path) -> None:
-    assert "the weights name 2 classes for 3 outputs; give the names by --labels" in refusal(
+    assert "the weights name 2 classes for 3 outputs; give the names by --outputs" in refusal(
         ("a",), 3, names=("a", "b")
     )
     said = refusal(("a", "emu", "gnu"), 3, names=("a", "b", "c"))
@@ -75,7 +75,7 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
     assert "two outputs are named 'a'" in refusal(("a",), 2, names=("a", "a"))
     assert outputs(("b",), 3, names=("a", "b", "a")).numbers == (1,), "only classes that the data has can be confused"
     file = tmp_path / "names.txt"
-    assert f"--labels {file}: expected a text file" in refusal(("a",), 2, file=file)
+    assert f"--outputs {file}: expected a text file" in refusal(("a",), 2, file=file)
     file.write_bytes(b"\xff\xfe\x00")
     assert "expected a text file" in refusal(("a",), 2, file=file)
     file.write_text("a\nb\nc\n")

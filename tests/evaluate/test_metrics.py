@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from reslab.data.images import ImageSet
 from reslab.data.loader import Eval
 from reslab.data.transforms import Normalizer
-from reslab.evaluate.metrics import PASSES, Result, TestTime, evaluate, logits_of
+from reslab.evaluate.metrics import Result, evaluate, logits_of
+from reslab.evaluate.protocols import PASSES, TestTime
 from reslab.nets.network import build
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from reslab.report.summary import Curve, Judgement, Kind, Run, Summary, Verdict, VerdictPart, rows_of
+from reslab.report.summary import GROUPS, Curve, Judgement, Kind, Run, Summary, Verdict, VerdictPart, rows_of
 
 PARAMS = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962}
 # Where training error ends and how fast it falls, in per cent and as a share of the training.
@@ -47,9 +47,12 @@ def run(kind: Kind, depth: int, seed: int, iterations: int = 4000, threshold: fl
     assert final_test is not None
     return Run(
         name=f"{name}{depth}-seed{seed}",
+        label=f"{name}{depth}",
+        group=GROUPS[kind],
         net=f"{name}{depth}",
         kind=kind,
         depth=depth,
+        x=float(depth),
         seed=seed,
         iterations=iterations,
         params=PARAMS[depth],
@@ -91,6 +94,7 @@ def sample(
     threshold: float | None = 20.0,
     published: dict[str, float] | None = None,
     data_name: str = "cifar10",
+    x_label: str | None = None,
 ) -> Summary:
     runs = [run(k, d, s, iterations, threshold) for k in kinds for d in depths for s in range(seeds)]
     sentence, first, second = VERDICTS[overall]
@@ -147,6 +151,7 @@ def sample(
         runs=tuple(runs),
         rows=rows_of(runs, published),
         threshold=threshold,
+        x_label=x_label,
         verdict=Verdict(
             rule="Held if in every pair of seeds the deeper plain network ends with the higher training "
             "error, the mean difference is more than 1 point and more than twice its standard error, and the "

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reslab.report import html
+from reslab.report import claims, html
 from reslab.report.summary import Summary
 
 from .sample import sample
@@ -139,3 +139,33 @@ def test_hostile_names_do_not_break_the_page(tmp_path: Path) -> None:
     seen = browse(sample(data_name=name), tmp_path)
     assert seen["panels"] == 2
     assert seen["requests"] == []
+
+
+def test_errors_over_depth_and_curves_on_one_page(tmp_path: Path) -> None:
+    seen = browse(sample(depths=(20, 32, 44, 56), x_label="depth"), tmp_path)
+    assert seen["panels"] == 3
+    assert seen["[data-toggle=train]"] == SWITCHED
+    assert seen["[data-toggle=seeds]"] == ["false", True, "true", True, "false"]
+    assert seen["[data-net]"] == SWITCHED
+    # The arrow key moved along the first chart alone, from its end to the point before it.
+    first, *others = seen["readings"]
+    assert "depth 44" in first
+    assert all("at the end" in reading for reading in others)
+
+
+def test_the_ledger_opens_without_network(tmp_path: Path) -> None:
+    evidence = claims.Evidence(
+        "held", "−3.10 points (95 % bounds −3.50 and −2.70)", 3, "cifar10, n = 3", "reslab study depth",
+        "2026-03-01", "a CPU", "results/depth/summary.json",
+    )  # fmt: skip
+    rows = (
+        claims.ClaimRow("a", "He et al. 2015", "Table 6", "Deeper is better.", "reslab study depth", (evidence,)),
+        claims.ClaimRow("b", "He et al. 2015", "<script>", "Not tried.", "reslab study x"),
+    )
+    path = tmp_path / "claims.html"
+    claims.write(rows, path)
+    document, console, asked = chromium(path, tmp_path)
+    assert console == []
+    assert asked == []
+    assert "−3.10 points" in document
+    assert "&lt;script&gt;" in document

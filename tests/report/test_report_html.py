@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reslab.report import html
-from reslab.report.summary import Judgement, Summary
+from reslab.report.summary import Judgement, Summary, rows_of
 
 from .sample import sample
 
@@ -69,6 +69,7 @@ def test_nothing_is_loaded_from_outside() -> None:
 
 def test_verdict_rule_and_numbers_are_said() -> None:
     summary = sample()
+    assert summary.verdict is not None
     text = words(page(summary).text)
     for part in (
         summary.title,
@@ -88,8 +89,8 @@ def test_verdict_rule_and_numbers_are_said() -> None:
 @pytest.mark.parametrize(
     ("overall", "headline"),
     [
-        ("held", "The claim held here."),
-        ("not held", "The claim did not hold here."),
+        ("held", "The claims held here."),
+        ("not held", "Not all of the claims held here."),
         ("not decided", "Not decided here."),
     ],
 )
@@ -137,10 +138,57 @@ def test_embedded_data_are_the_summary_and_the_csvs() -> None:
     assert Summary.of(json.loads(found.scripts["summary"])) == summary
     csvs = [a.partition(",")[2] for a in found.addresses if a.startswith("data:text/csv")]
     heads = [base64.b64decode(text).decode().splitlines()[0] for text in csvs]
-    assert [head.split(",")[0] for head in heads] == ["net", "name"]
+    assert [head.split(",")[0] for head in heads] == ["label", "name"]
 
 
 def test_written_from_a_plain_dict(tmp_path: Path) -> None:
     html.write(json.loads(sample().to_json()), tmp_path / "new" / "report.html")
     assert (tmp_path / "new" / "report.html").read_text().startswith("<!doctype html>")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["report.html"]
+
+
+def test_runs_without_a_verdict_have_a_page_too() -> None:
+    found = page(sample().model_copy(update={"verdict": None}))
+    assert "held" not in found.text
+    assert "28.89 ± 1.39" in found.text
+
+
+def test_errors_over_x_are_drawn_before_the_curves() -> None:
+    """A line for each group through the means of its rows; the ends that a reader can check in the table."""
+    summary = sample(x_label="depth")
+    view = json.loads(page(summary).scripts["view"])
+    points, *curves = view["panels"]
+    assert (points["style"], points["x"], points["x_label"]) == ("points", [20.0, 56.0], "depth")
+    assert {panel["style"] for panel in curves} == {"curves"}
+    lines = {net["net"]: net for net in points["nets"]}
+    for group in ("plain networks", "residual networks"):
+        rows = [row for row in summary.rows if row.group == group]
+        assert lines[group]["test"]["mean"] == [round(row.test_error.mean, 3) for row in rows]
+        assert lines[group]["train"]["low"] == [min(row.train_error.values) for row in rows if row.train_error]
+        assert len(lines[group]["seeds"]) == 3
+
+
+def test_rows_of_one_network_are_told_apart() -> None:
+    """Two trainings of one network are two rows, two lines and two colours."""
+    runs = sample(depths=(20,), kinds=("residual",)).runs
+    twice = [
+        run.model_copy(update={"label": label, "name": f"{label}-{run.seed}"})
+        for label in ("with warm-up", "without")
+        for run in runs
+    ]
+    summary = sample(depths=(20,), kinds=("residual",)).model_copy(
+        update={"runs": tuple(twice), "rows": rows_of(twice)}
+    )
+    found = page(summary)
+    [panel] = json.loads(found.scripts["view"])["panels"]
+    assert [net["net"] for net in panel["nets"]] == ["with warm-up", "without"]
+    assert len({net["color"] for net in panel["nets"]}) == 2
+    assert "with warm-up resnet20" in words(found.text)
+
+
+def test_what_is_measured_beside_stands_with_the_runs() -> None:
+    summary = sample()
+    runs = tuple(run.model_copy(update={"measures": {"log10_ratio": -0.125}}) for run in summary.runs)
+    text = page(summary.model_copy(update={"runs": runs})).text
+    assert "log10 ratio" in text
+    assert text.count("-0.125") == len(runs)

@@ -49,13 +49,13 @@ def test_rows_gather_seeds_and_count_those_that_reached() -> None:
     runs = [run("residual", 20, s) for s in range(3)] + [run("plain", 56, s) for s in range(2)]
     late = runs[0].model_copy(update={"iterations_to_threshold": None})
     rows = rows_of([late, *runs[1:]], {"resnet20": 8.75})
-    assert [(row.net, row.n, row.reached) for row in rows] == [("plain56", 2, 0), ("resnet20", 3, 2)]
-    assert rows[0].iterations_to_threshold is None
-    assert rows[1].iterations_to_threshold is not None
-    assert len(rows[1].iterations_to_threshold.values) == 2
-    assert [row.published for row in rows] == [None, 8.75]
-    assert words.to_threshold(rows[0]) == "not reached"
-    assert words.to_threshold(rows[1]).endswith("(2 of 3)")
+    assert [(row.net, row.n, row.reached) for row in rows] == [("resnet20", 3, 2), ("plain56", 2, 0)]
+    assert rows[1].iterations_to_threshold is None
+    assert rows[0].iterations_to_threshold is not None
+    assert len(rows[0].iterations_to_threshold.values) == 2
+    assert [row.published for row in rows] == [8.75, None]
+    assert words.to_threshold(rows[1]) == "not reached"
+    assert words.to_threshold(rows[0]).endswith("(2 of 3)")
 
 
 def _with_curve(base: Run, steps: list[int], train: list[float | None], test: list[float | None]) -> Run:
@@ -69,7 +69,7 @@ def test_mean_and_band_only_where_every_seed_has_a_value() -> None:
     second = _with_curve(base.runs[1], [0, 10], [80, 40], [90, 70])
     (panel,) = view.of(base.model_copy(update={"runs": (first, second)})).panels
     (net,) = panel.nets
-    assert panel.x == (0, 10, 20)
+    assert list(panel.x) == [0, 10, 20]
     assert net.train is not None
     assert list(net.train.mean) == [85, 45, None]
     assert list(net.train.low) == [80, 40, None]
@@ -84,7 +84,7 @@ def test_runs_without_a_curve_still_make_a_view() -> None:
     bare = _with_curve(base.runs[0], [], [], [])
     drawn = view.of(base.model_copy(update={"runs": (bare,)}))
     assert drawn.panels[0].nets[0].train is None
-    assert drawn.x_max > 0
+    assert drawn.panels[0].x_max > 0
 
 
 def test_twins_share_a_colour_and_depths_do_not() -> None:

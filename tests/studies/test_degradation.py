@@ -14,7 +14,10 @@ from reslab.data.sources import load
 from reslab.data.spec import Augment, DataInfo
 from reslab.errors import InputError
 from reslab.runs import RunDir, append_line, read_json, write_json
-from reslab.studies.he2015_degradation import Plan, differences, net_name, summarise
+from reslab.studies.design import twins
+from reslab.studies.he2015_figure6 import STUDY
+from reslab.studies.plan import Plan, differences
+from reslab.studies.summarise import summarise
 from reslab.train.device import resolve_precision
 from reslab.train.recipe import Recipe
 
@@ -52,27 +55,27 @@ def finish_all(plan: Plan, folder: Path) -> None:
 
 
 def test_the_runs_are_paired() -> None:
-    plan = Plan(CIFAR10, depths=(56, 20, 20), seeds=2, iterations=4000)
+    plan = Plan(STUDY, CIFAR10, depths=(56, 20, 20), seeds=2, iterations=4000)
     recipes = plan.recipes()
     assert list(recipes) == [
-        f"{kind}{depth}-seed{seed}" for seed in (0, 1) for depth in (20, 56) for kind in ("plain", "residual")
+        f"{kind}{depth}-seed{seed}" for seed in (0, 1) for depth in (20, 56) for kind in ("plain", "resnet")
     ]
     for name, recipe in recipes.items():
-        assert recipe.net.name == ("plain" if name.startswith("plain") else "resnet") + str(recipe.own_net.depth)
+        assert recipe.net.name == name.partition("-")[0]
         other = recipes[f"plain{recipe.own_net.depth}-seed{recipe.seed}"]
         assert recipe.model_dump(exclude={"net"}) == other.model_dump(exclude={"net"})
 
 
 def test_names_of_other_depths() -> None:
-    assert [net_name("plain", 20), net_name("residual", 20)] == ["plain20", "resnet20"]
-    assert [net_name("plain", 8), net_name("residual", 8)] == ["cifar_plain(depth=8)", "cifar_resnet(depth=8)"]
+    assert twins(20) == ("plain20", "resnet20")
+    assert twins(8) == ("cifar_plain(depth=8)", "cifar_resnet(depth=8)")
 
 
 @pytest.mark.parametrize("setting", ["seed=1", "iterations=5", "global_batch=64", "data.holdout=10", "net.name=x"])
 def test_what_the_report_relies_on_cannot_be_set(setting: str) -> None:
     field, _, value = setting.partition("=")
     with pytest.raises(InputError, match=rf"^--set {field}={value}: the study fixes it"):
-        Plan(CIFAR10, depths=(20, 56), seeds=2, iterations=4000, settings=(setting,))
+        Plan(STUDY, CIFAR10, depths=(20, 56), seeds=2, iterations=4000, settings=(setting,))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +92,7 @@ def test_what_the_report_relies_on_cannot_be_set(setting: str) -> None:
 def test_published_figures_stand_only_beside_the_papers_protocol(
     changes: dict[str, Any], said: list[str], tmp_path: Path
 ) -> None:
-    plan = Plan(**{"info": CIFAR10, "depths": (8, 20, 56), "seeds": 1, "iterations": 64_000, **changes})
+    plan = Plan(**{"study": STUDY, "info": CIFAR10, "depths": (8, 20, 56), "seeds": 1, "iterations": 64_000, **changes})
     assert len(differences(plan)) == len(said)
     for text, start in zip(differences(plan), said, strict=True):
         assert text.startswith(start)
@@ -108,7 +111,8 @@ def test_published_figures_stand_only_beside_the_papers_protocol(
             "resnet20": 8.75,
             "resnet56": 6.97,
         }
-    assert summary.differs_from_paper == differences(plan)
+    assert summary.differs_from_paper[:-1] == differences(plan)
+    assert summary.differs_from_paper[-1].startswith("Networks: of size 8 and 20 and 56;")
 
 
 SMALL = ("study", "degradation", "--data", "digits", "--depths", 8, 14, "--iterations", 12, "--batch-size", 32)
@@ -125,7 +129,7 @@ def test_a_real_study(reslab: Reslab, tmp_path: Path) -> None:
     assert code == 0, err
     assert "8 runs of 12 iterations on digits" in err
     assert err.splitlines()[-1] == f"Report: {out / 'report.html'}"
-    assert "Not shown here as a whole" in " ".join(text.split()) or "Shown here" in text
+    assert " here: The deeper plain network has the higher training error" in " ".join(text.split())
 
     summary = json.loads((out / "summary.json").read_text())
     assert [row["net"] for row in summary["rows"]] == [
@@ -161,11 +165,11 @@ def test_a_real_study(reslab: Reslab, tmp_path: Path) -> None:
     assert [row["n"] for row in json.loads(again)["rows"]] == [3] * 4
 
     # A finished run of another recipe, of an older version say, is not passed off as part of this study.
-    recipe = out / "runs" / "plain8-seed0" / "recipe.json"
+    recipe = out / "runs" / "cifar_plain-depth-8-seed0" / "recipe.json"
     recipe.write_text(recipe.read_text().replace('"precision": "', '"precision": "x'))
     code, _, err = reslab(*SMALL, "--seeds", 2, "--set", "optimizer.nesterov=true", "--out", out)
     assert code == 2
-    assert "plain8-seed0 already holds a run of another recipe" in err
+    assert "cifar_plain-depth-8-seed0 already holds a run of another recipe" in err
 
 
 # Not digits: each process would import scikit-learn.
@@ -222,15 +226,16 @@ def test_killed_with_several_jobs_under_way(forge: Reslab, tmp_path: Path) -> No
 
 def test_a_failing_job_ends_the_study_with_its_error(forge: Reslab, tmp_path: Path) -> None:
     out = tmp_path / "study"
-    plan = Plan(load("synthetic").info, depths=(8, 14), seeds=1, iterations=100_000, batch=16, settings=NEVER[3:])
+    plan = Plan(
+        STUDY, load("synthetic").info, depths=(8, 14), seeds=1, iterations=100_000, batch=16, settings=NEVER[3:]
+    )
     name, recipe = next(iter(plan.recipes().items()))
     run = RunDir(out / "runs" / name)
     precision = resolve_precision(recipe.precision, torch.device("cpu"))
     env = {"data": {"fingerprint": plan.info.fingerprint}}
     run.create(recipe.model_copy(update={"precision": precision}).model_dump(mode="json"), env)
     (run.checkpoints / "iteration-00000010.safetensors").write_bytes(b"damaged")
-    mark = {"study": "degradation", "data": plan.info.fingerprint, "iterations": 100_000, "batch": 16}
-    write_json(out / "study.json", mark | {"settings": list(plan.settings)})
+    write_json(out / "study.json", plan.mark())
     started = time.monotonic()
     code, text, _ = forge(*JOBS, *NEVER, "--jobs", 2, "--out", out)
     assert code == 2, text
@@ -261,11 +266,10 @@ def test_the_demo_from_finished_runs(reslab: Reslab, tmp_path: Path, monkeypatch
     """Its twelve trainings take two minutes; here they are made by hand, and all that follows is real."""
     out = tmp_path / "demo"
     plan = Plan(
-        load("digits").info, depths=(20, 56), seeds=3, iterations=500, batch=64, settings=("optimizer.lr=0.02",)
+        STUDY, load("digits").info, depths=(20, 56), seeds=3, iterations=500, batch=64, settings=("optimizer.lr=0.02",)
     )
     finish_all(plan, out / "runs")
-    mark = {"study": "degradation", "data": plan.info.fingerprint, "iterations": 500, "batch": 64}
-    write_json(out / "study.json", mark | {"settings": ["optimizer.lr=0.02"]})
+    write_json(out / "study.json", plan.mark())
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     code, text, err = reslab("demo", "--out", out, "--open")
@@ -275,7 +279,7 @@ def test_the_demo_from_finished_runs(reslab: Reslab, tmp_path: Path, monkeypatch
     said = " ".join(text.split())
     for words in (
         "about two minutes",
-        "held: Shown here: plain-56 trains",
+        "Held here: The deeper plain network has the higher training error; With shortcuts",
         "What it cannot: degradation after saturation",
         "reslab nets resnet56",
         "reslab train he2015_cifar --data cifar10",

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 import pytest
 from scipy import stats
 
-from reslab.report.summary import Curve, Judgement, Kind, Run
-from reslab.studies.he2015_degradation import MARGIN, RULE, judge, tail_error
-from reslab.studies.verdict import Difference, both
+from reslab.report.summary import Curve, Judgement, Kind, Run, Verdict
+from reslab.studies.design import Absolute, Below, Test, Within
+from reslab.studies.he2015_figure6 import MARGIN, STUDY
+from reslab.studies.summarise import tail_error
+from reslab.studies.verdict import Difference, Found, both, decide, rule_of
+from reslab.studies.verdict import judge as judge_study
 
 
 def test_three_seeds_by_hand() -> None:
@@ -59,10 +62,17 @@ def test_both(a: Judgement, b: Judgement, together: Judgement) -> None:
     assert both(a, b) == both(b, a) == together
 
 
+def judge(runs: Sequence[Run]) -> Verdict:
+    return judge_study(STUDY, (20, 56), runs)
+
+
 def run(kind: Kind, depth: int, seed: int, error: float, reached: int | None = 100) -> Run:
+    net = f"{'plain' if kind == 'plain' else 'resnet'}{depth}"
     return Run(
-        name=f"{kind}{depth}-seed{seed}",
-        net=f"{kind}{depth}",
+        name=f"{net}-seed{seed}",
+        label=net,
+        group=f"{kind} networks",
+        net=net,
         kind=kind,
         depth=depth,
         seed=seed,
@@ -115,8 +125,10 @@ def test_the_rule(
     verdict = judge(runs(plain, residual))
     assert [part.verdict for part in verdict.parts[:2]] == [degradation, cure]
     assert verdict.overall == overall
-    assert verdict.rule == RULE
-    assert verdict.sentence.startswith("Shown here: " if overall == "held" else "Not shown here as a whole: ")
+    assert verdict.rule == rule_of(STUDY, (20, 56))
+    assert verdict.sentence.startswith("Held here: " if "held" in (degradation, cure) else "Not ")
+    for claim, part in zip(STUDY.claims, verdict.parts, strict=True):
+        assert (part.claim, part.question, part.decides) == (claim.key, claim.text, claim.decides)
 
 
 def test_differences_are_taken_seed_by_seed() -> None:
@@ -161,7 +173,7 @@ def test_convergence(plain: tuple[int | None, ...], residual: tuple[int | None, 
         found += [run("plain", 20, seed, 1), run("residual", 20, seed, 1)]
         found += [run("plain", 56, seed, 30, p), run("residual", 56, seed, 1, r)]
     part = judge(found).parts[3]
-    assert "Convergence" in part.question
+    assert part.claim == "he2015-sooner-deep"
     assert part.verdict == verdict
 
 
@@ -174,3 +186,43 @@ def test_the_tail_weighs_windows_by_their_length() -> None:
     even = [{"iteration": 10 * i, "train_error": float(i)} for i in range(1, 11)]
     assert tail_error(even, 100) == 10.0
     assert tail_error([{"iteration": 1, "train_error": 7.0}], 1) == 7.0
+
+
+def value(label: str, seed: int, **fields: object) -> Run:
+    plain = run("plain", 20, seed, 0.0)
+    return plain.model_copy(update={"label": label, **fields})
+
+
+@pytest.mark.parametrize(
+    ("test", "verdict"),
+    [
+        (Below("a", "b"), "held"),
+        (Below("b", "a"), "not held"),
+        (Below("b", "a", bound=2.0), "held"),
+        (Below("b", "a", bound=1.0), "not decided"),
+        (Within("a", "b", margin=2.0), "held"),
+        (Within("a", "b", margin=0.5), "not held"),
+        (Within("b", "a", margin=1.0), "not decided"),
+        (Below("a", "b", "log10_gradient_ratio_start"), "not held"),
+        (Absolute("a", "above", -1.0, "log10_gradient_ratio_start"), "held"),
+        (Absolute("a", "below", -1.0, "log10_gradient_ratio_start"), "not held"),
+        (Absolute("a", "above", 0.3, "log10_gradient_ratio_start"), "not decided"),
+        (Below("a", "missing"), "not decided"),
+    ],
+)
+def test_a_test_of_each_kind(test: Test, verdict: Judgement) -> None:
+    """b is a point worse than a in test error, a little more or less from seed to seed."""
+    found = []
+    for seed, (more, ratio) in enumerate(((0.9, 0.2), (1.0, 0.3), (1.1, 0.4))):
+        measures = {"log10_gradient_ratio_start": ratio}
+        found.append(value("a", seed, final_test_error=10.0 * seed, measures=measures))
+        found.append(
+            value("b", seed, final_test_error=10.0 * seed + more, measures={m: v - 1 for m, v in measures.items()})
+        )
+    assert decide(test, Found(found))[0] == verdict
+
+
+def test_two_tests_of_a_claim_both_count() -> None:
+    """The cure needs both: within the margin of the shallower network, and below the plain twin."""
+    worse_than_plain = judge(runs([(9.0, 1.0)] * 3, CURED))
+    assert worse_than_plain.parts[1].verdict != "held"

@@ -1,229 +1,220 @@
-"""``reslab eval``."""
+"""``reslab eval``: weights and saved predictions, each by a protocol, alone or together."""
 
 import json
-import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from reslab.commands import eval_print as shown
+from reslab.commands.eval_data import Given, Split, Where, images_of, listed_alone, preprocessing_of, to_recalibrate_on
+from reslab.commands.eval_members import Member, ensemble
 from reslab.commands.train import start
-from reslab.data.decode import Fit
-from reslab.data.images import Dataset, ImageSet
-from reslab.data.labels import outputs
-from reslab.data.loader import Eval
-from reslab.data.sources import KNOWN
-from reslab.data.sources import load as load_data
-from reslab.data.stream import Listing, Streamed, listing
-from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
-from reslab.evaluate.metrics import TestTime, evaluate
-from reslab.nets.network import Network
-from reslab.nets.weights.load import Weights, load
-from reslab.nets.weights.preprocessing import Preprocessing
-from reslab.train.device import Execution, resolve_precision
+from reslab.evaluate.predict import Answer, Question, answer, ask
+from reslab.evaluate.predictions import SUFFIX, About, Predictions, save
+from reslab.evaluate.predictions import load as load_predictions
+from reslab.evaluate.protocols import Kind, OneCrop, TestTime, suited
+from reslab.evaluate.scores import trained_window
+from reslab.nets.weights.load import load
+from reslab.runs import RunDir
+from reslab.train.device import Execution, keep_freed_memory, resolve_precision, use_exact_fp32
 
-Split = Literal["test", "train", "all"]
+RECALIBRATED = 10_000
+"""Training images that BN's statistics are computed over, where nobody says."""
 
 
 @dataclass(frozen=True)
 class Options:
     """The options of the command, as they were given."""
 
-    weights: str
-    data: str
+    weights: tuple[str, ...]
+    data: str | None
     net: str | None
     split: Split
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    resize: int | None
-    crop: int | None
-    interpolation: Literal["bilinear", "bicubic"] | None
-    labels: Path | None
+    protocol: Literal["one-crop", "ten-crop", "multi-scale", "ensemble"] | None
+    each: Kind | None
+    scales: tuple[int, ...]
+    window: int | None
     test_time: TestTime
+    given: Given
+    labels: Path | None
+    outputs: Path | None
+    damaged: float | None
+    recalibrate_bn: bool
+    recalibrate_images: int | None
+    best_subset: bool
+    per_class: bool
+    confusion: Path | None
+    save: Path | None
+    fresh: bool
     batch: int
     precision: Literal["auto", "bf16", "fp32"]
     device: str | None
     threads: int | None
     json: bool
 
+    @property
+    def kind(self) -> Kind:
+        """The protocol of each of the weights."""
+        if self.protocol == "ensemble":
+            return self.each or "one-crop"
+        return self.protocol or "one-crop"
+
 
 def run(options: Options) -> None:
-    """Evaluates weights on a data set, one crop an image, and prints the errors."""
-    for name, number in (("batch-size", options.batch), ("resize", options.resize), ("crop", options.crop)):
+    """Evaluates each of the weights, or all of them together, and prints the errors."""
+    _check(options)
+    execution = start(options.device, options.threads)
+    use_exact_fp32(execution.device)
+    if execution.device.type == "cpu":
+        keep_freed_memory()  # as in training (results/kept_memory.json); most for images of many sizes
+    console = Console(stderr=True, quiet=options.json)
+    members = [_member(source, options, execution, console) for source in options.weights]
+    records = [member.record() for member in members]
+    last = members[-1].answer.predictions
+    if options.protocol == "ensemble":
+        last, together = ensemble(members, records, best_subset=options.best_subset)
+        records = [together]
+    if options.save is not None:
+        _save(last, options.save, console)
+    if options.confusion is not None:
+        shown.save_confusion(last, options.confusion)
+        console.print(f"confusion matrix: {options.confusion}", markup=False, highlight=False, soft_wrap=True)
+    if options.per_class:
+        records[-1]["per_class"] = shown.classes(last)
+    if options.json:
+        print(json.dumps(records if len(records) > 1 else records[0], indent=2))
+    else:
+        shown.show(records)
+
+
+def _check(options: Options) -> None:
+    """What is wrong whatever the weights are."""
+    given = options.given
+    numbers = (
+        ("batch-size", options.batch), ("resize", given.resize), ("crop", given.crop), ("window", options.window),
+    )  # fmt: skip
+    for name, number in numbers:
         if number is not None and number < 1:
             raise InputError(f"--{name} takes 1 or more, got {number}")
-    execution = start(options.device, options.threads)
-    weights = load(options.weights, net=options.net)
-    preprocessing = _preprocessing(options, weights)
-    images = _images(options, preprocessing)
-    channels = weights.spec.in_channels
-    if images.channels != channels:
-        raise InputError(f"the network takes images of {channels} channels, the data has {images.channels}")
-    found = outputs(images.classes, weights.spec.num_classes, names=weights.classes, file=options.labels)
-    labels = torch.tensor(found.numbers)[images.labels]
-    said = {
-        "weights": f"{weights.origin} ({weights.dialect} names)",
-        "network": f"{weights.spec.name}, {weights.spec.num_classes} classes",
-        "images": f"{len(images.labels):,} of {images.name}, split '{options.split}': {images.source}",
-        "outputs": found.said,
-        "input": preprocessing.words() + images.changed,
-    }
-    console = Console(stderr=True)
-    if not options.json:
-        for name, text in (said | {f"note {i}": text for i, text in enumerate(weights.said, 1)}).items():
-            console.print(f"[bold]{name:>8}[/]  {escape(text)}", highlight=False, soft_wrap=True)
-    record = _measure(weights, images, labels, preprocessing, execution, options)
-    record |= {"weights": str(weights.origin), "net": weights.spec.name, "data": images.name, "split": options.split}
-    image = {"mean"} if preprocessing.mean_size else set()  # a whole image of numbers is no result
-    record |= {"preprocessing": preprocessing.model_dump(mode="json", exclude=image), "notes": list(weights.said)}
-    record |= {"outputs": said["outputs"], "input": said["input"]}
-    if options.json:
-        print(json.dumps(record, indent=2))
-        return
-    table = Table(box=None, header_style="bold")
-    for heading in ("top-1 error", "top-5 error", "images", "images/s"):
-        table.add_column(heading, justify="right")
-    top5 = f"{record['top5_error']:.2f} %" if record["top5_error"] is not None else "-"
-    table.add_row(
-        f"{record['top1_error']:.2f} %", top5, f"{record['n_images']:,}", f"{record['images_per_second']:,.0f}"
-    )
-    Console().print(table)
+    together = options.protocol == "ensemble"
+    if not together and options.each is not None:
+        raise InputError(f"--each is of the members of an ensemble; give --protocol {options.each} alone")
+    if not together and options.best_subset:
+        raise InputError("--best-subset is of the members of an ensemble; add --protocol ensemble")
+    if together and len(options.weights) < 2:
+        raise InputError("an ensemble has two members or more: weights, runs, or predictions that were saved")
+    if options.recalibrate_images is not None and not options.recalibrate_bn:
+        raise InputError("--recalibrate-images says over how many images; add --recalibrate-bn")
+    if options.window is not None and options.kind != "multi-scale":
+        raise InputError(f"--window is of multi-scale, not of {options.kind}; leave it out")
+    for name, value in (("save", options.save), ("confusion", options.confusion), ("per-class", options.per_class)):
+        if value and not together and len(options.weights) > 1:
+            raise InputError(f"--{name} is of one evaluation, got {len(options.weights)} weights; give one")
+    if options.confusion is not None:
+        shown.check_format(options.confusion)
+    if options.save is not None and options.save.suffix != SUFFIX:
+        raise InputError(f"--save {options.save}: expected a name that ends in {SUFFIX}")
 
 
-def _measure(
-    weights: Weights,
-    images: "Images",
-    labels: torch.Tensor,
-    preprocessing: Preprocessing,
-    execution: Execution,
-    options: Options,
-) -> dict[str, Any]:
-    net = weights.module().to(execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if isinstance(net, Network):
-        net.fuse(execution.fuses)
-    normalizer = Normalizer.from_values(preprocessing.mean, preprocessing.std)
-    precision = resolve_precision(options.precision, execution.device)
-    batches: Eval | Streamed
-    where = {"batch": options.batch, "device": execution.device}
-    if isinstance(images.content, Listing):
-        batches = Streamed(images.content, labels, _fit(preprocessing), normalizer, **where)  # type: ignore[arg-type]
-    else:
-        batches = Eval(ImageSet(images.content, labels), normalizer, **where)  # type: ignore[arg-type]
-    began = time.perf_counter()
-    result = evaluate(net, batches, precision=precision, test_time=options.test_time)
-    seconds = time.perf_counter() - began
-    return result.as_dict() | {
-        # Of five classes or fewer the right one is always among the first five.
-        "top5_error": result.top5_error if weights.spec.num_classes > 5 else None,
-        "loss": result.loss if math.isfinite(result.loss) else None,  # JSON has no word for infinity
-        "precision": precision,
-        "seconds": round(seconds, 3),
-        "images_per_second": round(len(labels) / seconds, 1),
-    }
+def _save(predictions: Predictions, path: Path, console: Console) -> None:
+    try:
+        save(predictions, path)
+    except OSError as why:
+        raise InputError(f"--save {path} cannot be written: {why.strerror or why}") from None
+    console.print(f"predictions: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _preprocessing(options: Options, weights: Weights) -> Preprocessing:
-    """What the weights carry, and the options over it."""
-    carried = weights.preprocessing
-    for name, values in (("mean", options.mean), ("std", options.std)):
-        if values and len(values) != weights.spec.in_channels:
-            wanted = "one number for each channel" if weights.spec.in_channels != 3 else "three numbers"
-            raise InputError(f"--{name} takes {wanted}, such as --{name} 0.485 0.456 0.406, got {len(values)}")
-        if not values and carried is None:
-            raise InputError(
-                f"{weights.origin} does not say how its images were normalised; give --mean and --std with three "
-                "numbers each, of pixels from 0 to 1: --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 are ImageNet's"
-            )
-    if not all(math.isfinite(value) for value in options.mean):
-        raise InputError(f"--mean takes finite numbers, got {' '.join(map(str, options.mean))}")
-    if not all(0 < value < math.inf for value in options.std):
-        raise InputError(f"--std takes numbers above 0, got {' '.join(map(str, options.std))}")
-    size = (options.crop, options.crop) if options.crop else carried.crop if carried else weights.spec.size
-    resize = options.resize or (carried.resize if carried else None)
-    if resize is None and carried is None and options.crop is None and min(size) >= 128:
-        resize = round(min(size) / 0.875)  # ImageNet's 256 for 224
-    found = Preprocessing(
-        mean=options.mean or (carried.mean if carried else ()),
-        std=options.std or (carried.std if carried else ()),
-        crop=size,
-        resize=resize,
-        interpolation=options.interpolation or (carried.interpolation if carried else "bilinear"),
-    )
-    if found.mean_size not in (None, found.crop):
+def _member(source: str, options: Options, execution: Execution, console: Console) -> Member:
+    """One of the weights evaluated, or looked up where that was done before; or a file of predictions."""
+    if source.endswith(SUFFIX):
+        return _read(source, options, console)
+    if options.data is None:
+        raise InputError(f"{source} are weights: name the images to evaluate on by --data, a known name or a path")
+    where = Where.given(options.data, options.split, options.labels, options.outputs, options.damaged)
+    weights = load(source, net=options.net)
+    preprocessing = preprocessing_of(options.given, weights)
+    window, notes = (7, 7), weights.said
+    if options.kind == "multi-scale":
+        window = trained_window(weights.spec, preprocessing.crop)
+        if preprocessing.mean_size:
+            notes = (*notes, "the mean image that is subtracted has one size: its average for each channel is taken")
+            preprocessing = preprocessing.of_any_size()
+    if options.window is not None:
+        window = (options.window, options.window)
+    protocol = suited(
+        options.kind, preprocessing, test_time=options.test_time, scales=options.scales, window=window
+    )  # fmt: skip
+    images = images_of(where, weights, preprocessing, one_crop=isinstance(protocol, OneCrop))
+    if images.channels != weights.spec.in_channels:
         raise InputError(
-            f"{weights.origin} subtracts a mean image of {_by(found.mean_size)}, which does not go with a crop of "
-            f"{_by(found.crop)}; leave out --crop, or give --mean with a number for each channel"
+            f"the network takes images of {weights.spec.in_channels} channels, the data has {images.channels}"
         )
-    return found
+    training = None
+    if options.recalibrate_bn:
+        count = RECALIBRATED if options.recalibrate_images is None else options.recalibrate_images
+        training = to_recalibrate_on(where, weights, preprocessing, count)
+    question = ask(
+        weights, images, protocol, preprocessing, precision=resolve_precision(options.precision, execution.device),
+        names=where.outputs, training=training, notes=notes,
+    )  # fmt: skip
+    _say(question, console)
+    run = RunDir(Path(source)) if Path(source).is_dir() and RunDir(Path(source)).exists else None
+    found = answer(
+        question, run, lambda new: Member(source, new).record(), device=execution.device, fused=execution.fuses,
+        batch=options.batch, fresh=options.fresh,
+    )  # fmt: skip
+    if found.again:
+        console.print(
+            f"[bold]{'kept':>8}[/]  {escape(str(found.place))}: nothing is computed again (--fresh does)",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    return Member(source, found)
 
 
-def _by(size: tuple[int, int] | None) -> str:
-    return "x".join(map(str, size or ()))
+def _read(source: str, options: Options, console: Console) -> Member:
+    """A file of predictions, which have to be what the options ask for."""
+    path = Path(source).expanduser()
+    found = load_predictions(path)
+    about = found.about
+    if options.protocol not in (None, "ensemble") and about.protocol.name != options.protocol:
+        raise InputError(f"{source} holds scores by {about.protocol.name}, not by {options.protocol}; give the weights")
+    if options.data is not None:
+        where = Where.given(options.data, options.split, options.labels, options.outputs, options.damaged)
+        _check_same(source, about, where)
+    console.print(
+        f"[bold]{'scores':>8}[/]  {escape(source)}: {escape(about.weights)} on {escape(about.data)}, split "
+        f"'{about.split}', {escape(about.protocol.words())}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return Member(source, Answer(found, path, again=True))
 
 
-@dataclass(frozen=True)
-class Images:
-    """The images of a split, in memory or listed."""
-
-    name: str
-    source: str
-    classes: tuple[str, ...]
-    labels: torch.Tensor
-    channels: int
-    content: torch.Tensor | Listing
-    changed: str
-    """what was done to images of another size, for people"""
+def _check_same(source: str, about: About, where: Where) -> None:
+    """Raises `InputError` unless predictions are of the images that ``--data`` names."""
+    names = tuple(name or "" for name in about.outputs)
+    if (own := listed_alone(where, names).fingerprint()) != about.data_fingerprint:
+        raise InputError(
+            f"{source} is of other images ({about.data}, {about.split}: {about.data_fingerprint}) than --data "
+            f"{where.data} --split {where.split} ({own}); leave out --data, or evaluate the weights on it"
+        )
 
 
-def _fit(preprocessing: Preprocessing) -> Fit:
-    return Fit(preprocessing.crop, preprocessing.resize, preprocessing.interpolation)
-
-
-def _images(options: Options, preprocessing: Preprocessing) -> Images:
-    """In memory if they fit there, and otherwise decoded as they are needed."""
-    fit = _fit(preprocessing)
-    if preprocessing.resize is not None and options.data not in KNOWN:
-        with _split_explained():
-            listed = listing(options.data, options.split)
-        if listed is not None and listed.too_large(fit):
-            return Images(listed.name, listed.source, listed.classes, listed.labels, listed.channels, listed, "")
-    data, changed = _loaded(options.data, preprocessing, whole=options.split == "all")
-    split = data.train if options.split == "train" else data.test
-    info = data.info
-    return Images(info.name, info.source, info.classes, split.labels, split.images.shape[1], split.images, changed)
-
-
-@contextmanager
-def _split_explained() -> Iterator[None]:
-    try:
-        yield
-    except InputError as error:
-        if "hold out a fifth" in str(error):
-            raise InputError(f"{error}; or evaluate on all images, by --split all") from None
-        raise
-
-
-def _loaded(source: str, preprocessing: Preprocessing, *, whole: bool) -> tuple[Dataset, str]:
-    """The data as the network takes it, and what was done to images of another size."""
-    fit = _fit(preprocessing)
-    changed = f"; images of many sizes, resized ({fit.interpolation}) and cropped to {_by(fit.crop)}"
-    try:
-        with _split_explained():
-            if preprocessing.resize is not None:
-                return load_data(source, size=fit, whole=whole), ""  # which `words` says
-            data = load_data(source, whole=whole)
-        if data.info.size == preprocessing.crop:
-            return data, ""
-        changed = changed.replace("many sizes", _by(data.info.size))
-    except InputError as error:
-        if "give a size" not in str(error):
-            raise
-    return load_data(source, size=fit, whole=whole), changed
+def _say(question: Question, console: Console) -> None:
+    """What is evaluated on what, before it takes its time."""
+    about, weights, listed = question.about, question.weights, question.images.listed
+    said = {
+        "weights": f"{about.weights} ({weights.dialect} names)",
+        "network": f"{about.net}, {weights.spec.num_classes} classes",
+        "images": f"{len(listed.labels):,} of {listed.name}, split '{about.split}': {listed.source}",
+        "outputs": about.outputs_said,
+        "protocol": f"{about.protocol.called}: {about.protocol.words()}",
+        "input": about.input,
+    }
+    if about.recalibrated:
+        said["BN"] = f"statistics averaged over {about.recalibrated}"
+    for name, text in (said | {f"note {i}": text for i, text in enumerate(about.notes, 1)}).items():
+        console.print(f"[bold]{name:>8}[/]  {escape(text)}", highlight=False, soft_wrap=True)

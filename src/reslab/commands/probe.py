@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from reslab.commands.probe_page import summary, write_page
+from reslab.commands.probe_page import command_of, summary, write_page
 from reslab.commands.subject import Looking, Seen, checked, seen
 from reslab.commands.train import start
 from reslab.errors import InputError
@@ -54,13 +54,14 @@ def run(options: Options) -> Path | None:
             one.net,
             one.sample(options.looking, execution.device, split=options.looking.split, count=options.looking.images),
             one.key(options.looking),
+            one.data.info.name,
         )
         for label, one in zip(_labels(found), found, strict=True)
     ]
     console = Console(stderr=True, quiet=options.json)
     planned = plan(subjects, names, folder)
     _state(console, subjects, found, planned)
-    done = _measure(planned, folder, console)
+    done = _measure(planned, folder, console, command_of(options))
     if options.json:
         print(json.dumps(_record(done), indent=2))
     else:
@@ -123,7 +124,7 @@ def _state(console: Console, subjects: Sequence[Subject], found: Sequence[Seen],
     )  # fmt: skip
 
 
-def _measure(planned: Plan, folder: Path | None, console: Console) -> Done:
+def _measure(planned: Plan, folder: Path | None, console: Console, command: str) -> Done:
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(bar_width=None), TimeElapsedColumn(),
         console=console, transient=True, disable=not console.is_terminal,
@@ -142,7 +143,7 @@ def _measure(planned: Plan, folder: Path | None, console: Console) -> Done:
                 console.print(f"  {task.figure}, {task.subject.label}", highlight=False, markup=False, soft_wrap=True)
 
         try:
-            return measure(planned, folder, tell=tell)
+            return measure(planned, folder, tell=tell, command=command)
         except KeyboardInterrupt:
             if folder is None:
                 raise

@@ -4,6 +4,9 @@ import json
 import logging
 import os
 import shlex
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,19 @@ from rich.table import Table
 
 from reslab import runs, studies
 from reslab.commands.train import start
-from reslab.data.sources import load
+from reslab.data.sources import Dataset, load
 from reslab.errors import InputError
 from reslab.recipes.he2015_cifar import ITERATIONS
+from reslab.report import figure
 from reslab.report import files as report_files
 from reslab.report.table import print_summary
-from reslab.studies import he2015_degradation as degradation_study
-from reslab.studies.runner import run_all
-from reslab.train.device import describe, resolve_precision
+from reslab.report.words import duration
+from reslab.studies.budget import SEEDS, Budget, choose
+from reslab.studies.design import Depths
+from reslab.studies.plan import Plan
+from reslab.studies.runner import MARK, Workers, adopt, checked, run_all
+from reslab.studies.summarise import summarise
+from reslab.train.device import Execution, describe, resolve_precision
 
 DIGITS_ITERATIONS, DIGITS_BATCH, DIGITS_SETTINGS = 500, 64, ("optimizer.lr=0.02",)
 """A budget in which the effect is there on 1,437 images of 8x8 pixels: docs/demo.md has the figures."""
@@ -29,70 +37,81 @@ DEMO_JOBS = min(4, os.cpu_count() or 1)
 """On 8x8 images one thread a run is quickest, and two processes do not wait for each other as two threads do."""
 
 
-def listing(*, as_json: bool) -> None:
-    """All studies, with the question that each asks."""
-    if as_json:
-        print(json.dumps([vars(entry) for entry in studies.STUDIES.values()], indent=2))
-        return
-    table = Table(box=None, header_style="bold", show_header=False, padding=(0, 2, 1, 0))
-    for entry in studies.STUDIES.values():
-        table.add_row(f"[bold]{entry.name}[/]", f"{entry.question}\n{entry.paper}\n[dim]Cost: {entry.cost}[/]")
-    Console().print(table)
+@dataclass(frozen=True)
+class Options:
+    """The options of the command, as they were given."""
+
+    name: str
+    data: str = "digits"
+    depths: Depths = ()
+    seeds: int | None = None
+    iterations: int | None = None
+    batch: int | None = None
+    settings: tuple[str, ...] = ()
+    budget: float | None = None
+    dry_run: bool = False
+    out: Path | None = None
+    jobs: int = 1
+    on: str | None = None
+    store: str | None = None
+    cpus: int = 1
+    device: str | None = None
+    figure: tuple[Path, ...] = ()
+    json: bool = False
 
 
-def degradation(
-    name: str,
-    *,
-    data: str,
-    depths: tuple[int, ...],
-    seeds: int,
-    iterations: int | None,
-    batch: int | None,
-    settings: tuple[str, ...],
-    out: Path | None,
-    jobs: int,
-    device: str | None,
-    as_json: bool,
-) -> Path:
-    """Carries the study out and returns the path of its report."""
-    studies.find(name)
-    if jobs < 1:
-        raise InputError(f"--jobs takes 1 or more, got {jobs}")
-    for option, value, least in (("iterations", iterations, 1), ("batch-size", batch, 2)):
-        if value is not None and value < least:
-            raise InputError(f"--{option} takes {least} or more, got {value}")
+def run(options: Options) -> Path | None:
+    """Carries a study out and returns the path of its report; None for a dry run."""
+    study = studies.find(options.name)
+    _check(options)
     logging.basicConfig(format="reslab: %(message)s", level=logging.WARNING)
-    execution = start(device)
-    source = load(data)
-    small = source.info.name == "digits"
-    plan = degradation_study.Plan(
-        info=source.info,
-        depths=depths,
-        seeds=seeds,
-        iterations=iterations or (DIGITS_ITERATIONS if small else ITERATIONS),
-        batch=batch or (DIGITS_BATCH if small else 128),
-        settings=_with_defaults(settings, DIGITS_SETTINGS if small else ()),
-    )
-    out = out or Path("runs") / f"{name}-{source.info.name}"
+    execution = start(options.device)
+    data = load(options.data)
+    out = options.out or Path("runs") / f"{options.name}-{data.info.name}"
+    small = data.info.name == "digits"
+    settings = _with_defaults(options.settings, DIGITS_SETTINGS if small else ())
+
+    def make(depths: Depths, seeds: int, iterations: int) -> Plan:
+        batch = options.batch or (DIGITS_BATCH if small else 128)
+        return Plan(study, data.info, depths, seeds, iterations, batch, settings)
+
     console = Console(stderr=True)
-    recipes = plan.recipes()
-    precision = resolve_precision(next(iter(recipes.values())).precision, execution.device)
+    budget = _budget(options, make, data, out, execution, console)
+    if budget is None:
+        iterations = options.iterations or (DIGITS_ITERATIONS if small else ITERATIONS)
+        plan = make(options.depths or study.usual, options.seeds or SEEDS, iterations)
+    else:
+        plan = budget.plan
+        show_budget(budget, console if not (options.dry_run and options.json) else None)
+    if options.dry_run:
+        _planned(plan, budget, as_json=options.json)
+        return None
+    precision = resolve_precision(plan.planned()[0].recipe.precision, execution.device)
     console.print(
-        f"{len(recipes)} runs of {plan.iterations:,} iterations on {source.info.name}, into {out}\n"
+        f"{len(plan.planned())} runs of {plan.iterations:,} iterations on {data.info.name}, into {out}\n"
         + describe(execution.device, precision, execution.fuses),
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
-    _claim(out, plan)
+    _claim(out, plan, options)
     folder = out / "runs"
+    for name, other in adopt(plan.planned(), folder, data.info.fingerprint, execution).items():
+        console.print(f"{name}: the same training as {other}, taken over", highlight=False, soft_wrap=True)
     try:
-        run_all(recipes, source, data, folder, execution=execution, jobs=jobs, console=console)
+        with redirect_stdout(sys.stderr):  # Ray prints what befalls its workers, and stdout is for the result
+            run_all(
+                plan.planned(), data, options.data, folder, execution=execution, measured=study.measure,
+                jobs=options.jobs, workers=_workers(options, plan, folder, execution, console), console=console,
+            )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command goes on where it was; finished runs are not run again") from None
-    summary = degradation_study.summarise(plan, folder, command=_command(name, plan, data, jobs))
+    command = command_of(plan, options)
+    summary = summarise(plan, folder, data=data, command=command)
     written = report_files.write(summary, out)
-    if as_json:
+    for path in options.figure:
+        figure.save(summary, path)
+    if options.json:
         print(summary.to_json(), end="")
     else:
         print_summary(summary, Console())
@@ -101,60 +120,138 @@ def degradation(
     return report
 
 
+def _check(options: Options) -> None:
+    if options.jobs < 1:
+        raise InputError(f"--jobs takes 1 or more, got {options.jobs}")
+    if options.seeds is not None and options.seeds < 1:
+        raise InputError(f"--seeds takes 1 or more, got {options.seeds}")
+    for option, value, least in (("iterations", options.iterations, 1), ("batch-size", options.batch, 2)):
+        if value is not None and value < least:
+            raise InputError(f"--{option} takes {least} or more, got {value}")
+    for path in options.figure:
+        if path.suffix.lower().lstrip(".") not in figure.FORMATS:  # hours before it would be drawn
+            raise InputError(f"--figure {path}: end the name in .png, .svg or .pdf")
+    if options.store is not None and options.on is None:
+        raise InputError("--store is where runs on other machines leave their results; it goes with --on ray")
+
+
+def _budget(options: Options, make: Any, data: Dataset, out: Path, execution: Execution, console: Console
+            ) -> Budget | None:  # fmt: skip
+    if options.budget is None:
+        return None
+    study = studies.find(options.name)
+    planned = _begun(out, study.name, data.info.fingerprint)
+    if planned is not None and not options.dry_run:
+        said = f"going on with the plan in {out}: {planned['iterations']:,} iterations, {planned['seeds']} seeds"
+        console.print(said, highlight=False, soft_wrap=True)
+        plan = make(tuple(planned["depths"]), planned["seeds"], planned["iterations"])
+        return Budget(plan, {}, options.jobs)
+    with console.status("measuring") as status:
+        return choose(
+            study, make, data, out, minutes=options.budget, depths=options.depths or None, seeds=options.seeds,
+            iterations=options.iterations, execution=execution, jobs=options.jobs, said=status.update,
+        )  # fmt: skip
+
+
+def show_budget(budget: Budget, console: Console | None) -> None:
+    """The plan and its cost, before anything is trained."""
+    if not budget.costs or console is None:
+        return
+    plan = budget.plan
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("row", no_wrap=True)
+    for heading in ("iterations", "ms a step", "a run", f"{plan.seeds} seeds"):
+        table.add_column(heading, justify="right")
+    for arm in plan.arms:
+        seconds = budget.seconds(arm.label)
+        table.add_row(
+            arm.label, f"{round(plan.iterations * arm.length):,}", f"{1000 * budget.costs[arm.net].step:.0f}",
+            duration(seconds), duration(seconds * plan.seeds),
+        )  # fmt: skip
+    console.print(table)
+    at_a_time = f", {budget.jobs} at a time" if budget.jobs > 1 else ""
+    console.print(f"About {duration(budget.total)} in all{at_a_time}.", highlight=False)
+
+
+def _planned(plan: Plan, budget: Budget | None, *, as_json: bool) -> None:
+    if as_json:
+        about = {} if budget is None else {"seconds": round(budget.total, 1)}
+        rows = [
+            {"label": arm.label, "net": arm.net, "iterations": round(plan.iterations * arm.length)} for arm in plan.arms
+        ]
+        print(json.dumps(plan.mark() | {"seeds": plan.seeds, "rows": rows} | about, indent=2))
+        return
+    Console().print(
+        f"{len(plan.planned())} runs: {', '.join(arm.label for arm in plan.arms)}; {plan.seeds} seeds, "
+        f"{plan.iterations:,} iterations. Nothing was written. Without --dry-run it starts.",
+        highlight=False,
+    )
+
+
+def _workers(options: Options, plan: Plan, folder: Path, execution: Execution, console: Console) -> Workers | None:
+    if options.on is None:
+        return None
+    from reslab.studies.on_ray import RayWorkers
+
+    checked(plan.planned(), folder, execution)
+    return RayWorkers(
+        options.on, source=options.data, folder=folder, store=options.store, execution=execution,
+        measured=plan.study.measure, cpus=options.cpus,
+        said=lambda text: console.print(text, highlight=False, soft_wrap=True),
+    )  # fmt: skip
+
+
 def _with_defaults(settings: tuple[str, ...], defaults: tuple[str, ...]) -> tuple[str, ...]:
     """The settings given, after those of the defaults whose field they leave alone."""
     given = {text.partition("=")[0].strip() for text in settings}
     return (*(text for text in defaults if text.partition("=")[0] not in given), *settings)
 
 
-def _claim(out: Path, plan: degradation_study.Plan) -> None:
+def _begun(out: Path, study: str, fingerprint: str) -> dict[str, Any] | None:
+    """What was planned in a folder before, if it is the same study of the same data."""
+    if not (out / MARK).exists():
+        return None
+    mark: dict[str, Any] = runs.read_json(out / MARK)
+    same = (mark.get("study"), mark.get("data")) == (study, fingerprint)
+    return mark if same and {"depths", "seeds", "iterations"} <= mark.keys() else None
+
+
+def _claim(out: Path, plan: Plan, options: Options) -> None:
     """Marks the folder as this study's; one that holds another study, or anything else, is refused."""
-    mark = out / "study.json"
-    mine: dict[str, Any] = {
-        "study": "degradation",
-        "data": plan.info.fingerprint,
-        "iterations": plan.iterations,
-        "batch": plan.batch,
-        "settings": list(plan.settings),
-    }
-    if mark.exists():
-        other = runs.read_json(mark)
-        if other != mine:
-            changed = [
-                f"{key} {other.get(key)} there, {value} now" for key, value in mine.items() if other.get(key) != value
-            ]
+    path = out / MARK
+    mine = plan.mark()
+    if path.exists():
+        other = runs.read_json(path)
+        changed = [
+            f"{key} {other.get(key)} there, {value} now" for key, value in mine.items() if other.get(key) != value
+        ]
+        if changed:
             raise InputError(
-                f"--out {out} holds this study with other settings ({'; '.join(changed)}); choose another folder"
+                f"--out {out} holds this study with other settings, or by another version of it "
+                f"({'; '.join(changed)}); choose another folder"
             )
-        return
-    if out.exists() and not (out.is_dir() and all(map(runs.is_temporary, out.iterdir()))):
+    elif out.exists() and not (out.is_dir() and all(map(runs.is_temporary, out.iterdir()))):
         raise InputError(f"--out {out} exists and is not a study; choose a new or an empty folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        runs.write_json(mark, mine)
+        about = {} if options.budget is None else {"budget": options.budget}
+        runs.write_json(path, mine | {"seeds": plan.seeds} | about)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
 
 
-def _command(name: str, plan: degradation_study.Plan, data: str, jobs: int) -> str:
-    words = [
-        "reslab",
-        "study",
-        name,
-        "--data",
-        data,
-        "--depths",
-        *map(str, plan.depths),
-        "--seeds",
-        str(plan.seeds),
-    ]
-    words += ["--iterations", str(plan.iterations)]
+def command_of(plan: Plan, options: Options) -> str:
+    """The command that does the same again, a budget as what came of it."""
+    words = ["reslab", "study", plan.study.name, "--data", options.data, "--depths", *map(str, plan.depths)]
+    words += ["--seeds", str(plan.seeds), "--iterations", str(plan.iterations)]
     if plan.batch != 128:
         words += ["--batch-size", str(plan.batch)]
     if plan.settings:
         words += ["--set", *plan.settings]
-    if jobs > 1:
-        words += ["--jobs", str(jobs)]
+    if options.jobs > 1:
+        words += ["--jobs", str(options.jobs)]
+    if options.on is not None:
+        words += ["--on", options.on]
     return shlex.join(words)
 
 
@@ -167,10 +264,8 @@ def demo(out: Path) -> Path:
         "nothing is downloaded.\n",
         highlight=False,
     )
-    report = degradation(
-        "degradation", data="digits", depths=(20, 56), seeds=3, iterations=None, batch=None, settings=(), out=out,
-        jobs=DEMO_JOBS, device="cpu", as_json=False,
-    )  # fmt: skip
+    report = run(Options("degradation", depths=(20, 56), seeds=3, out=out, jobs=DEMO_JOBS, device="cpu"))
+    assert report is not None
     console.print(
         "\n[bold]What so short a run can show[/]: a network that cannot be optimised in the\n"
         "budget in which its shallow twin can. [bold]What it cannot[/]: degradation after\n"
@@ -180,7 +275,8 @@ def demo(out: Path) -> Path:
         "  reslab nets resnet56                     the network, stage by stage\n"
         "  reslab train he2015_cifar --data cifar10 the paper's training of ResNet-20\n"
         "  reslab study degradation --data cifar10 --iterations 4000\n"
-        "                                           the study on photographs, 2.5 hours",
+        "                                           the study on photographs, 2.5 hours\n"
+        "  reslab study                             fourteen more questions",
         highlight=False,
     )
     return report

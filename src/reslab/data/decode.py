@@ -35,7 +35,11 @@ class Encoded:
 
     name: str
     """what an error calls it"""
-    data: bytes | Path | None
+    data: bytes | Path | npt.NDArray[np.uint8] | None
+    """encoded, or the pixels themselves: (H, W) or (H, W, 3)"""
+
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Fit:
     """height and width in pixels"""
     resize: int | None = None
     """pixels of the shorter side; None: as few as cover the crop, and nothing if the size is right already"""
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         if min(self.crop) < 1:
@@ -130,7 +134,7 @@ def decode(chunks: Chunks, count: int, *, channels: int, fit: Fit, what: str) ->
 
 def decoded_chunks(chunks: Chunks, count: int, channels: int, fit: Fit, what: str) -> Iterator[npt.NDArray[np.uint8]]:
     """The same chunk by chunk, (n, channels, height, width) each, decoded a few ahead."""
-    bar = _late_bar(what, count)
+    bar = late_bar(what, count)
     done = 0
     try:
         for part in in_threads(lambda chunk: _decode_chunk(chunk, channels, fit), chunks()):
@@ -157,21 +161,28 @@ def _survey_chunk(chunk: Sequence[Encoded]) -> Survey:
 
 def _decode_chunk(chunk: Sequence[Encoded], channels: int, fit: Fit) -> npt.NDArray[np.uint8]:
     out = np.empty((len(chunk), channels, *fit.crop), np.uint8)
-    mode = "L" if channels == 1 else "RGB"
     for row, item in enumerate(chunk):
-        with _opened(item) as image:
-            try:
-                pixels = np.asarray(_fitted(_in_mode(image, mode), fit))
-            except (OSError, SyntaxError, ValueError, EOFError, struct.error) as why:
-                raise _damaged(item, why) from why
-            out[row] = pixels if channels == 1 else pixels.transpose(2, 0, 1)  # (H, W, C) -> (C, H, W)
+        pixels = np.asarray(fitted_image(whole(item, channels), fit))
+        out[row] = pixels if channels == 1 else pixels.transpose(2, 0, 1)  # (H, W, C) -> (C, H, W)
     return out
+
+
+def whole(item: Encoded, channels: int) -> Image.Image:
+    """All of an image, decoded, in grey (1 channel) or colour (3). Raises `InputError` that names a damaged one."""
+    with _opened(item) as image:
+        try:
+            image.load()
+            return _in_mode(image, "L" if channels == 1 else "RGB")
+        except (OSError, SyntaxError, ValueError, EOFError, struct.error) as why:
+            raise _damaged(item, why) from why
 
 
 def _opened(item: Encoded) -> Image.Image:
     """The image with its header read. EXIF rotation is not applied, as in torchvision's ImageFolder."""
     if item.data is None:
         raise InputError(f"{item.name}: expected the bytes of an image, found none; store images inside the file")
+    if isinstance(item.data, np.ndarray):
+        return Image.fromarray(item.data)
     try:
         return Image.open(io.BytesIO(item.data) if isinstance(item.data, bytes) else item.data)
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as why:
@@ -192,22 +203,29 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def _fitted(image: Image.Image, fit: Fit) -> Image.Image:
-    """Antialiased. With a given shorter side, pixel for pixel as torchvision's Resize and CenterCrop."""
+def resized(image: Image.Image, short: int, interpolation: Interpolation) -> Image.Image:
+    """With a shorter side of so many pixels, antialiased, pixel for pixel as torchvision's Resize."""
+    other = int(short * max(image.size) / min(image.size))
+    return _resized(image, (short, other) if image.width <= image.height else (other, short), interpolation)
+
+
+def _resized(image: Image.Image, size: tuple[int, int], interpolation: Interpolation) -> Image.Image:
+    kinds = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    return image if image.size == size else image.resize(size, kinds[interpolation])
+
+
+def fitted_image(image: Image.Image, fit: Fit) -> Image.Image:
+    """One image as `Fit` says. With a given shorter side, as torchvision's Resize and CenterCrop."""
     height, width = fit.crop
     if fit.resize is None:
         if (image.height, image.width) == fit.crop:
             return image
         scale = max(width / image.width, height / image.height)
-        wide, high = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+        size = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+        image = _resized(image, size, fit.interpolation)
     else:
-        short, long = min(image.size), max(image.size)
-        other = int(fit.resize * long / short)
-        wide, high = (fit.resize, other) if image.width <= image.height else (other, fit.resize)
-    kinds = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-    if image.size != (wide, high):
-        image = image.resize((wide, high), kinds[fit.interpolation])
-    left, top = round((wide - width) / 2), round((high - height) / 2)
+        image = resized(image, fit.resize, fit.interpolation)
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))
 
 
@@ -217,12 +235,12 @@ def fitted(images: torch.Tensor, fit: Fit) -> torch.Tensor:
     out = torch.empty((count, channels, *fit.crop), dtype=torch.uint8)
     for row, image in enumerate(images):
         pixels = image[0] if channels == 1 else image.permute(1, 2, 0)
-        fresh = torch.from_numpy(np.array(_fitted(Image.fromarray(pixels.numpy()), fit)))
+        fresh = torch.from_numpy(np.array(fitted_image(Image.fromarray(pixels.numpy()), fit)))
         out[row] = fresh if channels == 1 else fresh.permute(2, 0, 1)
     return out
 
 
-def _late_bar(what: str, count: int) -> Callable[[int | None], None]:
+def late_bar(what: str, count: int) -> Callable[[int | None], None]:
     """A progress bar that shows itself only once the work has taken a while; called with None it ends."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

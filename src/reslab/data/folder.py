@@ -138,7 +138,16 @@ def list_folder(path: Path, split: str) -> Listing:
         layout.classes,
         torch.tensor([label for _, label in items]),
         lambda: _chunks(items),
+        tuple(f"{file.relative_to(path).as_posix()} {_length(file)}" for file, _ in items),
     )
+
+
+def _length(file: Path) -> int:
+    """In bytes; of a file that cannot be read it is 0, and reading it will say why."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
 
 
 def _chunks(items: Sequence[tuple[Path, int]]) -> Iterator[list[Encoded]]:

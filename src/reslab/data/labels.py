@@ -42,10 +42,10 @@ def outputs(
         InputError: classes and outputs do not go together, with what would settle it.
     """
     if file is not None:
-        return _by_name(classes, _read(file, count), f"by the names in {file}")
+        return _by_name(classes, read_names(file, count), f"by the names in {file}")
     if names is not None:
         if len(names) != count:
-            raise InputError(f"the weights name {len(names)} classes for {count} outputs; give the names by --labels")
+            raise InputError(f"the weights name {len(names)} classes for {count} outputs; give the names by --outputs")
         if set(classes) <= set(names):
             return _by_name(classes, names, "by the names that the weights carry")
     if count == len(ilsvrc()) and all(_WORDNET.fullmatch(name) for name in classes) and set(classes) <= set(ilsvrc()):
@@ -54,12 +54,12 @@ def outputs(
         strange = [name for name in classes if name not in set(names)]
         raise InputError(
             f"the weights know no class '{strange[0]}' ({len(strange)} of the data's {len(classes)} classes), but "
-            f"{', '.join(list(names)[:4])}, ...; rename the folders, or give a file of names by --labels"
+            f"{', '.join(list(names)[:4])}, ...; rename the folders, or give a file of names by --outputs"
         )
     if len(classes) != count:
         raise InputError(
             f"the data has {len(classes)} classes ({', '.join(list(classes)[:3])}, ...), the network {count} outputs; "
-            "give --labels FILE, a class's name on each line in the order of the outputs"
+            "give --outputs FILE, a class's name on each line in the order of the outputs"
         )
     return Outputs(tuple(range(count)), "in the order of the data's classes (the weights carry no names)")
 
@@ -73,11 +73,12 @@ def _by_name(classes: Sequence[str], names: Sequence[str], said: str) -> Outputs
     return Outputs(tuple(number[name] for name in classes), said)
 
 
-def _read(file: Path, count: int) -> tuple[str, ...]:
+def read_names(file: Path, count: int) -> tuple[str, ...]:
+    """The names of the outputs in a text file, a line each. Raises `InputError` for another number of them."""
     try:
         lines = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--labels {file}: expected a text file with a name on each line, but {error}") from None
+        raise InputError(f"--outputs {file}: expected a text file with a name on each line, but {error}") from None
     if len(lines) != count:
-        raise InputError(f"--labels {file}: expected {count} names, one for each output, found {len(lines)}")
+        raise InputError(f"--outputs {file}: expected {count} names, one for each output, found {len(lines)}")
     return tuple(lines)

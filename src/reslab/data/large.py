@@ -9,15 +9,20 @@ folder/ILSVRC/Data/CLS-LOC/train/, val/, LOC_val_solution.csv   ImageNet as Kagg
 """
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from reslab.data import ilsvrc
+from reslab.data.decode import CHUNK, Encoded
+from reslab.data.folder import SUFFIXES
 from reslab.data.spec import DataInfo, ScaleCrop
-from reslab.data.stored import Files, Rows, Stored, Tars, files_in_classes, files_with_labels, tar_files
+from reslab.data.stored import Files, Rows, Stored, Tars, files_in_classes, files_with_labels, listed_classes, tar_files
+from reslab.data.stream import Listing
 from reslab.errors import InputError
 
 KAGGLE = "ILSVRC/Data/CLS-LOC"
@@ -148,3 +153,80 @@ def _fingerprint(*splits: Files | Tars | Rows) -> str:
             digest.update(repr(split.blocks).encode())
             digest.update(repr([path.stat().st_size for path in split.paths]).encode())
     return digest.hexdigest()
+
+
+def is_flat(path: Path) -> bool:
+    """Whether images lie in a folder itself, and no folders of classes."""
+    with os.scandir(path) as entries:
+        kinds = {entry.is_dir() for entry in entries if entry.name[:1] not in "._" and _is_folder_or_image(entry)}
+    return kinds == {False}
+
+
+def _is_folder_or_image(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_dir() or entry.name.lower().endswith(SUFFIXES)
+
+
+def is_stored(root: Path) -> bool:
+    """Whether a folder has images to train on and to validate with in a layout that only `load_photographs` knows."""
+    train, name = root / "train", _validation(root)
+    if train.is_dir() and name is not None and any(entry.is_dir() for entry in train.iterdir()):
+        return is_flat(root / name)
+    archives = (root / ilsvrc.TRAIN).is_file() or (root / ilsvrc.VAL).is_file()
+    return not train.is_dir() and ((root / KAGGLE).is_dir() or archives or any(root.glob("train*.tar")))
+
+
+def list_flat(root: Path, split: str, labels: Path | None, namings: Sequence[Sequence[str]] = ()) -> Listing:
+    """Images that lie flat, all of them to be evaluated on, with the class of each in a list.
+
+    ``namings`` are names that the outputs of the network are known by, the likeliest first: the list may keep to any of
+    them, or count the classes from 0. Otherwise the classes are the words of the list, sorted.
+    """
+    if split == "train":
+        raise InputError(f"{root}: the images lie flat, none of them to train on; --split takes test or all here")
+    places = [folder / file for folder in (root, root.parent) for file in LISTS]
+    listed = labels or next((place for place in places if place.is_file()), None)
+    if listed is None:
+        raise InputError(
+            f"{root}: the images lie flat, and nothing says their classes; give a list by --labels, of lines 'FILE "
+            "CLASS', or move them into a folder for each class"
+        )
+    words = listed_classes(listed)
+    known = next((tuple(names) for names in namings if words <= set(names)), tuple(sorted(words)))
+    if namings and all(word.isdigit() for word in words):
+        known = tuple(namings[0])
+    return _listing([files_with_labels(root, listed, known)], root, f"{root} (classes by {listed.name})")
+
+
+def list_stored(root: Path, split: str, labels: Path | None) -> Listing:
+    """The images of a split ('test', 'train', 'all') of any layout of `load_photographs`."""
+    found = load_photographs(root, (1, 1), labels=labels)
+    parts = {"test": [found.test], "train": [found.train], "all": [found.train, found.test]}[split]
+    return _listing(parts, root, found.info.source)
+
+
+def _listing(parts: Sequence[Stored], root: Path, source: str) -> Listing:
+    def chunks() -> Iterator[list[Encoded]]:
+        for part in parts:
+            for start in range(0, len(part.labels), CHUNK):
+                yield [_encoded(part, i) for i in range(start, min(start + CHUNK, len(part.labels)))]
+
+    keys = (_key(part, i, root) for part in parts for i in range(len(part.labels)))
+    labels = torch.cat([part.labels for part in parts])
+    return Listing(root.resolve().name, source, parts[0].classes, labels, chunks, tuple(keys), loadable=False)
+
+
+def _encoded(part: Stored, index: int) -> Encoded:
+    if isinstance(part, Files):
+        return Encoded(part.called(index), Path(part.called(index)))
+    try:
+        return Encoded(part.called(index), part.read(index))
+    except OSError:
+        return Encoded(part.called(index), None)
+
+
+def _key(part: Stored, index: int, root: Path) -> str:
+    called = part.called(index)
+    size = part.sizes[index] if isinstance(part, Tars) else 0
+    if isinstance(part, Files) and os.path.exists(called):
+        size = os.stat(called).st_size
+    return f"{called.removeprefix(str(root)).lstrip('/')} {size}"

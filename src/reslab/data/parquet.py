@@ -235,6 +235,11 @@ def list_parquet(path: Path, split: str) -> Listing:
         layout.names or _numbered(_labels(layout.train, layout.label), layout),
         labels,
         lambda: _chunks(files, layout.image),
+        tuple(
+            f"{file.relative_to(path).as_posix()} {file.stat().st_size} row {row}"
+            for file in files
+            for row in range(pq.read_metadata(file).num_rows)
+        ),
     )
     if split == "all" or layout.test:
         return found

@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,8 @@ from reslab.errors import InputError
 
 _log = logging.getLogger("reslab")
 _FORMAT = 1
+HEADINGS = ("imageid", "image", "file", "filename")
+"""First words of a heading over a list of labels."""
 OPEN = 64
 """Tar files that are open at a time: ImageNet is often cut into more than a process may open."""
 
@@ -167,20 +169,12 @@ def files_with_labels(root: Path, labels: Path, classes: Sequence[str]) -> Files
     stems = {Path(name).stem: name for name in here}
     number = {name: i for i, name in enumerate(classes)}
     found: dict[str, int] = {}
-    try:
-        text = labels.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as why:
-        reason = why.strerror if isinstance(why, OSError) else "it is no text"
-        raise InputError(f"{labels}: expected a text file of names and classes, but {reason}") from None
-    for position, line in enumerate(text.splitlines(), 1):
-        words = line.replace(",", " ").split()
-        if not words or (position == 1 and words[0].lower() in ("imageid", "image", "file", "filename")):
-            continue
+    for position, words, line in _lines(labels):
         name = words[0] if words[0] in here else stems.get(words[0])
         if name is None:
             raise InputError(f"{labels} line {position} names {words[0]}, which is not in {root}")
         if len(words) < 2:
-            raise InputError(f"{labels} line {position}: expected a file and its class, got '{line.strip()}'")
+            raise InputError(f"{labels} line {position}: expected a file and its class, got '{line}'")
         label = number.get(words[1])
         if label is None and words[1].isdigit() and int(words[1]) < len(classes):
             label = int(words[1])
@@ -196,6 +190,34 @@ def files_with_labels(root: Path, labels: Path, classes: Sequence[str]) -> Files
         root, tuple(classes), (".",), np.zeros(len(names), np.int32), np.array([os.fsencode(name) for name in names]),
         torch.tensor([found[name] for name in names]),
     )  # fmt: skip
+
+
+def _lines(labels: Path) -> Iterator[tuple[int, list[str], str]]:
+    """The lines of a list of labels: number, words and text, without empty ones and a heading."""
+    for position, line in enumerate(_text(labels).splitlines(), 1):
+        words = line.replace(",", " ").split()
+        if words and not (position == 1 and words[0].lower() in HEADINGS):
+            yield position, words, line.strip()
+
+
+def _text(labels: Path) -> str:
+    try:
+        return labels.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as why:
+        reason = why.strerror if isinstance(why, OSError) else "it is no text"
+        raise InputError(f"{labels}: expected a text file of names and classes, but {reason}") from None
+
+
+def listed_classes(labels: Path) -> set[str]:
+    """The classes that a list of labels names. Raises `InputError` for a file that is no text."""
+    return {words[1] for _, words, _ in _lines(labels) if len(words) > 1}
+
+
+def lists_images(labels: Path) -> bool:
+    """Whether a text file says the class of each of many images, rather than a name for each of many classes."""
+    first = _text(labels).replace(",", " ").split(maxsplit=1)[:1]
+    word = first[0].lower() if first else ""
+    return word in HEADINGS or word.endswith(SUFFIXES) or word.startswith("ilsvrc2012_val_")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,1 @@
-"""What a network is worth: protocols and metrics."""
-
-from reslab.evaluate.metrics import Result, evaluate
-
-__all__ = ["Result", "evaluate"]
+"""What a network is worth: protocols, scores, and the figures that come of them."""

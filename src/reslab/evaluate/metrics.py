@@ -1,8 +1,9 @@
 """Errors of a network on a set of images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from reslab.data.loader import Eval
 from reslab.data.photographs import PhotographEval
-from reslab.data.stream import Streamed
+from reslab.evaluate.protocols import PROTOCOLS, TestTime
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,6 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
 
 
-TestTime = Literal["none", "flip", "flip-shift"]
-"""What a network sees of each image in an evaluation.
-
-- ``none``: the image as it is, once
-- ``flip``: the image and its mirror image, logits averaged (2 passes)
-- ``flip-shift``: these, and both once more of the image shifted by a pixel up and left, and down and right, the
-  borders mirrored; the unshifted count half (6 passes; Jordan 2024, arXiv 2404.00498, section 3.4)
-"""
-PROTOCOLS: dict[TestTime, str] = {"none": "one-crop", "flip": "flips", "flip-shift": "flips and shifts"}
-PASSES: dict[TestTime, int] = {"none": 1, "flip": 2, "flip-shift": 6}
-
-
 def _mirrored(net: nn.Module, x: Tensor) -> Tensor:
     both: Tensor = net(x).float() + net(x.flip(3)).float()
     return both / 2
@@ -64,10 +53,23 @@ def logits_of(net: nn.Module, x: Tensor, test_time: TestTime) -> Tensor:
     return _mirrored(net, x) / 2 + (shifted[0] + shifted[1]) / 4
 
 
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards the mode of each module is what it was."""
+    # Module by module: a part that is frozen in evaluation mode must not wake up.
+    training = [module for module in net.modules() if module.training]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 @torch.no_grad()
 def evaluate(
     net: nn.Module,
-    images: Eval | Streamed | PhotographEval,
+    images: Eval | PhotographEval,
     *,
     precision: str = "fp32",
     test_time: TestTime = "none",
@@ -87,10 +89,7 @@ def evaluate(
     wrong5 = torch.zeros_like(wrong1)
     loss = torch.zeros((), dtype=torch.float64, device=device)
     count = 0
-    # Module by module: a part that is frozen in evaluation mode must not wake up.
-    training = [module for module in net.modules() if module.training]
-    net.eval()
-    try:
+    with evaluating(net):
         for x, labels in images:
             with autocast(device, precision):
                 logits = logits_of(net, x, test_time)
@@ -100,9 +99,6 @@ def evaluate(
             hit = best == labels[:, None]
             wrong1 += (~hit[:, 0]).sum()
             wrong5 += (~hit.any(1)).sum()
-    finally:
-        for module in training:
-            module.training = True
     sums = total(torch.stack([wrong1.double(), wrong5.double(), loss, loss.new_tensor(count)]))
     first, fifth, nats, n = sums.tolist()
     return Result(100 * first / n, 100 * fifth / n, nats / n, int(n), PROTOCOLS[test_time])

@@ -340,9 +340,12 @@ def cifar_highway(
     *,
     gate_bias: float = -2.0,
     dropout: float = 0.2,
+    gates: bool = True,
     **common: Unpack[Common],
 ) -> NetSpec:
     """A Highway network: in each stage a plain convolution, then ``gated`` layers y = H g + x (1 - g).
+
+    Without ``gates`` the same layers one after the other, y = H: what the paper compares with.
 
     Widths, the gates' bias and dropout of the 19-layer network are those of the authors' own definition for
     Caffe (Srivastava 2015). The paper gives 1.25 million parameters for its 32 layers but not their widths:
@@ -350,6 +353,8 @@ def cifar_highway(
     """
 
     def highway(width: int) -> Block:
+        if not gates:
+            return Block(branch=Stack(layers=(Conv(width=width),)), width=width, shortcut=NoShortcut())
         return Block(
             branch=Stack(layers=(Conv(width=width),)),
             width=width,

@@ -125,11 +125,42 @@ class Network(nn.Module):
 
     def leave(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """What the last block puts out -> what the last layer takes (N, C), and the logits (N, classes)."""
-        if self.spec.final != "none":
-            y = norm_add_act(self.bn_last, y, add=None, shortcut=None, act=self.relu_last)
-        pooled = self.avgpool(y)
-        logits = self.fc(self.dropout(pooled))
-        return pooled, logits if self.spec.logit_scale == 1 else logits * self.spec.logit_scale
+        pooled = self.avgpool(self._finished(y))
+        return pooled, self._scaled(self.fc(self.dropout(pooled)))
+
+    def _finished(self, y: Tensor) -> Tensor:
+        """What the last block puts out -> what the global pooling takes: BN and activation, in some orders."""
+        if self.spec.final == "none":
+            return y
+        return norm_add_act(self.bn_last, y, add=None, shortcut=None, act=self.relu_last)
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        return logits if self.spec.logit_scale == 1 else logits * self.spec.logit_scale
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """What the global pooling takes: images (N, C, H, W) of any size -> (N, width, H', W')."""
+        y = self.enter(x)
+        for stage in self.stages:
+            y = stage(y)
+        return self._finished(y)
+
+    def dense_logits(self, maps: Tensor, window: tuple[int, int]) -> Tensor:
+        """The head at each position: pooling over windows with stride 1, then the last layer as a 1x1 convolution.
+
+        The fully convolutional form of He 2015, section 3.4 (after Sermanet 2013, arXiv 1312.6229, section 3.5). With a
+        window of the whole map it is `forward`.
+
+        Args:
+            maps: what `feature_map` gives, (N, width, H, W).
+            window: height and width that are pooled at a time, in positions; a smaller map is pooled as a whole.
+
+        Returns:
+            Logits (N, classes, H - height + 1, W - width + 1).
+        """
+        size = (min(window[0], maps.shape[2]), min(window[1], maps.shape[3]))
+        pool = F.avg_pool2d if self.spec.pool == "average" else F.max_pool2d
+        pooled = maps if size == (1, 1) else pool(maps, size, 1)
+        return self._scaled(F.conv2d(self.dropout(pooled), self.fc.weight[:, :, None, None], self.fc.bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) -> logits (N, classes)."""
@@ -188,6 +219,16 @@ class Network(nn.Module):
         return self
 
 
+def check_size(spec: NetSpec, size: tuple[int, int]) -> None:
+    """Raises `InputError` for images (height, width) that a network would shrink to less than a pixel."""
+    smallest = 2 ** sum(block.stride > 1 for block in spec.blocks)
+    if min(size) < smallest:
+        raise InputError(
+            f"network '{spec.name}' halves its input {smallest.bit_length() - 1} times, so images need at least "
+            f"{smallest} pixels a side, got {size[0]}x{size[1]}"
+        )
+
+
 def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
     """Builds a network and draws its weights.
 
@@ -200,12 +241,7 @@ def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
         InputError: the name is unknown, or the combination cannot be built.
     """
     spec = resolve(net, **overrides)
-    smallest = 2 ** sum(block.stride > 1 for block in spec.blocks)
-    if min(spec.size) < smallest:
-        raise InputError(
-            f"network '{spec.name}' halves its input {smallest.bit_length() - 1} times, so images need at least "
-            f"{smallest} pixels a side, got {spec.size[0]}x{spec.size[1]}"
-        )
+    check_size(spec, spec.size)
     if isinstance(spec.stem, ConvStem) and spec.stem.pool and min(spec.size) <= SMALL:
         _log.warning(
             "'%s' has the stem of ImageNet, which leaves %dx%d of %dx%d pixels; for small images there are resnet20 "

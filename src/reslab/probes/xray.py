@@ -16,8 +16,9 @@ from reslab.probes.figures import FIGURES
 from reslab.probes.result import Result
 from reslab.probes.seam import Sample, computing, opened
 from reslab.runs.files import read_json, write_text
+from reslab.runs.machine import describe, now
 
-FORMAT = 1
+FORMAT = 2
 """Of the files; raised when what a figure measures changes, so that old results are not taken for new."""
 
 
@@ -30,6 +31,8 @@ class Subject:
     sample: Sample
     key: dict[str, Any]
     """what tells its weights and images from others; results of the same key are not measured again"""
+    data: str = "images"
+    """its name, for people"""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,11 @@ def _seconds_per_image(subject: Subject, *, fused: bool) -> float:
 
 
 def measure(
-    planned: Plan, folder: Path | None, *, tell: Callable[[Task, float], object] = lambda task, share: None
+    planned: Plan,
+    folder: Path | None,
+    *,
+    tell: Callable[[Task, float], object] = lambda task, share: None,
+    command: str = "",
 ) -> Done:
     """Measures what is not there yet; each result is kept as soon as there is one.
 
@@ -121,7 +128,9 @@ def measure(
         planned: what is to be done.
         folder: where results are kept; None keeps none.
         tell: told of each task how far it is, 0 to 1.
+        command: that asked for it, for the record.
     """
+    machine = describe() if folder is not None else {}
     results: dict[str, list[tuple[str, Result]]] = {}
     left_out = list(planned.left_out)
     began = time.perf_counter()
@@ -137,7 +146,8 @@ def measure(
                 left_out.append((task.figure, label, str(reason)))
                 continue
             if folder is not None:
-                _keep(found, task, folder, time.perf_counter() - start)
+                made = {"command": command, "when": now(), "machine": machine["cpu"]}
+                _keep(found, task, folder, time.perf_counter() - start, made)
         tell(task, 1.0)
         results.setdefault(task.figure, []).append((label, found))
     return Done(results, tuple(left_out), time.perf_counter() - began)
@@ -149,11 +159,14 @@ def _measured(task: Task, tell: Callable[[Task, float], object]) -> Result:
     return found
 
 
-def _keep(found: Result, task: Task, folder: Path, seconds: float) -> None:
+def _keep(found: Result, task: Task, folder: Path, seconds: float, made: dict[str, str]) -> None:
     figure = FIGURES[task.figure]
+    count = len(figure.sample(task.subject.sample))
     value = {
         "figure": task.figure,
         "network": task.subject.label,
+        "about": about(task.subject.net),
+        "made": made | {"of": f"{count:,} images of {task.subject.data}"},
         "key": _key(task.subject),
         "seconds": round(seconds, 3),
         "said": figure.say(found),
@@ -165,6 +178,23 @@ def _keep(found: Result, task: Task, folder: Path, seconds: float) -> None:
         write_text(_file(folder, task.subject.label, task.figure), text + "\n")
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error}); choose another --out") from None
+
+
+def about(net: nn.Module) -> dict[str, Any]:
+    """What claims ask of a network: whether it is residual, how deep, in which order; nothing of another library's."""
+    if not isinstance(net, Network):
+        return {}
+    blocks = net.spec.blocks
+    strided = [block.shortcut.kind for block in blocks if block.stride > 1]
+    return {
+        "net": net.spec.name,
+        "residual": net.spec.is_residual,
+        "depth": net.spec.depth,
+        "order": blocks[-1].order if blocks else "",
+        "branch": blocks[-1].branch.kind if blocks else "",
+        "layers": [[len(stage), stage[-1].width] for stage in net.spec.stages],
+        "shortcut": strided[0] if strided else "",
+    }
 
 
 def _key(subject: Subject) -> dict[str, Any]:

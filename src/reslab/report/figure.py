@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg", "pdf")
 _INK = "#222222"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
     "font.size": 10,
     "axes.edgecolor": "#888888",
@@ -35,7 +35,7 @@ _MARKER = {"plain": "s", "residual": "o"}
 
 
 def save(summary: Summary | Mapping[str, Any], path: Path) -> None:
-    """Draw training (dashed) and test error (bold) of plain and residual networks, side by side.
+    """Draw training (dashed) and test error (bold), group by group side by side, or over ``x`` where there is one.
 
     Args:
         summary: the study's summary.
@@ -58,18 +58,19 @@ def render(summary: Summary | Mapping[str, Any], format: str) -> bytes:
 
     summary = Summary.of(summary)
     view = views.of(summary)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(12, 4.8), facecolor="white")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(1, len(view.panels), sharey=True, squeeze=False)[0]
-        for i, (panel, ax) in enumerate(zip(view.panels, axes, strict=True)):
+        panels = drawn(view)
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for i, (panel, ax) in enumerate(zip(panels, axes, strict=True)):
             _draw(ax, panel, view)
             if i == 0:
                 ax.set_ylabel("error (%)")
             else:
                 ax.tick_params(labelleft=False)
         # Room for the names at the lines' ends, in shares of the figure's width.
-        names = 0.02 + 0.0066 * max(len(row.net) for row in summary.rows)
+        names = 0.02 + 0.0066 * max(len(net.net) for panel in panels for net in panel.nets)
         gap, space = names + 0.018, 1 - 0.055 - names
         width = (space - gap * (len(axes) - 1)) / len(axes)
         figure.subplots_adjust(left=0.055, right=1 - names, top=0.86, bottom=0.2, wspace=gap / width)
@@ -83,9 +84,20 @@ def render(summary: Summary | Mapping[str, Any], format: str) -> bytes:
     return buffer.getvalue()
 
 
+MOST_PANELS = 3
+"""Beside each other on a printed page."""
+
+
+def drawn(view: views.View) -> tuple[views.Panel, ...]:
+    """The panels of the printed figure: errors over x, or else curves."""
+    points = tuple(panel for panel in view.panels if panel.style == "points")
+    return points or view.panels[:MOST_PANELS]
+
+
 def _draw(ax: Axes, panel: views.Panel, view: views.View) -> None:
-    y_max = view.y_ranges[0]
-    x = [step / view.x_unit for step in panel.x]
+    y_max = view.y_ranges[0] if panel.y_max is None else panel.y_max
+    x = [step / panel.x_unit for step in panel.x]
+    signs = _MARKER if panel.style == "points" else {}
     ends: list[tuple[float, str, str, bool]] = []
     for net in panel.nets:
         color = views.LIGHT[net.color]
@@ -94,7 +106,10 @@ def _draw(ax: Axes, panel: views.Panel, view: views.View) -> None:
                 continue
             if len(net.seeds) > 1:
                 ax.fill_between(x, _nan(line.low), _nan(line.high), color=color, alpha=0.16, linewidth=0, zorder=2)
-            ax.plot(x, _nan(line.mean), color=color, linewidth=width, linestyle=style, zorder=3)
+            ax.plot(
+                x, _nan(line.mean), color=color, linewidth=width, linestyle=style, zorder=3,
+                marker=signs.get(net.kind), markersize=5,
+            )  # fmt: skip
         shown = net.test or net.train
         last = shown.last if shown else None
         if shown and last is not None:
@@ -108,14 +123,17 @@ def _draw(ax: Axes, panel: views.Panel, view: views.View) -> None:
     if view.threshold is not None and view.threshold < y_max:
         ax.axhline(view.threshold, color="#999999", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
     ax.set_title(panel.title, loc="left", fontsize=12, color=_INK, pad=10)
-    ax.set_xlim(0, view.x_max / view.x_unit)
+    right = panel.x_max / panel.x_unit
+    ax.set_xlim(0 if panel.style == "curves" else panel.x[0] - 0.04 * right, right)
     ax.set_ylim(0, y_max)
-    ax.set_xlabel(view.x_label)
+    ax.set_xlabel(panel.x_label)
+    if panel.style == "points":
+        ax.set_xticks(x)
     ax.grid(axis="y", color="#E6E6E6", linewidth=0.7, zorder=0)
     ax.set_axisbelow(True)
     for (_, text, color, above), y in zip(ends, _apart([end[0] for end in ends], 0.055 * y_max), strict=True):
         ax.annotate(
-            f"{text} ↑" if above else text, (view.x_max / view.x_unit, y), xytext=(9, 0),
+            f"{text} ↑" if above else text, (right, y), xytext=(9, 0),
             textcoords="offset points", va="center", color=color, fontsize=10, annotation_clip=False,
         )  # fmt: skip
 

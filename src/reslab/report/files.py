@@ -34,13 +34,13 @@ def write(summary: Summary | Mapping[str, Any], out_dir: Path) -> tuple[Path, ..
 def rows_csv(summary: Summary) -> str:
     """One line per network; errors in per cent; a spread is mean, std and values joined by blanks."""
     spreads = ("train_error", "test_error", "best_test_error", "iterations_to_threshold")
-    head = ["net", "kind", "depth", "n", "params"]
+    head = ["label", "group", "net", "kind", "depth", "n", "params"]
     for name in spreads:
         head += [f"{name}_mean", f"{name}_std", f"{name}_values"]
     head += ["reached", "published"]
     lines: list[list[object]] = []
     for row in summary.rows:
-        line: list[object] = [row.net, row.kind, row.depth, row.n, row.params]
+        line: list[object] = [row.label, row.group, row.net, row.kind, row.depth, row.n, row.params]
         for name in spreads:
             line += _cells(getattr(row, name))
         lines.append([*line, row.reached, row.published])
@@ -49,9 +49,11 @@ def rows_csv(summary: Summary) -> str:
 
 def runs_csv(summary: Summary) -> str:
     """One line per run, without its curve; errors in per cent."""
-    head = ["name", "net", "kind", "depth", "seed", "iterations", "params"]
+    head = ["name", "label", "group", "net", "kind", "depth", "seed", "iterations", "params"]
     head += ["final_train_error", "final_test_error", "best_test_error", "iterations_to_threshold"]
-    return _csv(head, [[getattr(run, name) for name in head] for run in summary.runs])
+    measured = list(dict.fromkeys(name for run in summary.runs for name in run.measures))
+    lines = [[*(getattr(run, name) for name in head), *map(run.measures.get, measured)] for run in summary.runs]
+    return _csv([*head, *measured], lines)
 
 
 def _cells(spread: Spread | None) -> list[object]:

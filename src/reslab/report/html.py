@@ -35,12 +35,14 @@ def render(summary: Summary | Mapping[str, Any]) -> str:
     )  # fmt: skip
     return environment.from_string(asset("page.html")).render(
         s=summary,
-        headline=words.HEADLINES[summary.verdict.overall],
+        headline=words.headline(summary),
         seeds=words.seeds(summary),
         many=view.n_seeds > 1,
+        repeated=len({row.net for row in summary.rows}) < len(summary.rows),
+        measured=list(dict.fromkeys(name for run in summary.runs for name in run.measures)),
         panels=len(view.panels),
         y_ranges=view.y_ranges,
-        colors={net.net: net.color for panel in view.panels for net in panel.nets},
+        colors=views.colors(summary),
         show_best=any(row.best_test_error is not None for row in summary.rows),
         show_published=any(row.published is not None for row in summary.rows),
         times={
@@ -76,7 +78,8 @@ def _describe(panel: views.Panel) -> str:
         ends = [("training", net.train), ("test", net.test)]
         said = [f"{name} error {words.percent(line.last)} %" for name, line in ends if line and line.last is not None]
         parts.append(f"{net.net} ends at {' and '.join(said)}" if said else f"{net.net} has no curve")
-    return f"Error during training, {panel.title}: {'; '.join(parts)}."
+    what = f"Error during training, {panel.title}" if panel.style == "curves" else panel.title.capitalize()
+    return f"{what}: {'; '.join(parts)}."
 
 
 def palette() -> str:

@@ -59,37 +59,61 @@ class Curve(_Frozen):
         return self
 
 
-class Run(_Frozen):
-    """One training: a network and a seed, its last and best errors in per cent, its curve."""
+GROUPS: dict[Kind, str] = {"plain": "plain networks", "residual": "residual networks"}
 
-    name: str
+
+class _InTable(_Frozen):
+    """What run and row say of where they stand: in which row, which part of the figure, and where on its axis."""
+
+    label: str
+    """of the row; where runs of one network differ in their training, it says in what"""
+    group: str
+    """the part of the figure and of the table"""
     net: str
     kind: Kind
     depth: int
+    x: float | None = None
+    """place on the axis of a figure over depth, width, number of members, ..."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _before_labels(cls, values: Any) -> Any:
+        """Files of the first version named rows by their networks and grouped them by their kind."""
+        if isinstance(values, dict) and "label" not in values and "net" in values:
+            return {"label": values["net"], "group": GROUPS.get(values.get("kind", ""), ""), **values}
+        return values
+
+
+class Run(_InTable):
+    """One training: a network and a seed, its last and best errors in per cent, its curve.
+
+    What is no training by itself, such as an ensemble of several, has neither training error nor curve.
+    """
+
+    name: str
     seed: int
     iterations: int
     params: int
-    final_train_error: float
+    final_train_error: float | None
     final_test_error: float
-    best_test_error: float
+    best_test_error: float | None
     iterations_to_threshold: int | None
     curve: Curve
+    measures: dict[str, float] = {}
+    """what the study measured beside the errors, by name"""
 
 
-class Row(_Frozen):
-    """One network over its seeds: a row of the table.
+class Row(_InTable):
+    """One network, trained in one way, over its seeds: a row of the table.
 
     `n` counts the runs, `reached` those that came under the threshold; `iterations_to_threshold` is the
     spread over these alone. `published` is the paper's test error in per cent, given only where data,
     network and length of training are the paper's.
     """
 
-    net: str
-    kind: Kind
-    depth: int
     n: int = Field(ge=1)
     params: int
-    train_error: Spread
+    train_error: Spread | None
     test_error: Spread
     best_test_error: Spread | None
     iterations_to_threshold: Spread | None
@@ -104,20 +128,25 @@ class Row(_Frozen):
 
     @classmethod
     def from_runs(cls, runs: Sequence[Run], published: float | None = None) -> Self:
-        """The row of one network, from all of its runs."""
+        """The row of one network, trained in one way, from all of its runs."""
         assert runs, "a row needs at least one run"
-        assert len({run.net for run in runs}) == 1, "a row is about one network"
+        assert len({(run.label, run.net) for run in runs}) == 1, "a row is about one network"
         first = runs[0]
+        trained = [run.final_train_error for run in runs if run.final_train_error is not None]
+        best = [run.best_test_error for run in runs if run.best_test_error is not None]
         reached = [run.iterations_to_threshold for run in runs if run.iterations_to_threshold is not None]
         return cls(
+            label=first.label,
+            group=first.group,
             net=first.net,
             kind=first.kind,
             depth=first.depth,
+            x=first.x,
             n=len(runs),
             params=first.params,
-            train_error=Spread.of([run.final_train_error for run in runs]),
+            train_error=Spread.of(trained) if len(trained) == len(runs) else None,
             test_error=Spread.of([run.final_test_error for run in runs]),
-            best_test_error=Spread.of([run.best_test_error for run in runs]),
+            best_test_error=Spread.of(best) if len(best) == len(runs) else None,
             iterations_to_threshold=Spread.of(reached) if reached else None,
             reached=len(reached),
             published=published,
@@ -130,6 +159,12 @@ class VerdictPart(_Frozen):
     question: str
     verdict: Judgement
     numbers: str
+    claim: str = ""
+    """the claim of a paper that it is about, by its key in the ledger; none for what is beside"""
+    place: str = ""
+    """where in which paper"""
+    decides: bool = True
+    """whether the verdict of the whole study rests on it"""
 
 
 class Verdict(_Frozen):
@@ -162,11 +197,14 @@ class Summary(_Frozen):
     runs: tuple[Run, ...] = Field(min_length=1)
     rows: tuple[Row, ...] = Field(min_length=1)
     threshold: float | None
-    verdict: Verdict
+    x_label: str | None = None
+    """of the axis that runs with an ``x`` are drawn over; None: the figure is of curves alone"""
+    verdict: Verdict | None
+    """None where runs are compared and no claim is judged"""
 
     @model_validator(mode="after")
     def _rows_are_the_runs_nets(self) -> Self:
-        if {row.net for row in self.rows} != {run.net for run in self.runs}:
+        if {row.label for row in self.rows} != {run.label for run in self.runs}:
             raise ValueError("rows and runs must be about the same networks")
         return self
 
@@ -195,11 +233,13 @@ class Summary(_Frozen):
 
 
 def rows_of(runs: Sequence[Run], published: Mapping[str, float] | None = None) -> tuple[Row, ...]:
-    """The rows of a table: plain before residual, each by depth; `published` is test error by net."""
+    """The rows of a table: group by group, in the order in which they first appear; `published` is by label."""
     published = published or {}
+    groups = list(dict.fromkeys(run.group for run in runs))
+    labels = list(dict.fromkeys(run.label for run in runs))
 
-    def order(run: Run) -> tuple[str, int, str]:
-        return (run.kind, run.depth, run.net)
+    def order(run: Run) -> tuple[int, int]:
+        return (groups.index(run.group), labels.index(run.label))
 
-    grouped = groupby(sorted(runs, key=order), key=order)
-    return tuple(Row.from_runs(list(group), published.get(net)) for (_, _, net), group in grouped)
+    grouped = (list(group) for _, group in groupby(sorted(runs, key=order), key=order))
+    return tuple(Row.from_runs(group, published.get(group[0].label)) for group in grouped)

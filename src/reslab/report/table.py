@@ -21,12 +21,13 @@ def print_summary(summary: Summary | Mapping[str, Any], console: Console) -> Non
     """Print a row per network and the verdict, with the numbers that each part of it rests on."""
     summary = Summary.of(summary)
     console.print(_table(summary))
+    if summary.verdict is None:
+        return
     lines = Table.grid(padding=(0, 1))
     lines.add_column(no_wrap=True)
     lines.add_column()
     overall = summary.verdict.overall
-    sentence = Text.assemble((f"{overall}: ", _STYLE[overall]), summary.verdict.sentence)
-    lines.add_row(Text(_mark(overall, console), _STYLE[overall]), sentence)
+    lines.add_row(Text(_mark(overall, console), _STYLE[overall]), Text(summary.verdict.sentence, "bold"))
     for part in summary.verdict.parts:
         style = _STYLE[part.verdict]
         said = Text.assemble(part.question, " ", (part.verdict, style), (f"\n{part.numbers}", "dim"))
@@ -55,14 +56,14 @@ def _table(summary: Summary) -> Table:
         table.add_column("paper", justify="right")
     previous = None
     for row in summary.rows:
-        if previous is not None and row.kind != previous:
+        if previous is not None and row.group != previous:
             table.add_section()
-        previous = row.kind
-        cells = [row.net, words.count(row.params), str(row.n)]
+        previous = row.group
+        cells = [row.label, words.count(row.params), str(row.n)]
         cells += [words.spread(row.train_error), words.spread(row.test_error)]
         if summary.threshold is not None:
             cells.append(words.to_threshold(row))
         if published:
-            cells.append("–" if row.published is None else words.percent(row.published))
+            cells.append(words.percent(row.published))
         table.add_row(*(Text(cell) for cell in cells))
     return table

@@ -11,9 +11,21 @@ HEADLINES: dict[Judgement, str] = {
 }
 
 
-def percent(value: float) -> str:
-    """An error in per cent, without the sign: two decimals, as in the papers."""
-    return f"{value:.2f}"
+def headline(summary: Summary) -> str:
+    """What came of the study, in a sentence of few words."""
+    if summary.verdict is None:
+        return "No claim was judged."
+    several = sum(part.decides for part in summary.verdict.parts) > 1
+    if several and summary.verdict.overall == "held":
+        return "The claims held here."
+    if several and summary.verdict.overall == "not held":
+        return "Not all of the claims held here."
+    return HEADLINES[summary.verdict.overall]
+
+
+def percent(value: float | None) -> str:
+    """An error in per cent, without the sign: two decimals, as in the papers; a dash for nothing."""
+    return "–" if value is None else f"{value:.2f}"
 
 
 def spread(value: Spread | None, digits: int = 2) -> str:

@@ -38,6 +38,7 @@ class RunDir:
         self.metrics = self.path / "metrics.jsonl"
         self.speed = self.path / "speed.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.eval = self.path / "eval"
         self.result = self.path / "result.json"
 
     @property

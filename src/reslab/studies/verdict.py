@@ -1,35 +1,38 @@
-"""Judging a difference over paired seeds."""
+"""Judging: from finished runs and a claim's tests to a verdict with the numbers that it rests on."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
-from scipy import stats
-
-from reslab.report.summary import Judgement
+from reslab.report.summary import Judgement, Run, Verdict, VerdictPart
+from reslab.studies.design import GENERAL_RULE, Absolute, Below, Claim, Depths, Sooner, Study, Test, Within
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of paired differences (in points of error) with the ends of its one-sided t-intervals, of 95 % usually."""
+    """Mean of paired differences (in points of error, usually) with the ends of its one-sided t-intervals."""
 
     mean: float
     low: float
     high: float
     n: int
+    unit: str = "points"
 
     @classmethod
-    def of(cls, values: Sequence[float], confidence: float = CONFIDENCE) -> "Difference":
+    def of(cls, values: Sequence[float], confidence: float = CONFIDENCE, unit: str = "points") -> "Difference":
         """From one difference per seed. One seed has no spread: its interval is unbounded."""
+        from scipy import stats  # a second of imports that a listing does without
+
         n = len(values)
         mean = math.fsum(values) / n
         if n == 1:
-            return cls(mean, -math.inf, math.inf, 1)
+            return cls(mean, -math.inf, math.inf, 1, unit)
         std = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
         half = float(stats.t.ppf(confidence, n - 1)) * std / math.sqrt(n)
-        return cls(mean, mean - half, mean + half, n)
+        return cls(mean, mean - half, mean + half, n, unit)
 
     def above(self, bound: float) -> Judgement:
         """Whether the true difference is over a bound: decided only if the interval lies on one side of it."""
@@ -44,9 +47,10 @@ class Difference:
         return "not held" if self.low >= bound else "not decided"
 
     def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
         if self.n == 1:
-            return f"{self.mean:+.2f} points (one seed, so no interval)"
-        return f"{self.mean:+.2f} points (95 % bounds {self.low:+.2f} and {self.high:+.2f}, n = {self.n} paired seeds)"
+            return f"{self.mean:+.2f}{unit} (one seed, so no interval)"
+        return f"{self.mean:+.2f}{unit} (95 % bounds {self.low:+.2f} and {self.high:+.2f}, n = {self.n} paired seeds)"
 
 
 def both(a: Judgement, b: Judgement) -> Judgement:
@@ -54,3 +58,133 @@ def both(a: Judgement, b: Judgement) -> Judgement:
     if "not held" in (a, b):
         return "not held"
     return "held" if a == b == "held" else "not decided"
+
+
+class Found:
+    """The runs of a study, by label and seed."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = {(run.label, run.seed): run for run in runs}
+
+    def seeds(self, *labels: str) -> list[int]:
+        """Those that all of the labels have: others are in no pair."""
+        per_label = [{seed for label, seed in self._runs if label == wanted} for wanted in labels]
+        return sorted(set.intersection(*per_label))
+
+    def value(self, label: str, seed: int, metric: str) -> float:
+        """A metric of a run."""
+        run = self._runs[label, seed]
+        if metric == "train_error":
+            assert run.final_train_error is not None, f"{label} is no training"
+            return run.final_train_error
+        return run.final_test_error if metric == "test_error" else run.measures[metric]
+
+    def reached(self, label: str, seed: int) -> int | None:
+        """Iterations to the threshold."""
+        return self._runs[label, seed].iterations_to_threshold
+
+
+METRICS = {"train_error": ("training error", "points"), "test_error": ("test error", "points")}
+"""In words, and their units."""
+
+
+def _named(metric: str) -> tuple[str, str]:
+    return METRICS.get(metric, (metric.replace("_", " "), ""))
+
+
+def decide(test: Test, found: Found) -> tuple[Judgement, str]:
+    """What a test comes to, and its numbers in words."""
+    match test:
+        case Sooner():
+            return _sooner(test, found)
+        case Absolute():
+            name, unit = _named(test.metric)
+            values = [found.value(test.a, seed, test.metric) for seed in found.seeds(test.a)]
+            each = Difference.of(values, unit="%" if unit else "")
+            verdict = each.above(test.bound) if test.side == "above" else each.below(test.bound)
+            return verdict, f"{name} of {test.a}: {each}, to be {test.side} {test.bound:g}".replace(
+                "paired seeds", "seeds"
+            )
+        case Below() | Within():
+            name, unit = _named(test.metric)
+            seeds = found.seeds(test.a, test.b)
+            if not seeds:
+                return "not decided", f"{name}, {test.a} against {test.b}: no seeds that both have"
+            pairs = [found.value(test.a, s, test.metric) - found.value(test.b, s, test.metric) for s in seeds]
+            gap = Difference.of(pairs, unit=unit)
+            if isinstance(test, Below):
+                said = f"{name}, {test.a} against {test.b}: {gap}"
+                return gap.below(test.bound), said + (f", to be below {test.bound:+g}" if test.bound else "")
+            verdict = both(gap.below(test.margin), gap.above(-test.margin))
+            return verdict, f"{name}, {test.a} against {test.b}: {gap}, to be within {test.margin:g} either way"
+
+
+def _sooner(test: Sooner, found: Found) -> tuple[Judgement, str]:
+    seeds = found.seeds(test.a, test.b)
+    first = [found.reached(test.a, seed) for seed in seeds]
+    second = [found.reached(test.b, seed) for seed in seeds]
+
+    def show(values: Sequence[int | None]) -> str:
+        return ", ".join("never" if v is None else str(v) for v in values)
+
+    # A run that never came under the threshold is later than any that did.
+    sooner = [a is not None and (b is None or a < b) for a, b in zip(first, second, strict=True)]
+    later = [b is not None and (a is None or b <= a) for a, b in zip(first, second, strict=True)]
+    verdict: Judgement = "held" if all(sooner) else "not held" if all(later) else "not decided"
+    numbers = f"iterations: {test.a} {show(first)}; {test.b} {show(second)}"
+    return (verdict if len(seeds) > 1 else "not decided"), numbers
+
+
+def in_words(test: Test) -> str:
+    """A test as a bound, for the rule."""
+    match test:
+        case Sooner():
+            return f"{test.a} comes under the threshold before {test.b}, for each seed"
+        case Absolute():
+            return f"{_named(test.metric)[0]} of {test.a} {test.side} {test.bound:g}"
+        case Below():
+            return f"{_named(test.metric)[0]} of {test.a} minus that of {test.b} below {test.bound:g}"
+        case Within():
+            return f"{_named(test.metric)[0]} of {test.a} within {test.margin:g} of that of {test.b}"
+
+
+def rule_of(study: Study, depths: Depths) -> str:
+    """The rule of a study, in full."""
+    claims = [f"“{claim.text.rstrip('.')}”: {'; '.join(map(in_words, claim.tests(depths)))}." for claim in study.claims]
+    beside = [claim.text.rstrip(".") for claim in study.claims if not claim.decides]
+    said = " The verdict is held if all claims are"
+    said += f", but for what is reported beside ({'; '.join(beside)})." if beside else "."
+    return " ".join([GENERAL_RULE, *claims]) + said
+
+
+def judge(study: Study, depths: Depths, runs: Sequence[Run]) -> Verdict:
+    """The rule, applied to finished runs."""
+    found = Found(runs)
+    parts = tuple(_part(claim, depths, found) for claim in study.claims)
+    overall = reduce(both, (part.verdict for part in parts if part.decides))
+    return Verdict(rule=rule_of(study, depths), parts=parts, overall=overall, sentence=_sentence(parts))
+
+
+def _part(claim: Claim, depths: Depths, found: Found) -> VerdictPart:
+    decided = [decide(test, found) for test in claim.tests(depths)]
+    assert decided, f"{claim.key} has no test at {depths}"
+    numbers = "; ".join(numbers for _, numbers in decided)
+    return VerdictPart(
+        question=claim.text,
+        verdict=reduce(both, (verdict for verdict, _ in decided)),
+        numbers=numbers[0].upper() + numbers[1:],
+        claim=claim.key,
+        place=claim.place,
+        decides=claim.decides,
+    )
+
+
+def _sentence(parts: Sequence[VerdictPart]) -> str:
+    """Which of the claims came to what."""
+    words: tuple[Judgement, ...] = ("held", "not held", "not decided")
+    said = []
+    for verdict in words:
+        texts = [part.question.rstrip(".") for part in parts if part.decides and part.verdict == verdict]
+        if texts:
+            said.append(f"{verdict.capitalize()} here: {'; '.join(texts)}.")
+    return " ".join(said)

@@ -79,8 +79,11 @@ def rehearse(
     checkpoint_every: int | None = None,
     weights: str | None = None,
     new_head: bool = False,
+    seconds: float = SECONDS,
 ) -> Rehearsal:
     """Does all that `train` does before its first step, then a few steps; writes nothing.
+
+    ``seconds``: that the counted steps take, about.
 
     Raises what `train` raises before its first step, and where memory does not suffice for one.
     """
@@ -99,7 +102,7 @@ def rehearse(
                 checked.append(f"the weights {weights} fit")
         need, free = disk_of(trainer, run)
         done = _done(run)
-        steps, per_step, waiting = _steps(trainer)
+        steps, per_step, waiting = _steps(trainer, seconds)
         decoded = trainer.iteration * recipe.global_batch
         looked = (
             [f"{decoded:,} training images could be decoded or were left out"]
@@ -133,7 +136,7 @@ def _done(run: RunDir) -> int:
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
-def _steps(trainer: Trainer) -> tuple[int, float, float]:
+def _steps(trainer: Trainer, seconds: float) -> tuple[int, float, float]:
     """How many steps were measured, seconds of each, and the share that was waiting for data."""
     length = trainer.recipe.iterations
     trainer.net.train()
@@ -146,7 +149,7 @@ def _steps(trainer: Trainer) -> tuple[int, float, float]:
         trainer.look()
     quick = (time.perf_counter() - start) / warm
     # The first steps are the slowest, so that the guess is rather too few; all ranks have to take the same.
-    count = max(1, min(MOST, length - warm, int(SECONDS / quick)))
+    count = max(1, min(MOST, length - warm, int(seconds / quick)))
     count = trainer.world.from_lead(count)
     if length == warm:
         return warm, quick, trainer.total.waiting

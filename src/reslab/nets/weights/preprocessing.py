@@ -46,5 +46,16 @@ class Preprocessing(Spec):
         size = "x".join(map(str, self.crop))
         if self.resize:
             size = f"shorter side {self.resize} ({self.interpolation}), centre crop {size}"
+        return f"{size}, {self.constants()}"
+
+    def constants(self) -> str:
+        """Mean and standard deviation for people."""
         mean = "a whole image" if self.mean_size else ", ".join(f"{value:.4g}" for value in self.mean)
-        return f"{size}, mean {mean}, std {', '.join(f'{value:.4g}' for value in self.std)}"
+        return f"mean {mean}, std {', '.join(f'{value:.4g}' for value in self.std)}"
+
+    def of_any_size(self) -> Self:
+        """With a number for each channel where the mean is a whole image: its average over the positions."""
+        if self.mean_size is None:
+            return self
+        whole = [[value for row in channel for value in row] for channel in self.mean if isinstance(channel, tuple)]
+        return self.model_copy(update={"mean": tuple(sum(values) / len(values) for values in whole)})

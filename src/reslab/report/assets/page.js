@@ -20,7 +20,7 @@
     const series = [{}];
     const bands = [];
     const add = (values, style) => {
-      series.push({ spanGaps: true, points: { show: false }, ...style });
+      series.push({ spanGaps: true, points: { show: panel.style === "points" && style.width > 1, size: 8, fill: style.stroke }, ...style });
       return data.push(values) - 1;
     };
     for (const net of panel.nets) {
@@ -61,6 +61,13 @@
     for (const g of groups) for (let i = 0; i < g.n; i++, rank++) ends[rank].label = mean(g) + rank * gap;
   }
 
+  // A name that is too long for its place, cut short; the table under the chart has all of it.
+  function cut(ctx, name, room) {
+    let text = name;
+    while (text.length > 3 && ctx.measureText(text).width > room) text = text.slice(0, -2).trimEnd() + "…";
+    return text;
+  }
+
   // Names at the ends of the lines, with the sign of the kind: an open square is plain, a dot residual.
   function drawEnds(u, panel) {
     const { ctx, bbox } = u;
@@ -90,9 +97,9 @@
         ctx.rect(x - r, y - r, 2 * r, 2 * r);
         ctx.fillStyle = css("--ground"); ctx.fill(); ctx.stroke(); ctx.fillStyle = color;
       }
-      ctx.fillText(net.net + (above ? " ↑" : ""), bbox.left + bbox.width + 10 * ratio, label);
+      ctx.fillText(cut(ctx, net.net, u.width * ratio - bbox.left - bbox.width - 24 * ratio) + (above ? " ↑" : ""), bbox.left + bbox.width + 10 * ratio, label);
     }
-    if (view.threshold != null && view.threshold < show.yMax) {
+    if (view.threshold != null && view.threshold < (panel.y_max ?? show.yMax)) {
       const y = Math.round(u.valToPos(view.threshold, "y", true)) + 0.5;
       ctx.strokeStyle = css("--faint");
       ctx.lineWidth = ratio;
@@ -106,7 +113,7 @@
   function fillReading(chart, index) {
     const { panel, head, cells } = chart;
     const at = index == null ? panel.x.length - 1 : index;
-    head.textContent = index == null ? "at the end" : `at ${steps(panel.x[at])}`;
+    head.textContent = panel.style === "points" ? `${panel.x_label} ${steps(panel.x[at])}` : index == null ? "at the end" : `at ${steps(panel.x[at])}`;
     panel.nets.forEach((net, i) => {
       for (const part of ["train", "test"]) {
         const values = net[part] ? net[part].mean : [];
@@ -151,18 +158,19 @@
     chart.u = new uPlot({
       width: box.clientWidth, height: box.clientHeight, series, bands,
       legend: { show: false },
-      padding: [10, Math.min(120, 18 + 7.2 * longest), 0, 0],
+      padding: [10, Math.min(0.36 * box.clientWidth, 24 + 7.2 * longest), 0, 0],
       scales: {
-        x: { time: false, range: (_u, min, max) => [min === panel.x[0] ? 0 : min, max === panel.x.at(-1) ? view.x_max : max] },
-        y: { range: () => [0, show.yMax] },
+        x: { time: false, range: (_u, min, max) => [min === panel.x[0] ? (panel.style === "curves" ? 0 : min - 0.05 * panel.x_max) : min, max === panel.x.at(-1) ? panel.x_max : max] },
+        y: { range: () => [0, panel.y_max ?? show.yMax] },
       },
       axes: [
-        { stroke: ink, font, labelFont: font, label: view.x_label, labelSize: 20, size: 34, grid: { show: false }, ticks: grid, space: 56,
-          values: (_u, ticks) => ticks.map((v) => (view.x_unit === 1 ? steps(v) : tick(v / view.x_unit))) },
+        { stroke: ink, font, labelFont: font, label: panel.x_label, labelSize: 20, size: 34, grid: { show: false }, ticks: grid, space: 56,
+          ...(panel.style === "points" ? { splits: () => panel.x } : {}),
+          values: (_u, ticks) => ticks.map((v) => (panel.x_unit === 1 ? steps(v) : tick(v / panel.x_unit))) },
         { stroke: ink, font, size: 34, grid, ticks: { show: false },
           values: (_u, ticks) => ticks.map(tick) },
       ],
-      cursor: { sync: { key: "reslab", setSeries: false, scales: ["x", null] }, drag: { x: true, y: false }, points: { size: 7 } },
+      cursor: { sync: { key: `reslab-${panel.style}`, setSeries: false, scales: ["x", null] }, drag: { x: true, y: false }, points: { size: 7 } },
       hooks: {
         draw: [(u) => drawEnds(u, panel)],
         setCursor: [(u) => fillReading(chart, u.cursor.left < 0 ? null : u.cursor.idx)],
@@ -173,11 +181,12 @@
 
   function draw() { charts.forEach(plot); }
 
-  function move(event) {
+  function move(event, style) {
     const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!way) return;
     event.preventDefault();
     for (const { u, panel } of charts) {
+      if (panel.style !== style) continue;
       const from = u.cursor.left >= 0 && u.cursor.idx != null ? u.cursor.idx : panel.x.length - 1;
       const to = Math.min(panel.x.length - 1, Math.max(0, from + way));
       u.setCursor({ left: u.valToPos(panel.x[to], "x"), top: 10 }, true, false);
@@ -201,7 +210,7 @@
     box.tabIndex = 0;
     box.setAttribute("role", "img");
     box.setAttribute("aria-label", `${panel.label} Left and right arrow keys read values.`);
-    box.onkeydown = move;
+    box.onkeydown = (event) => move(event, panel.style);
     const chart = { panel, box };
     part.append(title, box, makeReading(chart));
     host.append(part);

@@ -1,0 +1,26 @@
+"""``reslab claims``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from reslab.errors import InputError
+from reslab.report import claims as report
+from reslab.studies import ledger
+
+
+def run(roots: Sequence[Path], *, html: Path | None, as_json: bool) -> None:
+    """Prints the ledger, or writes it as a page."""
+    for root in roots:
+        if not root.is_dir():
+            raise InputError(f"{root}: expected a folder of results, found none")
+    rows = ledger.rows(roots or [Path(name) for name in ledger.ROOTS])
+    if html is not None:
+        report.write(rows, html)
+    if as_json:
+        print(report.to_json(rows), end="")
+    elif html is not None:
+        Console().print(f"{html}: {report.counts(rows)}", highlight=False, soft_wrap=True)
+    else:
+        report.print_rows(rows, Console())

@@ -1,0 +1,237 @@
+"""What ``reslab eval`` shows a network: its preprocessing, and the images of a split wherever they lie."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from reslab.data.decode import Fit, Interpolation, check_memory, decode, fitted
+from reslab.data.draws import permutation
+from reslab.data.images import Dataset, ImageSet
+from reslab.data.sources import KNOWN
+from reslab.data.sources import load as load_data
+from reslab.data.stored import lists_images
+from reslab.data.stream import Listing, in_memory, listing
+from reslab.errors import InputError
+from reslab.evaluate.predict import Images, Training, namings
+from reslab.nets.weights.load import Weights
+from reslab.nets.weights.preprocessing import Preprocessing
+
+Split = Literal["test", "train", "all"]
+_CHOSEN = 31  # which random numbers say what BN's statistics are computed over
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which images, as a user names them."""
+
+    data: str
+    split: Split
+    labels: Path | None = None
+    """the list of the classes of flat images"""
+    outputs: Path | None = None
+    """the names of the network's outputs"""
+    damaged: float = 0.0
+    """share of the images that may be left out"""
+
+    @classmethod
+    def given(
+        cls, data: str, split: Split, labels: Path | None, outputs: Path | None, damaged: float | None
+    ) -> "Where":
+        """From the options. ``--labels`` once meant what ``--outputs`` does; the file tells which it is."""
+        if damaged is not None and not 0 <= damaged <= 1:
+            raise InputError(f"--damaged takes a share of the images, 0 to 1, got {damaged:g}")
+        if labels is not None and not lists_images(labels):
+            if outputs is not None:
+                raise InputError(
+                    f"--labels {labels}: expected lines of an image and its class, found names of classes, which "
+                    f"--outputs {outputs} gives already"
+                )
+            labels, outputs = None, labels
+        if labels is not None and data in KNOWN:
+            raise InputError(f"--labels is for images that lie flat in a folder, not for {data}; leave it out")
+        return cls(data, split, labels, outputs, damaged or 0.0)
+
+    def most_damaged(self, images: int) -> int:
+        """How many of so many may be left out: one at least, unless none may."""
+        return max(1, int(images * self.damaged)) if self.damaged else 0
+
+
+@dataclass(frozen=True)
+class Given:
+    """Preprocessing as the options say it; None and nothing is what the weights say."""
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    resize: int | None = None
+    crop: int | None = None
+    interpolation: Interpolation | None = None
+
+
+def preprocessing_of(given: Given, weights: Weights) -> Preprocessing:
+    """What the weights carry, and the options over it."""
+    carried = weights.preprocessing
+    for name, values in (("mean", given.mean), ("std", given.std)):
+        if values and len(values) != weights.spec.in_channels:
+            wanted = "one number for each channel" if weights.spec.in_channels != 3 else "three numbers"
+            raise InputError(f"--{name} takes {wanted}, such as --{name} 0.485 0.456 0.406, got {len(values)}")
+        if not values and carried is None:
+            raise InputError(
+                f"{weights.origin} does not say how its images were normalised; give --mean and --std with three "
+                "numbers each, of pixels from 0 to 1: --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 are ImageNet's"
+            )
+    if not all(math.isfinite(value) for value in given.mean):
+        raise InputError(f"--mean takes finite numbers, got {' '.join(map(str, given.mean))}")
+    if not all(0 < value < math.inf for value in given.std):
+        raise InputError(f"--std takes numbers above 0, got {' '.join(map(str, given.std))}")
+    size = (given.crop, given.crop) if given.crop else carried.crop if carried else weights.spec.size
+    resize = given.resize or (carried.resize if carried else None)
+    if resize is None and carried is None and given.crop is None and min(size) >= 128:
+        resize = round(min(size) / 0.875)  # ImageNet's 256 for 224
+    found = Preprocessing(
+        mean=given.mean or (carried.mean if carried else ()),
+        std=given.std or (carried.std if carried else ()),
+        crop=size,
+        resize=resize,
+        interpolation=given.interpolation or (carried.interpolation if carried else "bilinear"),
+    )
+    if found.mean_size not in (None, found.crop):
+        raise InputError(
+            f"{weights.origin} subtracts a mean image of {_by(found.mean_size)}, which does not go with a crop of "
+            f"{_by(found.crop)}; leave out --crop, or give --mean with a number for each channel"
+        )
+    return found
+
+
+def _by(size: tuple[int, int] | None) -> str:
+    return "x".join(map(str, size or ()))
+
+
+def listed_alone(where: Where, names: Sequence[str]) -> Listing:
+    """The images of a split, without any weights; ``names`` are those of the outputs that they are classes of."""
+    if where.data in KNOWN:
+        return _known(where, None).listed
+    with _split_explained():
+        numbers = [str(number) for number in range(len(names))]
+        listed = listing(where.data, where.split, labels=where.labels, namings=[names, numbers])
+    return _folder(where.data) if listed is None else listed
+
+
+def _folder(data: str) -> Listing:
+    """Raises the `InputError` of what is no folder."""
+    load_data(data)
+    raise AssertionError("what is no folder has no images")
+
+
+def images_of(where: Where, weights: Weights, preprocessing: Preprocessing, *, one_crop: bool) -> Images:
+    """The images for a protocol. For one crop they are in memory if they are small; photographs never are."""
+    fit = Fit(preprocessing.crop, preprocessing.resize, preprocessing.interpolation)
+    channels = weights.spec.in_channels
+    if where.data in KNOWN:
+        return _known(where, fit if one_crop else None)
+    with _split_explained():
+        listed = listing(where.data, where.split, labels=where.labels, namings=namings(weights, where.outputs))
+    if listed is None:
+        listed = _folder(where.data)
+    # Grey images are told from coloured ones by reading all of them, and come into memory for it.
+    streamed = not listed.loadable or bool(where.damaged) or (channels == 3 and listed.too_large(fit))
+    if one_crop and not streamed and (preprocessing.resize is None or channels != 3):
+        data, changed = _loaded(where, preprocessing, fit)
+        return Images(listed, where.split, _part(data, where.split).images, changed)
+    if channels != 3 and not streamed:
+        with _split_explained():
+            part = _part(load_data(where.data, whole=where.split == "all"), where.split)
+        same = in_memory(
+            part.images, part.labels, name=listed.name, source=listed.source, classes=listed.classes, content=""
+        )
+        return Images(replace(same, keys=listed.keys), where.split)
+    return Images(
+        listed,
+        where.split,
+        None,
+        f"; images of any size, {_resized(fit)}" if one_crop and fit.resize is None else "",
+        where.most_damaged(len(listed.labels)),
+    )
+
+
+def _part(data: Dataset, split: Split) -> ImageSet:
+    return data.train if split == "train" else data.test
+
+
+def _known(where: Where, fit: Fit | None) -> Images:
+    """A data set of a known name; in memory as well where a ``fit`` says how."""
+    data = load_data(where.data, whole=where.split == "all")
+    part, info = _part(data, where.split), data.info
+    content = f"{info.name} {where.split} {info.fingerprint}"
+    listed = in_memory(
+        part.images, part.labels, name=info.name, source=info.source, classes=info.classes, content=content
+    )
+    if fit is None:
+        return Images(listed, where.split)
+    if fit.resize is None and info.size == fit.crop:
+        return Images(listed, where.split, part.images)
+    check_memory(len(part), info.channels, fit.crop, where=info.name)
+    changed = "" if fit.resize else f"; images of {_by(info.size)}, {_resized(fit)}"
+    return Images(listed, where.split, fitted(part.images, fit), changed)
+
+
+def _resized(fit: Fit) -> str:
+    return f"resized ({fit.interpolation}) and cropped to {_by(fit.crop)}"
+
+
+@contextmanager
+def _split_explained() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        if "hold out a fifth" in str(error):
+            raise InputError(f"{error}; or evaluate on all images, by --split all") from None
+        raise
+
+
+def _loaded(where: Where, preprocessing: Preprocessing, fit: Fit) -> tuple[Dataset, str]:
+    """A folder as the network takes it, and what was done to images of another size."""
+    whole = where.split == "all"
+    changed = f"; images of many sizes, {_resized(fit)}"
+    try:
+        with _split_explained():
+            if preprocessing.resize is not None:
+                return load_data(where.data, size=fit, whole=whole), ""  # which `words` says
+            data = load_data(where.data, whole=whole)
+        if data.info.size == preprocessing.crop:
+            return data, ""
+        changed = changed.replace("many sizes", _by(data.info.size))
+    except InputError as error:
+        if "give a size" not in str(error):
+            raise
+    return load_data(where.data, size=fit, whole=whole), changed
+
+
+def to_recalibrate_on(where: Where, weights: Weights, preprocessing: Preprocessing, count: int) -> Training:
+    """Which training images BN's statistics are computed over, up to so many; and these, mixed, of one crop each."""
+    if count < 2:
+        raise InputError(f"--recalibrate-images takes 2 or more, got {count}")
+    if where.split == "all":
+        raise InputError(
+            "--recalibrate-bn takes training images, and --split all evaluates on all there are; choose test or train"
+        )
+    train = replace(where, split="train", damaged=0.0)
+    listed = images_of(train, weights, preprocessing, one_crop=False).listed
+    n = len(listed.labels)
+    chosen = torch.zeros(n, dtype=torch.bool)
+    # Of each class: in a folder the classes lie one after the other, and a batch of one class has other statistics.
+    chosen[permutation(n, _CHOSEN)[:count]] = True
+    some = listed.only(chosen.tolist())
+    m, fit = len(some.labels), Fit(preprocessing.crop, preprocessing.resize, preprocessing.interpolation)
+    check_memory(m, some.channels, fit.crop, where=f"--recalibrate-images {count}")
+
+    def images() -> ImageSet:
+        found = decode(some.chunks, m, channels=some.channels, fit=fit, what="decoding training images")
+        mixed = permutation(m, _CHOSEN + 1)
+        return ImageSet(found[mixed], some.labels[mixed])
+
+    return Training(f"{m} of {n} training images ({listed.fingerprint()})", images)

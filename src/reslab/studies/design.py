@@ -1,0 +1,168 @@
+"""A study as data: which question, which trainings, which claims of which paper, and what decides them.
+
+Importable without torch, so that `reslab study` and `reslab claims` list everything at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Depths = tuple[int, ...]
+"""What a study is made larger or smaller by: the depths of its networks, shallowest first."""
+
+GENERAL_RULE = (
+    "Differences are taken seed by seed, between runs with the same order and augmentation of the images. Training "
+    "error is that of the augmented mini-batches, averaged over the last 10% of the iterations; test error that of the "
+    "last iterate. A comparison is held if the one-sided 95 % t-interval of its differences lies on its side of the "
+    "bound, not held if it lies on the other side, and not decided if it straddles the bound or there is a single "
+    "seed. A claim is held if all of its comparisons are, and not held if one of them is not."
+)
+TAIL = 0.1
+"""Share of the iterations, at the end, that the final training error is averaged over: of `GENERAL_RULE`."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row of a study: a network, and in what its training differs from the recipe."""
+
+    label: str
+    """of the row; its runs are called LABEL-seedS"""
+    net: str
+    """as `reslab.nets.catalog.resolve` takes it"""
+    group: str
+    """part of the figure and of the table"""
+    settings: tuple[str, ...] = ()
+    """changes of the recipe: ``warm_up=null``"""
+    length: float = 1.0
+    """times the study's iterations"""
+    start: str | None = None
+    """the arm whose result, deepened without a change of its function, is what this one starts from"""
+    x: float | None = None
+    """place on the figure's axis"""
+    published: tuple[str, ...] = ()
+    """path of the paper's test error in `reslab.published`: paper, table, "rows", row, column"""
+
+    @property
+    def folder(self) -> str:
+        """The label as a name of files."""
+        return "".join(c if c.isalnum() or c in "-_." else "-" for c in self.label).strip("-")
+
+
+# --- what decides a claim ----------------------------------------------------------------------------------------
+
+Metric = str
+"""train_error, test_error (per cent), or the name of something that the study measures."""
+
+
+@dataclass(frozen=True)
+class Below:
+    """a - b is below a bound, in units of the metric."""
+
+    a: str
+    b: str
+    metric: Metric = "test_error"
+    bound: float = 0.0
+
+
+@dataclass(frozen=True)
+class Within:
+    """a and b differ by less than a margin, either way."""
+
+    a: str
+    b: str
+    margin: float
+    metric: Metric = "test_error"
+
+
+@dataclass(frozen=True)
+class Absolute:
+    """A metric of one arm is above, or below, a number."""
+
+    a: str
+    side: Literal["above", "below"]
+    bound: float
+    metric: Metric = "test_error"
+
+
+@dataclass(frozen=True)
+class Sooner:
+    """a comes under the study's threshold of training error before b, for each seed."""
+
+    a: str
+    b: str
+
+
+Test = Below | Within | Absolute | Sooner
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of a paper, and what decides it here. The key is the ledger's."""
+
+    key: str
+    place: str
+    """paper and place: "He et al. 2015, Fig. 6" """
+    text: str
+    tests: Callable[[Depths], tuple[Test, ...]]
+    decides: bool = True
+    """whether the verdict of the whole study rests on it"""
+
+
+@dataclass(frozen=True)
+class Study:
+    """All of a study but the data it is run on and how long."""
+
+    name: str
+    title: str
+    question: str
+    paper: str
+    scales: tuple[Depths, ...]
+    """sizes to choose from, cheapest first; the last is the paper's"""
+    usual: Depths
+    """where nothing is said of size or budget"""
+    arms: Callable[[Depths], tuple[Arm, ...]]
+    claims: tuple[Claim, ...]
+    precision: Literal["auto", "fp32"] = "auto"
+    least: int = 200
+    """iterations below which there is nothing to see"""
+    enough: int = 2000
+    """iterations that a budget has to allow before deeper networks are chosen"""
+    threshold: float | None = None
+    """training error in per cent whose first crossing is noted"""
+    x_label: str | None = None
+    measure: str | None = None
+    """what is measured of each trained network beside its errors: a name in `reslab.studies.measures`"""
+    derive: str | None = None
+    """what is made of all runs together: a name in `reslab.studies.derived`"""
+    how: tuple[str, ...] = ()
+    """how it was measured, beside what is said of every study"""
+    caveats: tuple[str, ...] = ()
+    check: Callable[[Depths], None] = lambda depths: None
+    """raises `InputError` for depths that cannot be compared"""
+
+    def compared(self, depths: Depths) -> tuple[str, ...]:
+        """Labels that some claim's tests look at."""
+        found: list[str] = []
+        for claim in self.claims:
+            for test in claim.tests(depths):
+                found += [test.a] if isinstance(test, Absolute) else [test.a, test.b]
+        return tuple(dict.fromkeys(found))
+
+
+def twins(depth: int) -> tuple[str, str]:
+    """Names of the plain and the residual CIFAR network of a depth (He 2015, section 4.2)."""
+    from reslab.nets.catalog import CATALOG
+
+    def named(short: str, maker: str) -> str:
+        return short if short in CATALOG else f"{maker}(depth={depth})"
+
+    return named(f"plain{depth}", "cifar_plain"), named(f"resnet{depth}", "cifar_resnet")
+
+
+ALL_DEPTHS = "one of each depth"
+"""The row of ensembles of one network of each depth (`reslab.studies.derived.ensembles`)."""
+
+
+def same_depth(label: str, count: int) -> str:
+    """The row of ensembles of so many networks of one depth, trained from different seeds."""
+    return f"{count} of {label}"

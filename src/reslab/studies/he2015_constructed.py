@@ -1,0 +1,83 @@
+"""Training on from the constructed solution: He et al. 2015, section 1.
+
+    reslab study constructed --data cifar10 --budget 120
+
+"There exists a solution by construction to the deeper model: the added layers are identity mapping, and the other
+layers are copied from the learned shallower model." Solvers do not find it from random weights. Do they keep it, if
+they are started there?
+"""
+
+from reslab.studies.design import Arm, Below, Claim, Depths, Study, Test, twins
+from reslab.studies.he2015_figure6 import at_least_two
+
+MARGIN = 1.0
+"""Points of training error that the deepened network may lose against the shallow one, trained on for as long."""
+PLACE = "He et al. 2015, section 1 (the argument; the experiment is ours)"
+
+
+def _labels(depths: Depths, residual: bool) -> tuple[str, str, str]:
+    shallow, deep = (twins(depth)[residual] for depth in (depths[0], depths[-1]))
+    return shallow, f"{shallow}, trained on", f"{deep}, constructed"
+
+
+def _arms(depths: Depths) -> tuple[Arm, ...]:
+    found = []
+    for residual, group in ((False, "plain networks"), (True, "residual networks")):
+        shallow, again, constructed = _labels(depths, residual)
+        deep = twins(depths[-1])[residual]
+        found += [
+            Arm(shallow, shallow, group),
+            Arm(deep, deep, group),
+            Arm(again, shallow, group, start=shallow),
+            Arm(constructed, deep, group, start=shallow),
+        ]
+    return tuple(found)
+
+
+def _kept(residual: bool, depths: Depths) -> tuple[Test, ...]:
+    _, again, constructed = _labels(depths, residual)
+    return (Below(constructed, again, "train_error", MARGIN),)
+
+
+def _not_found(depths: Depths) -> tuple[Test, ...]:
+    return (Below(_labels(depths, False)[2], twins(depths[-1])[0], "train_error"),)
+
+
+STUDY = Study(
+    name="constructed",
+    title="The solution by construction",
+    question="Started from a deeper network that computes what the shallow one does, does training keep that?",
+    paper="He, Zhang, Ren, Sun 2015, arXiv 1512.03385, section 1",
+    scales=((8, 14), (8, 20), (20, 32), (20, 56)),
+    usual=(20, 56),
+    arms=_arms,
+    claims=(
+        Claim(
+            "he2015-solver",
+            "He et al. 2015, section 1",
+            "From random weights training does not find a solution as good as the constructed one (plain networks).",
+            _not_found,
+        ),
+        Claim(
+            "constructed-plain",
+            PLACE,
+            "Started from it, training keeps it in a plain network.",
+            lambda depths: _kept(False, depths),
+            decides=False,
+        ),
+        Claim(
+            "constructed-residual",
+            PLACE,
+            "Started from it, training keeps it in a residual network.",
+            lambda depths: _kept(True, depths),
+            decides=False,
+        ),
+    ),
+    precision="fp32",
+    how=(
+        "What is trained on starts from the result of the shallow network of the same seed, by the whole schedule "
+        "once more: the rate begins at its height.",
+    ),
+    caveats=("Networks that are trained on have seen twice as many images as those from random weights.",),
+    check=at_least_two,
+)

@@ -1,0 +1,45 @@
+"""Speed of convergence, plain against residual: He et al. 2015, Fig. 4.
+
+reslab study convergence --data cifar10 --budget 60
+"""
+
+from reslab.studies.design import Claim, Depths, Sooner, Study, Test, twins
+from reslab.studies.he2015_figure6 import plain_and_residual
+
+THRESHOLD = 40.0
+
+
+def _sooner(depths: Depths) -> tuple[Test, ...]:
+    return (Sooner(*reversed(twins(depths[0]))),)
+
+
+def _deep_sooner(depths: Depths) -> tuple[Test, ...]:
+    return (Sooner(*reversed(twins(depths[-1]))),)
+
+
+STUDY = Study(
+    name="convergence",
+    title="Speed of convergence",
+    question="Does a residual network get to the same training error in fewer iterations than its plain twin?",
+    paper="He, Zhang, Ren, Sun 2015, arXiv 1512.03385, Fig. 4",
+    scales=((8,), (20,), (20, 32), (20, 56)),
+    usual=(20, 56),
+    arms=plain_and_residual,
+    claims=(
+        Claim(
+            "he2015-converges-faster",
+            "He et al. 2015, section 4.1",
+            "Where both can be trained, the residual network converges faster than its plain twin.",
+            _sooner,
+        ),
+        Claim(
+            "he2015-converges-faster-deep",
+            "He et al. 2015, Fig. 4",
+            "The deep residual network converges faster than its deep plain twin.",
+            _deep_sooner,
+        ),
+    ),
+    precision="fp32",
+    threshold=THRESHOLD,
+    caveats=("The paper shows it on ImageNet, for 18 and 34 layers.",),
+)

@@ -1,0 +1,72 @@
+"""Shortcut options A, B, C and none: He et al. 2015, Table 3.
+
+reslab study shortcuts --data cifar10 --budget 60
+"""
+
+from reslab.errors import InputError
+from reslab.studies.design import Arm, Below, Claim, Depths, Study, Test, Within, twins
+
+MARGIN = 1.0
+"""Points of test error within which the options count as little different; to the plain network the paper has 3.5."""
+PLACE = "He et al. 2015, Table 3"
+OPTIONS = {"A": "zero padding", "B": "projections where the shape changes", "C": "projections everywhere"}
+
+
+def one_depth(depths: Depths) -> None:
+    """Raises `InputError` for several."""
+    if len(set(depths)) != 1:
+        raise InputError(f"the study compares networks of one depth such as --depths 20, got {list(depths)}")
+
+
+def _label(option: str) -> str:
+    return f"{option}, {OPTIONS[option]}"
+
+
+def _arms(depths: Depths) -> tuple[Arm, ...]:
+    (depth,) = depths
+    plain, residual = twins(depth)  # by the names that other studies have for them, whose runs are taken over
+    nets = {"A": residual} | {option: f"cifar_resnet(depth={depth}, shortcut='{option}')" for option in "BC"}
+    group = f"shortcuts of {depth} layers"
+    return (Arm("none", plain, group), *(Arm(_label(option), net, group) for option, net in nets.items()))
+
+
+def _better(_: Depths) -> tuple[Test, ...]:
+    return tuple(Below(_label(option), "none") for option in OPTIONS)
+
+
+def _alike(_: Depths) -> tuple[Test, ...]:
+    return (Within(_label("B"), _label("A"), MARGIN), Within(_label("C"), _label("B"), MARGIN))
+
+
+def _order(_: Depths) -> tuple[Test, ...]:
+    return (Below(_label("B"), _label("A")), Below(_label("C"), _label("B")))
+
+
+STUDY = Study(
+    name="shortcuts",
+    title="Shortcut options",
+    question="Which shortcut does a residual network need where the shape changes, and does it matter?",
+    paper="He, Zhang, Ren, Sun 2015, arXiv 1512.03385, Table 3",
+    scales=((8,), (20,), (32,), (56,)),
+    usual=(20,),
+    arms=_arms,
+    claims=(
+        Claim("he2015-options-better", PLACE, "All three options are better than the plain network.", _better),
+        Claim(
+            "he2015-options-alike",
+            PLACE,
+            "The options differ little among each other: projections are not essential.",
+            _alike,
+        ),
+        Claim(
+            "he2015-options-order",
+            PLACE,
+            "B is slightly better than A, and C marginally than B.",
+            _order,
+            decides=False,
+        ),
+    ),
+    precision="fp32",
+    caveats=("The paper compares them on ImageNet, in networks of 34 layers; CIFAR networks are thinner.",),
+    check=one_depth,
+)

@@ -1,0 +1,71 @@
+"""What stands in the shortcut's place: He et al. 2016, Table 1.
+
+reslab study identity-shortcuts --data cifar10 --budget 120
+"""
+
+from reslab.studies.design import Arm, Below, Claim, Depths, Study, Test, twins
+from reslab.studies.he2015_table3 import one_depth
+
+PLACE = "He et al. 2016, Table 1"
+SKIPS = {
+    "constant-scaling": ("constant scaling by 0.5", "constant_scaling_shortcut_05_residual_05"),
+    "exclusive-gating": ("an exclusive gate (bias -6)", "exclusive_gating_bias_minus6"),
+    "shortcut-only-gating": ("a gate on the shortcut alone (bias -6)", "shortcut_only_gating_bias_minus6"),
+    "conv1x1": ("a 1x1 convolution", "conv1x1_shortcut"),
+    "dropout": ("dropout of 0.5", "dropout_shortcut"),
+}
+"""Each with words for people, and the row of `published/he2016.toml`."""
+
+
+def _net(depth: int, skip: str) -> str:
+    return f"cifar_resnet(depth={depth}, skip='{skip}')"
+
+
+def _arms(depths: Depths) -> tuple[Arm, ...]:
+    (depth,) = depths
+    group = f"shortcuts of {depth} layers"
+
+    def paper(row: str) -> tuple[str, ...]:
+        return ("he2016", "table1", "rows", row, "test_error") if depth == 110 else ()
+
+    others = (Arm(skip, _net(depth, skip), group, published=paper(row)) for skip, (_, row) in SKIPS.items())
+    return (Arm("identity", twins(depth)[1], group, published=paper("original")), *others)
+
+
+def _worse(skip: str, metric: str) -> tuple[Test, ...]:
+    return (Below("identity", skip, metric),)
+
+
+def _claim(skip: str, words: str) -> Claim:
+    text = f"The identity has a lower test error than {words} in its place."
+    return Claim(f"he2016-identity-{skip}", PLACE, text, lambda _: _worse(skip, "test_error"))
+
+
+def _optimisation(_: Depths) -> tuple[Test, ...]:
+    return tuple(Below("identity", skip, "train_error") for skip in SKIPS)
+
+
+STUDY = Study(
+    name="identity-shortcuts",
+    title="What stands in the shortcut's place",
+    question="Is the identity the best shortcut, or do scaling, gates, convolutions and dropout do as well?",
+    paper="He, Zhang, Ren, Sun 2016, arXiv 1603.05027, Table 1",
+    scales=((8,), (20,), (32,), (56,), (110,)),
+    usual=(20,),
+    arms=_arms,
+    claims=(
+        *(_claim(skip, words) for skip, (words, _) in SKIPS.items()),
+        Claim(
+            "he2016-identity-optimisation",
+            "He et al. 2016, section 3.2",
+            "The others have the higher training error too: it is optimisation that they hamper.",
+            _optimisation,
+            decides=False,
+        ),
+    ),
+    caveats=(
+        "The paper compares them in networks of 110 layers, where a signal passes 54 shortcuts; the effect grows with "
+        "their number.",
+    ),
+    check=one_depth,
+)

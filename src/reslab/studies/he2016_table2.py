@@ -1,0 +1,75 @@
+"""Where BN and ReLU stand: He et al. 2016, Fig. 4, Tables 2 and 3.
+
+reslab study orderings --data cifar10 --budget 120
+"""
+
+from reslab.studies.design import Arm, Below, Claim, Depths, Study, Test, Within, twins
+from reslab.studies.he2015_table3 import one_depth
+
+MARGIN = 1.0
+"""Points of test error within which two orders count as alike; the paper has 0.1."""
+PLACE = "He et al. 2016, Table 2"
+ORDERS = {
+    "original": "original",
+    "bn-after-addition": "bn_after_addition",
+    "relu-before-addition": "relu_before_addition",
+    "relu-only-preactivation": "relu_only_preactivation",
+    "full-preactivation": "full_preactivation",
+}
+"""Each with its row in `published/he2016.toml`."""
+
+
+def _arms(depths: Depths) -> tuple[Arm, ...]:
+    (depth,) = depths
+
+    def paper(row: str) -> tuple[str, ...]:
+        return ("he2016", "table2", "rows", row, "test_error") if depth == 110 else ()
+
+    nets = {order: f"cifar_resnet(depth={depth}, order='{order}')" for order in ORDERS}
+    nets["original"] = twins(depth)[1]
+    return tuple(
+        Arm(order, nets[order], f"orders, {depth} layers", published=paper(row)) for order, row in ORDERS.items()
+    )
+
+
+def _below(a: str, b: str) -> tuple[Test, ...]:
+    return (Below(a, b),)
+
+
+STUDY = Study(
+    name="orderings",
+    title="Where BN and ReLU stand",
+    question="Which order of BN, ReLU and addition trains best?",
+    paper="He, Zhang, Ren, Sun 2016, arXiv 1603.05027, Fig. 4, Tables 2 and 3",
+    scales=((8,), (20,), (32,), (56,), (110,)),
+    usual=(20,),
+    arms=_arms,
+    claims=(
+        Claim(
+            "he2016-order-bn-after",
+            PLACE,
+            "BN after the addition is worse than the original order.",
+            lambda _: _below("original", "bn-after-addition"),
+        ),
+        Claim(
+            "he2016-order-relu-before",
+            PLACE,
+            "ReLU before the addition is worse than the original order.",
+            lambda _: _below("original", "relu-before-addition"),
+        ),
+        Claim(
+            "he2016-order-relu-only",
+            PLACE,
+            "Pre-activation by ReLU alone does about as well as the original order.",
+            lambda _: (Within("relu-only-preactivation", "original", MARGIN),),
+        ),
+        Claim(
+            "he2016-order-full",
+            PLACE,
+            "Full pre-activation is better than the original order.",
+            lambda _: _below("full-preactivation", "original"),
+        ),
+    ),
+    caveats=("The paper's differences are at 110 and 164 layers; at 1001 the gain of pre-activation is greatest.",),
+    check=one_depth,
+)

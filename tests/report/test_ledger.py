@@ -1,0 +1,128 @@
+"""The ledger is made of results, and of nothing else."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reslab import studies
+from reslab.probes.claims import CLAIMS
+from reslab.report.claims import ClaimRow
+from reslab.report.summary import Judgement, Summary
+from reslab.runs import read_json
+from reslab.studies import ledger
+
+from .sample import sample
+
+Reslab = Callable[..., tuple[int, str, str]]
+
+
+def write(folder: Path, verdict: Judgement, *, iterations: int = 4000, seeds: int = 3, data: str = "cifar10") -> None:
+    """A summary whose first part is about a claim."""
+    summary = sample(overall=verdict, iterations=iterations, seeds=seeds, data_name=data)
+    assert summary.verdict is not None
+    first = summary.verdict.parts[0].model_copy(update={"claim": "he2015-degradation", "verdict": verdict})
+    parts = (first, *summary.verdict.parts[1:])
+    changed = summary.model_copy(update={"verdict": summary.verdict.model_copy(update={"parts": parts})})
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(changed.to_json())
+
+
+def row(roots: list[Path], key: str = "he2015-degradation") -> object:
+    return next(row for row in ledger.rows(roots) if row.key == key)
+
+
+def test_without_results_nothing_is_decided(tmp_path: Path) -> None:
+    rows = ledger.rows([tmp_path])
+    keys = [claim.key for _, claim in studies.claims()] + [claim.key for claim in CLAIMS]
+    assert sorted(row.key for row in rows) == sorted(keys)
+    assert len(set(keys)) == len(keys)
+    assert {row.verdict for row in rows} == {"not decided"}
+    assert not any(row.evidence for row in rows)
+    assert all(row.command.startswith(("reslab study ", "reslab probe ")) for row in rows)
+
+
+def test_the_strongest_evidence_decides(tmp_path: Path) -> None:
+    """The papers' data before others, then the longer training, then more seeds; the others stand beside it."""
+    write(tmp_path / "a", "held", data="digits", iterations=64_000)
+    write(tmp_path / "b", "not decided", iterations=1000)
+    write(tmp_path / "c", "not held", iterations=4000)
+    write(tmp_path / "d", "held", iterations=4000, seeds=5)
+    write(tmp_path / "e", "held", iterations=64_000, seeds=1)
+    found = row([tmp_path])
+    assert isinstance(found, ClaimRow)
+    assert found.verdict == "held"
+    assert [Path(each.source).parent.name for each in found.evidence] == ["d", "c", "b", "e", "a"]
+    assert (found.evidence[0].n, found.evidence[0].of) == (5, "cifar10, 4,000 iterations, n = 5")
+
+
+def test_what_is_no_summary_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "good", "held")
+    for name, text in (("bad", "{"), ("other", "[]"), ("older", '{"verdict": {"parts": [{"claim": "x"}]}}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(text)
+    assert getattr(row([tmp_path]), "verdict") == "held"  # noqa: B009
+
+
+def test_the_command(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    write(tmp_path / "results" / "degradation", "held")
+    code, text, err = reslab("claims", tmp_path / "results", "--json")
+    assert code == 0, err
+    rows = json.loads(text)
+    assert all({"claim", "verdict", "paper", "place", "command", "evidence"} <= row.keys() for row in rows)
+    assert {row["verdict"] for row in rows} <= {"held", "not held", "not decided"}
+    [held] = [row for row in rows if row["verdict"] == "held"]
+    assert held["found"]["n"] == 3
+    assert held["found"]["numbers"].startswith("28.89 against")
+
+    code, text, _ = reslab("claims", tmp_path / "results")
+    assert code == 0
+    assert max(map(len, text.splitlines())) <= 80
+    assert "1 held" in text
+
+    page = tmp_path / "claims.html"
+    code, text, _ = reslab("claims", tmp_path / "results", "--html", page, "--open")
+    assert code == 0
+    assert opened == [page.as_uri()]
+    html = page.read_text()
+    assert "28.89 against" in html
+    assert all(claim.key in html for _, claim in studies.claims())
+    assert "http" not in html.replace("http-equiv", "")
+
+    code, _, err = reslab("claims", tmp_path / "nothing")
+    assert code == 2
+    assert "expected a folder of results" in err
+
+
+def test_a_real_study_ends_up_in_the_ledger(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("--data", "digits", "--iterations", 12, "--batch-size", 32, "--depths", 8, "--seeds", 2)
+    code, text, err = reslab("study", "orderings", *words, "--out", tmp_path / "runs" / "orderings", "--json")
+    assert code == 0, err
+    verdicts = {part["claim"]: part["verdict"] for part in json.loads(text)["verdict"]["parts"]}
+    monkeypatch.chdir(tmp_path)
+    found = {row.key: row for row in ledger.rows([Path("runs")]) if row.evidence}
+    assert {key: row.verdict for key, row in found.items()} == verdicts
+    assert all(row.evidence[0].of == "digits, 12 iterations, n = 2" for row in found.values())
+
+
+def test_it_answers_without_torch_and_scipy() -> None:
+    """Within a second, on a machine that has better things to do."""
+    code = "import sys; import reslab.commands.claims; sys.exit(any(m in sys.modules for m in ('torch', 'scipy')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_summaries_of_the_first_version_can_still_be_read(tmp_path: Path) -> None:
+    write(tmp_path / "new", "held")
+    plain = read_json(tmp_path / "new" / "summary.json")
+    for each in (*plain["runs"], *plain["rows"]):
+        each["x"] = None
+    expected = Summary.of(plain)
+    for each in (*plain["runs"], *plain["rows"]):
+        for name in ("label", "group", "x", "measures"):
+            each.pop(name, None)
+    assert Summary.of(plain) == expected

@@ -1,0 +1,161 @@
+"""Runs on a real Ray cluster of this machine, one of whose workers is killed; and a store that machines share."""
+
+import json
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reslab.errors import InputError
+from reslab.runs import RunDir
+from reslab.studies.store import Store, mirrored
+
+Reslab = Callable[..., tuple[int, str, str]]
+WORDS = ("study", "warm-up", "--data", "synthetic", "--depths", 8, "--seeds", 1, "--batch-size", 16)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    ray = pytest.importorskip("ray")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield ray
+    ray.shutdown()
+
+
+def test_a_worker_that_is_killed_costs_nothing_but_time(cluster: Any, reslab: Reslab, tmp_path: Path) -> None:
+    """The run goes on from its checkpoint in another worker, and all end as without a cluster."""
+    torch.set_num_threads(1)
+    settings = ("--iterations", 40, "--set", "evaluate_every=10")
+    code, expected, err = reslab(*WORDS, *settings, "--out", tmp_path / "elsewhere" / "alone", "--json")
+    assert code == 0, err
+    killed: list[int] = []
+    out = tmp_path / "cluster"
+
+    def kill() -> None:
+        give_up = time.monotonic() + 60
+        while time.monotonic() < give_up and not killed:
+            for path in out.glob("runs/*/checkpoints/iteration-*"):
+                if RunDir(path.parent.parent).finished:
+                    continue
+                for pid in _workers():
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+                    return
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    code, found, err = reslab(*WORDS, *settings, "--out", out, "--on", "ray", "--json")
+    thread.join()
+    assert code == 0, err
+    assert killed
+    assert "Ray: 1 machines with 2 CPUs" in err
+    one, two = json.loads(expected), json.loads(found)
+    assert two["runs"] == one["runs"]
+    assert two["verdict"] == one["verdict"]
+
+
+def _workers() -> list[int]:
+    """Processes that carry out a task of ours."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                command = (folder / "cmdline").read_text()
+            except OSError:
+                continue
+            if command.startswith("ray::_work"):
+                found.append(int(folder.name))
+    return found
+
+
+def test_an_error_in_a_run_is_said_in_one_line(cluster: Any, reslab: Reslab, tmp_path: Path) -> None:
+    words = (*WORDS, "--iterations", 60, "--set", "optimizer.lr=1e30")
+    code, _, err = reslab(*words, "--out", tmp_path / "study", "--on", "ray")
+    assert code == 2
+    assert "loss" in err
+    assert "Traceback" not in err
+
+
+def test_addresses_that_are_none(reslab: Reslab, tmp_path: Path) -> None:
+    for words, said in (
+        (("--on", "slurm"), "--on takes ray, or ray://HOST:PORT"),
+        (("--on", "ray", "--cpus", 0), "--cpus takes 1 or more"),
+        (("--store", "file:///x"), "it goes with --on ray"),
+        (("--on", "ray", "--store", "nonsense://x"), "--store nonsense://x cannot be used"),
+    ):
+        code, _, err = reslab(*WORDS, "--iterations", 2, "--out", tmp_path / "study", *words)
+        assert code == 2, words
+        assert said in err
+
+
+def test_a_run_by_way_of_a_store(cluster: Any, reslab: Reslab, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    settings = ("--iterations", 6)
+    code, expected, _ = reslab(*WORDS, *settings, "--out", tmp_path / "elsewhere" / "alone", "--json")
+    assert code == 0
+    store = f"file://{tmp_path / 'store'}"
+    code, found, err = reslab(*WORDS, *settings, "--out", tmp_path / "far", "--on", "ray", "--store", store, "--json")
+    assert code == 0, err
+    assert json.loads(found)["runs"] == json.loads(expected)["runs"]
+    assert len(list((tmp_path / "store").glob("*/result.json"))) == 2
+
+
+def made(folder: Path, name: str) -> RunDir:
+    run = RunDir(folder / name)
+    run.checkpoints.mkdir(parents=True)
+    run.recipe.write_text("{}")
+    run.metrics.write_text('{"iteration": 1}\n')
+    (run.checkpoints / "iteration-1.safetensors").write_bytes(b"one")
+    (run.path / ".lock").write_text("")
+    return run
+
+
+def test_a_store_keeps_runs_as_they_are(tmp_path: Path) -> None:
+    store = Store(f"file://{tmp_path / 'store'}")
+    store.check()
+    here = tmp_path / "here"
+    run = made(here, "a")
+    store.push("a", here)
+    (run.checkpoints / "iteration-1.safetensors").unlink()
+    (run.checkpoints / "iteration-2.safetensors").write_bytes(b"two!")
+    run.metrics.write_text('{"iteration": 1}\n{"iteration": 2}\n')
+    store.push("a", here)
+    store.pull("a", tmp_path / "there")
+    files = {p.relative_to(tmp_path / "there").as_posix() for p in (tmp_path / "there").rglob("*") if p.is_file()}
+    assert files == {"a/recipe.json", "a/metrics.jsonl", "a/checkpoints/iteration-2.safetensors"}
+    assert RunDir(tmp_path / "there" / "a").read_metrics() == [{"iteration": 1}, {"iteration": 2}]
+    store.pull("a", tmp_path / "some", only=("metrics.jsonl",))
+    assert not (tmp_path / "some" / "a" / "recipe.json").exists()
+    store.pull("nothing", tmp_path / "there")
+    assert not (tmp_path / "there" / "nothing").exists()
+
+
+def test_what_is_mirrored_is_there_at_the_end_even_of_a_failure(tmp_path: Path) -> None:
+    store = Store(f"file://{tmp_path / 'store'}")
+    here = tmp_path / "here"
+
+    def fail() -> None:
+        with mirrored(store, ["a"], here):
+            made(here, "a")
+            raise InputError("the run failed")
+
+    with pytest.raises(InputError, match="the run failed"):
+        fail()
+    store.pull("a", tmp_path / "there")
+    assert RunDir(tmp_path / "there" / "a").read_metrics() == [{"iteration": 1}]
+
+
+def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        Store(f"file://{tmp_path / 'file' / 'below'}").check()
