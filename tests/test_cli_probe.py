@@ -59,7 +59,7 @@ def test_all_figures_on_a_page(reslab: Reslab, tmp_path: Path, monkeypatch: pyte
     assert "reslab probe" in text
     folder = tmp_path / "xray"
     kept = {path.stem: path.stat().st_mtime_ns for path in folder.glob("*/*.json")}
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "xray.json").read_text())
     assert summary["command"].endswith(f"--all --images 60 --out {page}")
     assert set(summary["found"]) == set(kept)
     assert [left["figure"] for left in summary["left_out"]] == ["gates"]

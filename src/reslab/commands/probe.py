@@ -69,7 +69,7 @@ def run(options: Options) -> Path | None:
     if page is None or folder is None:
         return None
     write_page(page, done, subjects, found, options)
-    write_json(folder / "summary.json", summary(done, subjects, found, options))
+    write_json(folder / "xray.json", summary(done, subjects, found, options))
     console.print(f"Page: {page}; figures as JSON in {folder}", highlight=False, markup=False, soft_wrap=True)
     return page
 
