@@ -46,6 +46,7 @@ def test_all_figures_on_a_page(reslab: Reslab, tmp_path: Path, monkeypatch: pyte
     assert code == 0, err
     assert "60 images of digits" in err
     assert "figures; about" in err
+    assert f"\n  lesions, {RESIDUAL}\n" in err
     assert shown == [page.resolve().as_uri()]
     text = page.read_text()
     for name, figure in FIGURES.items():
@@ -57,14 +58,18 @@ def test_all_figures_on_a_page(reslab: Reslab, tmp_path: Path, monkeypatch: pyte
         assert name in out
     assert "reslab probe" in text
     folder = tmp_path / "xray"
-    kept = {path.stem: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
+    kept = {path.stem: path.stat().st_mtime_ns for path in folder.glob("*/*.json")}
+    summary = json.loads((folder / "xray.json").read_text())
+    assert summary["command"].endswith(f"--all --images 60 --out {page}")
+    assert set(summary["found"]) == set(kept)
+    assert [left["figure"] for left in summary["left_out"]] == ["gates"]
     assert set(kept) == set(FIGURES) - {"gates"}
 
     page.unlink()
     code, _, err = reslab(*words)
     assert code == 0, err
     assert f"{len(kept)} there already; nothing to measure" in err
-    assert {path.stem: path.stat().st_mtime_ns for path in folder.rglob("*.json")} == kept
+    assert {path.stem: path.stat().st_mtime_ns for path in folder.glob("*/*.json")} == kept
     assert page.exists()
 
 

@@ -1,7 +1,6 @@
 """``reslab probe``."""
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from reslab.commands.probe_page import write_page
+from reslab.commands.probe_page import command_of, summary, write_page
 from reslab.commands.subject import Looking, Seen, checked, seen
 from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.probes.figures import FIGURES, GROUPS
 from reslab.probes.xray import Done, Plan, Subject, Task, measure, plan
 from reslab.report import words
+from reslab.runs.files import write_json
 
 MOST_NETWORKS = 4
 """That a figure shows over each other."""
@@ -61,31 +61,17 @@ def run(options: Options) -> Path | None:
     console = Console(stderr=True, quiet=options.json)
     planned = plan(subjects, names, folder)
     _state(console, subjects, found, planned)
-    done = _measure(planned, folder, console, _command(options))
+    done = _measure(planned, folder, console, command_of(options))
     if options.json:
         print(json.dumps(_record(done), indent=2))
     else:
         _print(done)
-    if page is None:
+    if page is None or folder is None:
         return None
     write_page(page, done, subjects, found, options)
+    write_json(folder / "xray.json", summary(done, subjects, found, options))
     console.print(f"Page: {page}; figures as JSON in {folder}", highlight=False, markup=False, soft_wrap=True)
     return page
-
-
-def _command(options: Options) -> str:
-    """That asks for the same again."""
-    asked = ["--all"] if options.every else [f"--{group}" for group in options.groups]
-    words = [
-        "reslab",
-        "probe",
-        *options.weights,
-        "--data",
-        options.looking.data,
-        "--images",
-        str(options.looking.images),
-    ]
-    return shlex.join([*words, *asked])
 
 
 def _figures(options: Options) -> list[str]:
@@ -126,8 +112,12 @@ def _state(console: Console, subjects: Sequence[Subject], found: Sequence[Seen],
             console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
     kept = sum(task.found is not None for task in planned.tasks)
     there = f", {kept} there already" if kept else ""
-    left = [f"{task.figure} {words.duration(task.seconds)}" for task in planned.tasks if task.found is None]
-    cost = f"about {words.duration(planned.seconds)}: {', '.join(left)}" if left else "nothing to measure"
+    left: dict[str, float] = {}
+    for task in planned.tasks:
+        if task.found is None:
+            left[task.figure] = left.get(task.figure, 0.0) + task.seconds
+    each = ", ".join(f"{name} {words.duration(seconds)}" for name, seconds in left.items())
+    cost = f"about {words.duration(planned.seconds)}: {each}" if left else "nothing to measure"
     console.print(
         f"{words.plural(len(planned.tasks), 'figure')}{there}; {cost}",
         highlight=False, markup=False, soft_wrap=True,
@@ -141,12 +131,16 @@ def _measure(planned: Plan, folder: Path | None, console: Console, command: str)
     )  # fmt: skip
     with bar:
         rows: dict[int, Any] = {}
+        ended: set[int] = set()
 
         def tell(task: Task, share: float) -> None:
             if id(task) not in rows:
                 title = f"{FIGURES[task.figure].title}, {task.subject.label}"
                 rows[id(task)] = bar.add_task(escape(title), total=1.0)
             bar.update(rows[id(task)], completed=share)
+            if share == 1.0 and not console.is_terminal and task.found is None and id(task) not in ended:
+                ended.add(id(task))
+                console.print(f"  {task.figure}, {task.subject.label}", highlight=False, markup=False, soft_wrap=True)
 
         try:
             return measure(planned, folder, tell=tell, command=command)

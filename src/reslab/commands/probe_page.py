@@ -31,7 +31,7 @@ def write_page(path: Path, done: Done, subjects: Sequence[Subject], found: Seque
         panels=panels,
         left_out=tuple((f"{FIGURES[name].title} ({label})", why) for name, label, why in done.left_out),
         facts=_facts(done, subjects, found, options),
-        command=_command(options),
+        command=command_of(options),
         version=__version__,
     )
     try:
@@ -40,7 +40,21 @@ def write_page(path: Path, done: Done, subjects: Sequence[Subject], found: Seque
         raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another --out") from None
 
 
-def _command(options: Options) -> str:
+def summary(done: Done, subjects: Sequence[Subject], found: Sequence[Seen], options: Options) -> dict[str, Any]:
+    """What was found, in words, and how: the command, the networks, the machine and the time."""
+    return {
+        "command": command_of(options),
+        "networks": _facts(done, subjects, found, options),
+        "found": {
+            name: {label: FIGURES[name].say(result) for label, result in results}
+            for name, results in done.results.items()
+        },
+        "left_out": [{"figure": name, "network": label, "why": why} for name, label, why in done.left_out],
+        "git_commit": runs.describe()["git_commit"],
+    }
+
+
+def command_of(options: Options) -> str:
     """The command line that makes the same page."""
     looking = options.looking
     given = ["reslab", "probe", *options.weights, "--data", looking.data]
@@ -52,7 +66,7 @@ def _command(options: Options) -> str:
         given += [] if value == default else [f"--{name}", str(value)]
     for name, values in (("mean", looking.mean), ("std", looking.std)):
         given += [f"--{name}", *map(str, values)] if values else []
-    return shlex.join([*given, "--out", str(options.out)])
+    return shlex.join([*given, *(["--out", str(options.out)] if options.out else [])])
 
 
 def _panel(name: str, results: Sequence[tuple[str, Result]]) -> sheet.Panel:

@@ -128,7 +128,7 @@ def _say_responses(found: Responses) -> str:
 
 def _say_signal(found: Signal) -> str:
     return (
-        f"the signal grows from {found.rms[0]:.2f} at the first block to {found.rms[-1]:.2f} behind the last; at most "
+        f"the signal goes from {found.rms[0]:.2f} at the first block to {found.rms[-1]:.2f} behind the last; at most "
         f"{100 * found.negative.max():.1f} % of its numbers are below zero"
     )
 
