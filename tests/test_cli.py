@@ -498,3 +498,14 @@ def test_errors_are_one_line_whatever_the_width(
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
     assert "resnet[bold]20[/nonsense]" in err
+
+
+def test_output_that_nobody_reads_to_its_end() -> None:
+    """``reslab ... | head -1`` ends without a page of Python's."""
+    code = "import sys; from reslab.cli import main; main(['nets', '--json'])"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 1

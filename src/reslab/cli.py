@@ -745,7 +745,10 @@ def _rank() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command. Exit codes: 0 done, 2 something to mend in what was asked, 130 interrupted."""
+    """Runs a command.
+
+    Exit codes: 0 done, 1 output that nobody read, 2 something to mend in what was asked, 130 interrupted.
+    """
     logging.basicConfig(format="reslab: %(message)s", level=logging.WARNING)
     try:
         app(arguments, exit_on_error=False, print_error=False)
@@ -759,6 +762,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Commands that leave something to go on with say so in the exception.
         print(f"reslab: interrupted; {stop}" if str(stop) else "reslab: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        # Who reads the output has seen enough (`| head`); what Python would still write at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -117,9 +117,9 @@ def test_the_sign_of_the_signal() -> None:
 def test_laws_and_the_rest() -> None:
     assert decide("balduzzi2017-laws", plain_base=0.51, residual_base=0.74, residual_bn_power=-0.45) == "held"
     assert decide("balduzzi2017-laws", plain_base=0.60, residual_base=0.74, residual_bn_power=-0.45) == "not held"
-    shattered = {"depth": [2, 50], "plain": [[1, 0.9], [1, 0.05]], "residual_bn": [[1, 0.9], [1, 0.6]]}
+    shattered = {"depth": [2, 50], "plain_bn": [[1, 0.9], [1, 0.05]], "residual_bn": [[1, 0.9], [1, 0.6]]}
     assert decide("balduzzi2017-shattered", **shattered) == "held"
-    assert decide("balduzzi2017-shattered", **shattered | {"plain": [[1, 0.9], [1, 0.5]]}) == "not held"
+    assert decide("balduzzi2017-shattered", **shattered | {"plain_bn": [[1, 0.9], [1, 0.5]]}) == "not held"
     assert decide("tong-he2018-discarded", shortcut=[0.75, None, 0.75]) == "held"
     assert decide("tong-he2018-discarded", shortcut=[0.75, 0.0]) == "not held"
     assert decide("tong-he2018-discarded", shortcut=[None]) == "not decided"

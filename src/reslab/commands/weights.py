@@ -63,13 +63,12 @@ def listing(*, as_json: bool) -> None:
         print(json.dumps({name: entry.model_dump() for name, entry in known.items()}, indent=2))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("name", "network", "recipe", "numbers"):
-        table.add_column(heading)
-    for heading in ("test error %", "flips, shifts %"):
-        table.add_column(heading, justify="right")
+    table.add_column("name", no_wrap=True)
+    table.add_column("recipe")
+    table.add_column("test error %", justify="right", no_wrap=True)
+    table.add_column("with flips, shifts", justify="right")
     for name, entry in known.items():
-        errors = (f"{entry.test_error:.2f}", f"{entry.test_error_flip_shift:.2f}")
-        table.add_row(f"reslab:{name}", entry.net, entry.recipe, entry.dtype, *errors)
+        table.add_row(f"reslab:{name}", entry.recipe, f"{entry.test_error:.2f}", f"{entry.test_error_flip_shift:.2f}")
     console = Console(highlight=False)
     console.print(table)
     console.print("the card of each: reslab weights inspect NAME", style="dim")
