@@ -109,14 +109,17 @@ def decide(test: Test, found: Found) -> tuple[Judgement, str]:
             name, unit = _named(test.metric)
             seeds = found.seeds(test.a, test.b)
             if not seeds:
-                return "not decided", f"{name}, {test.a} against {test.b}: no seeds that both have"
+                return "not decided", f"{name}, {test.a} and {test.b}: no seeds that both have"
             pairs = [found.value(test.a, s, test.metric) - found.value(test.b, s, test.metric) for s in seeds]
             gap = Difference.of(pairs, unit=unit)
-            if isinstance(test, Below):
-                said = f"{name}, {test.a} against {test.b}: {gap}"
-                return gap.below(test.bound), said + (f", to be below {test.bound:+g}" if test.bound else "")
-            verdict = both(gap.below(test.margin), gap.above(-test.margin))
-            return verdict, f"{name}, {test.a} against {test.b}: {gap}, to be within {test.margin:g} either way"
+            said = f"{name}, {test.a} minus {test.b}: {gap}"
+            if isinstance(test, Within):
+                verdict = both(gap.below(test.margin), gap.above(-test.margin))
+                return verdict, f"{said}, to be within {test.margin:g} either way"
+            if test.bound:
+                return gap.below(test.bound), f"{said}, to be below {test.bound:+g}"
+            more = Difference.of([-pair for pair in pairs], unit=unit)  # what is claimed to be higher, first
+            return gap.below(0.0), f"{name}, {test.b} minus {test.a}: {more}"
 
 
 def _sooner(test: Sooner, found: Found) -> tuple[Judgement, str]:
