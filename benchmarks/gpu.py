@@ -3,29 +3,35 @@
     python benchmarks/gpu.py --budget 28 --data path/to/cifar10 [--out results/gpu] [--runs runs/gpu] [--only NAME ...]
 
 Each job writes one JSON file; a job whose file is there is not run again, and a training that the budget cut short
-goes on from its checkpoint. `--list` prints the agenda. Works with torch 2.11.
+goes on from its checkpoint. A job runs in a process of its own, so that none finds settings, memory or a broken device
+that another left. `--list` prints the agenda. Works with torch 2.11.
 """
 
 import argparse
 import importlib.util
 import json
 import math
+import multiprocessing
 import shutil
 import statistics
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import torch
 
 from reslab import recipes, runs, studies
 from reslab.bench import peak, works
-from reslab.bench.paired import ratio, take_turns
+from reslab.bench.paired import Work, ratio, take_turns_apart
 from reslab.data.sources import Dataset, load
 from reslab.data.spec import Source
 from reslab.evaluate.metrics import evaluate
@@ -53,11 +59,14 @@ class Context:
     out: Path
     folder: Path
     deadline: float
-    jobs: int
 
     def left(self) -> float:
         """Seconds until the end."""
         return self.deadline - time.monotonic()
+
+
+class Skipped(Exception):
+    """A job that cannot be done here, and why."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class Job:
     name: str
     what: str
     minutes: float
-    """at least so long; with less left it is not begun, unless it can be gone on with"""
+    """at least so long; with less left it is not begun, unless it can be cut short and gone on with"""
     gigabytes: float
     """memory of the device that it needs"""
     run: Callable[["Context"], dict[str, Any]]
@@ -78,26 +87,25 @@ class Job:
 
 
 def throughput(
-    net: str, batch: int, against: works.Against, precision: str = "bf16"
+    net: str, batch: int, against: works.Against, *, bn_group: int | None = None
 ) -> Callable[[Context], dict[str, Any]]:
-    """Training images a second, ours captured and not, by turns with the peer."""
+    """Training images a second, ours captured and not, by turns with the peer; each in a process of its own.
+
+    ``bn_group`` is 64 for the networks of He 2015, section 4.2, which were trained in two halves of 64.
+    """
 
     def run(context: Context) -> dict[str, Any]:
-        spec = resolve_any(net)
-        case = works.Case(spec, batch, Execution(CUDA), precision)
+        case = works.Case(resolve_any(net), batch, Execution(CUDA), "bf16", bn_group)
         eager = replace(case, execution=Execution(CUDA, graphs=False))
-        todo: dict[str, Callable[[], object]] = {
-            "reslab": works.training(case).step,
-            "reslab uncaptured": works.training(eager).step,
-            against: works.peer_training(case, against),
+        makers: dict[str, Callable[[], Work]] = {
+            "reslab": partial(works.step_of, case),
+            "reslab uncaptured": partial(works.step_of, eager),
+            against: partial(works.peer_training, case, against),
         }
-        for work in todo.values():  # three steps before one is captured
-            for _ in range(6):
-                work()
-        seconds = take_turns(todo, rounds=10, turn=0.5, device=CUDA)
-        limit = peak.measure(CUDA, precision)
+        seconds = take_turns_apart(makers, rounds=10, turn=0.5, device=CUDA)
+        limit = peak.measure(CUDA, case.precision)
         return {
-            "net": net, "batch": batch, "precision": precision, "against": against,
+            "net": net, "batch": batch, "precision": case.precision, "bn_group": bn_group, "against": against,
             "images_per_second": {name: batch / statistics.median(each) for name, each in seconds.items()},
             "ratio": vars(ratio(seconds[against], seconds["reslab"])),
             "seconds": seconds, "peak": vars(limit),
@@ -132,30 +140,36 @@ def captured_is_eager(context: Context) -> dict[str, Any]:
 
 
 def concurrency(context: Context) -> dict[str, Any]:
-    """Steps a second of ResNet-20 with one training and with several at a time, each on a stream of its own."""
-    data = _data(context)
+    """Steps a second of ResNet-20 with one training and with several at a time, each in a process of its own."""
+    if context.data is None:
+        raise Skipped("needs CIFAR-10: --data PATH")
     rates = {}
-    for count in (1, 2, 4, 8):
-        trainers = [Trainer(_paper("resnet20", data, seed), data, Execution(CUDA)) for seed in range(count)]
-        streams = [torch.cuda.Stream() for _ in trainers]
-
-        def drive(trainer: Trainer, stream: torch.cuda.Stream, steps: int) -> None:
-            with torch.cuda.stream(stream):
-                trainer.net.train()
-                for _ in range(steps):
-                    trainer.step()
-                stream.synchronize()
-
-        for trainer, stream in zip(trainers, streams, strict=True):
-            drive(trainer, stream, 10)
-        start = time.perf_counter()
-        threads = [threading.Thread(target=drive, args=(t, s, 300)) for t, s in zip(trainers, streams, strict=True)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        rates[str(count)] = 300 * count / (time.perf_counter() - start)
+    spawn = multiprocessing.get_context("spawn")
+    for count in (1, 2, 4):
+        ready = spawn.Barrier(count)
+        answers = spawn.Queue()
+        processes = [spawn.Process(target=_steps, args=(context.data, k, ready, answers)) for k in range(count)]
+        for process in processes:
+            process.start()
+        rates[str(count)] = sum(answers.get(timeout=120) for _ in processes)
+        for process in processes:
+            process.join()
     return {"steps_per_second": rates}
+
+
+def _steps(source: str, seed: int, ready: Barrier, answers: "Queue[float]") -> None:
+    data = load(source)
+    trainer = Trainer(_paper("resnet20", data, seed), data, Execution(CUDA))
+    trainer.net.train()
+    for _ in range(20):
+        trainer.step()
+    torch.cuda.synchronize()
+    ready.wait()
+    start = time.perf_counter()
+    for _ in range(500):
+        trainer.step()
+    torch.cuda.synchronize()
+    answers.put(500 / (time.perf_counter() - start))
 
 
 def very_deep(net: str) -> Callable[[Context], dict[str, Any]]:
@@ -193,7 +207,7 @@ def very_deep(net: str) -> Callable[[Context], dict[str, Any]]:
 
 def _data(context: Context) -> Dataset:
     if context.data is None:
-        raise SystemExit("this job needs CIFAR-10: --data PATH")
+        raise Skipped("needs CIFAR-10: --data PATH")
     return load(context.data)
 
 
@@ -229,7 +243,7 @@ def seconds_to_94(context: Context) -> dict[str, Any]:
     entry = recipes.find("fast_cifar94")
     found: dict[str, Any] = {"seconds": [], "test_error": [], "test_error_one_look": []}
     for seed in (-1, 0, 1, 2, 3, 4):
-        recipe = entry.make(entry.net, data.info, batch=2000, seed=max(seed, 0))
+        recipe = entry.make(entry.net, data.info, seed=max(seed, 0))
         trainer = Trainer(recipe, data, Execution(CUDA))
         trainer.net.train()
         torch.cuda.synchronize()
@@ -243,7 +257,9 @@ def seconds_to_94(context: Context) -> dict[str, Any]:
             found["test_error"].append(test.top1_error)
             plain = evaluate(trainer.net, trainer.test, precision=trainer.recipe.precision)
             found["test_error_one_look"].append(plain.top1_error)
-    return found | {"recipe": recipe.model_dump(mode="json")}
+    accuracy = 100 - statistics.mean(found["test_error"])
+    about = {"accuracy": accuracy, "reached": accuracy >= 94, "mean_seconds": statistics.mean(found["seconds"])}
+    return about | found | {"recipe": recipe.model_dump(mode="json")}
 
 
 def study(name: str, depths: Depths, iterations: int, seeds: int = 3) -> Callable[[Context], dict[str, Any]]:
@@ -254,7 +270,7 @@ def study(name: str, depths: Depths, iterations: int, seeds: int = 3) -> Callabl
         plan = Plan(studies.find(name), data.info, depths, seeds, iterations)
         folder = context.folder / f"{name}-{iterations}" / "runs"
         execution = Execution(CUDA)
-        adopt(plan.planned(), folder, data.info.fingerprint, execution)
+        adopt(plan.planned(), folder, data.info.fingerprint, execution, measured=plan.study.measure)
         found = {}
         for planned in plan.planned():
             carry_out(
@@ -268,7 +284,9 @@ def study(name: str, depths: Depths, iterations: int, seeds: int = 3) -> Callabl
             }  # fmt: skip
             print(f"    {planned.name}: {found[planned.name]['result']['seconds']} s", flush=True)
         if importlib.util.find_spec("scipy"):
-            summary = summarise(plan, folder, data=data, command=" ".join(sys.argv))
+            summary = summarise(
+                plan, folder, data=data, command=f"python benchmarks/gpu.py --only study-{name}-{iterations}"
+            )
             runs.write_json(
                 context.out / f"study-{name}-{iterations}" / "summary.json", summary.model_dump(mode="json")
             )
@@ -281,24 +299,14 @@ def agenda() -> list[Job]:
     """The jobs, the most valuable first."""
     jobs = [
         Job("captured-is-eager", "captured steps equal eager ones", 0.5, 2, captured_is_eager),
+        Job("speed-resnet20", "ResNet-20 against eager", 0.7, 4, throughput("resnet20", 128, "eager", bn_group=64)),
+        Job("speed-resnet56", "ResNet-56 against eager", 0.7, 4, throughput("resnet56", 128, "eager", bn_group=64)),
+        Job("speed-resnet110", "ResNet-110 against eager", 0.9, 4, throughput("resnet110", 128, "eager", bn_group=64)),
+        Job(
+            "speed-resnet50", "ResNet-50 at 224 against torchvision", 1, 60, throughput("resnet50", 256, "torchvision")
+        ),
+        Job("seconds-to-94", "94 % by fast_cifar94, five seeds", 1.5, 4, seconds_to_94),
         Job("concurrency", "trainings at a time", 1, 8, concurrency),
-        Job(
-            "degradation-4000",
-            "the degradation study, 12 runs of 4,000 iterations, fp32",
-            1,
-            4,
-            study("degradation", (20, 56), 4000),
-            True,
-        ),
-        Job("seconds-to-94", "94 % by fast_cifar94 in batches of 2,000, five seeds", 1.5, 8, seconds_to_94),
-        Job("speed-resnet20", "ResNet-20 against eager", 0.5, 4, throughput("resnet20", 128, "eager")),
-        Job("speed-resnet56", "ResNet-56 against eager", 0.5, 4, throughput("resnet56", 128, "eager")),
-        Job("speed-resnet110", "ResNet-110 against eager", 0.7, 4, throughput("resnet110", 128, "eager")),
-        Job(
-            "speed-resnet50", "ResNet-50 at 224 against torchvision", 1, 40, throughput("resnet50", 256, "torchvision")
-        ),
-        Job("very-deep-resnet1202", "memory of a step of ResNet-1202", 0.7, 30, very_deep("resnet1202")),
-        Job("very-deep-preresnet1001", "memory of a step of ResNet-1001", 0.7, 60, very_deep("preresnet1001")),
     ]
 
     def paper(net: str, seed: int, iterations: int = 64_000) -> Job:
@@ -311,9 +319,17 @@ def agenda() -> list[Job]:
     runs_of_64k += [(net, seed) for seed in (1, 2) for net in ("resnet20", "plain20", "plain56", "resnet56")]
     runs_of_64k += [(net, seed) for seed in (1, 2, 3, 4) for net in table6]
     runs_of_64k += [(net, 0) for net in ("preresnet56", "preresnet110")]
-    jobs += [paper(net, seed) for net, seed in dict.fromkeys(runs_of_64k)]
+    table = [paper(net, seed) for net, seed in dict.fromkeys(runs_of_64k)]
+    jobs += table[:7]
+    short = "the degradation study, 12 runs of 4,000 iterations, fp32"
+    jobs.append(Job("degradation-4000", short, 1, 4, study("degradation", (20, 56), 4000), resumable=True))
+    jobs += table[7:]
     jobs += [paper("plain56", 0, 192_000)]
-    # What is trained above is taken over.
+    jobs += [
+        Job("very-deep-resnet1202", "memory of a step of ResNet-1202", 0.7, 30, very_deep("resnet1202")),
+        Job("very-deep-preresnet1001", "memory of a step of ResNet-1001", 0.7, 60, very_deep("preresnet1001")),
+    ]
+    # Of what is trained above each takes over the runs that it would train alike, precision included.
     full: tuple[tuple[str, Depths], ...] = (
         ("degradation", (20, 56)), ("depth", (20, 32, 44, 56, 110)), ("orderings", (110,)), ("warm-up", (110,)),
         ("identity-shortcuts", (110,)), ("controls", (20, 56)), ("shortcuts", (56,)), ("bottleneck", (110,)),
@@ -327,31 +343,27 @@ def agenda() -> list[Job]:
 
 
 def attempt(job: Job, context: Context) -> str:
-    """One job; what to say of it."""
-    target = context.out / f"{job.name}.json"
-    if target.exists():
-        return "done before"
-    memory = torch.cuda.get_device_properties(CUDA).total_memory / 1e9
-    if memory < job.gigabytes:
-        return f"skipped: needs {job.gigabytes:g} GB of device memory, {memory:.0f} are there"
-    if context.left() < 60 * job.minutes:
-        return "no time left"
+    """One job, in this process; what to say of it."""
+    free = torch.cuda.mem_get_info(CUDA)[0] / 1e9
+    if free < job.gigabytes:
+        return f"skipped: needs {job.gigabytes:g} GB of device memory, {free:.0f} are free"
     start = time.monotonic()
     try:
         found = job.run(context)
     except Stopped as stopped:
         return str(stopped)
-    except Exception as error:  # the jobs behind it are worth their time all the same
+    except Skipped as why:
+        return f"skipped: {why}"
+    except Exception as error:
         traceback.print_exc()
         return f"FAILED: {type(error).__name__}: {error}"
-    finally:
-        torch.cuda.empty_cache()
     about = {
-        "job": job.name, "what": job.what, "command": " ".join(sys.argv), "when": runs.now(),
+        "job": job.name, "what": job.what, "command": f"python benchmarks/gpu.py --only {job.name}",
+        "when": runs.now(),
         "machine": runs.describe() | {"gpu": torch.cuda.get_device_name(CUDA), "torch": torch.__version__},
         "minutes": round((time.monotonic() - start) / 60, 2),
     }  # fmt: skip
-    runs.write_json(target, json.loads(json.dumps(about | found, default=str)))
+    runs.write_json(context.out / f"{job.name}.json", json.loads(json.dumps(about | found, default=str)))
     return f"{(time.monotonic() - start):.0f} s"
 
 
@@ -364,6 +376,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="these jobs alone")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--list", action="store_true", help="print the agenda, and do nothing")
+    parser.add_argument("--here", action="store_true", help="run the job in this process")
     options = parser.parse_args()
     jobs = agenda()
     if options.only and (unknown := set(options.only) - {job.name for job in jobs}):
@@ -379,35 +392,44 @@ def main() -> None:
         parser.error(f"--budget takes minutes above 0, got {options.budget}")
     options.out.mkdir(parents=True, exist_ok=True)
     runs.write_json(options.runs / "paper" / MARK, {"study": "runs of the agenda"})  # so that studies take them over
-    context = Context(options.data, options.out, options.runs, time.monotonic() + 60 * options.budget, options.jobs)
     chosen = [job for job in jobs if not options.only or job.name in options.only]
-    _all(chosen, context)
-
-
-def _all(jobs: list[Job], context: Context) -> None:
-    """The jobs in their order; trainings several at a time, each on a stream of its own."""
-    waiting = list(jobs)
-    lock = threading.Lock()
-
-    def work() -> None:
-        with torch.cuda.stream(torch.cuda.Stream()):
-            while True:
-                with lock:
-                    if not waiting or not waiting[0].resumable:
-                        return
-                    job = waiting.pop(0)
-                print(f"{job.name:<28} {attempt(job, context)}", flush=True)
-
-    while waiting:
-        if waiting[0].resumable and context.jobs > 1:
-            threads = [threading.Thread(target=work) for _ in range(context.jobs)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        else:
-            job = waiting.pop(0)
+    context = Context(options.data, options.out, options.runs, time.monotonic() + 60 * options.budget)
+    if options.here:
+        for job in chosen:
             print(f"{job.name:<28} {attempt(job, context)}", flush=True)
+    else:
+        carry_out_all(chosen, context, options.jobs)
+
+
+def carry_out_all(jobs: Sequence[Job], context: Context, at_a_time: int) -> None:
+    """The jobs in their order, each in a process of its own; trainings several at a time."""
+    waiting, running = deque(jobs), dict[Popen[bytes], Job]()
+    while waiting or running:
+        for process in [process for process in running if process.poll() is not None]:
+            job = running.pop(process)
+            if process.returncode:
+                print(f"{job.name:<28} FAILED: ended with {process.returncode}", flush=True)
+        room = at_a_time if waiting and waiting[0].resumable and all(j.resumable for j in running.values()) else 1
+        if waiting and len(running) < room:
+            job = waiting.popleft()
+            if (context.out / f"{job.name}.json").exists():
+                print(f"{job.name:<28} done before", flush=True)
+            # A training that was begun goes on however little time is left; another would hardly begin.
+            elif context.left() < (20 if job.resumable else 60 * job.minutes):
+                print(f"{job.name:<28} no time left", flush=True)
+            else:
+                running[Popen(_command(job, context))] = job
+        elif running:
+            time.sleep(0.2)
+        if context.left() < -60:
+            for process in running:
+                process.kill()
+
+
+def _command(job: Job, context: Context) -> list[str]:
+    words = [sys.executable, str(Path(__file__).resolve()), "--here", "--only", job.name]
+    words += ["--budget", f"{context.left() / 60:.4f}", "--out", str(context.out), "--runs", str(context.folder)]
+    return words + (["--data", context.data] if context.data else [])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 
 from reslab import recipes, runs
+from reslab.data.sources import load
 from reslab.runs import RunDir
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +27,14 @@ ROOT = Path(__file__).parents[1]
 def timed(recipe: str, data: str, seed: int, folder: Path, more: list[str]) -> dict[str, Any]:
     """One run in a process of its own; what it came to, and its wall time in seconds."""
     note = folder / "wall.json"
-    if not note.exists():
+    if note.exists():
+        entry = recipes.find(recipe)
+        now = entry.make(entry.net, load(data).info, seed=seed).model_dump(mode="json")
+        there = runs.read_json(RunDir(folder).recipe)
+        changed = [key for key, value in now.items() if key != "precision" and there.get(key) != value]
+        if changed and not more:
+            raise SystemExit(f"{folder} holds a run of another {recipe} ({', '.join(changed)}); remove it")
+    else:
         command = [
             sys.executable, "-m", "reslab", "train", recipe, "--data", data, "--seed", str(seed), "--out", str(folder),
             *more,
@@ -38,7 +46,9 @@ def timed(recipe: str, data: str, seed: int, folder: Path, more: list[str]) -> d
         runs.write_json(note, {"seconds": round(time.perf_counter() - start, 1)})
     result = runs.read_json(RunDir(folder).result)
     kept = ("test_error", "test_loss", "train_error", "iterations", "images_per_second", "protocol", "params", "net")
-    return {"seed": seed, "wall_seconds": runs.read_json(note)["seconds"]} | {key: result[key] for key in kept}
+    env = runs.read_json(RunDir(folder).env)
+    about = {"seed": seed, "wall_seconds": runs.read_json(note)["seconds"], "git_commit": env["git_commit"]}
+    return about | {key: result[key] for key in kept}
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ What is shipped is evaluated as it is stored. The card says how it was trained, 
 import argparse
 import hashlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -48,8 +49,10 @@ def main() -> None:
     others = sum(path.stat().st_size for path in shipped.FOLDER.glob("*.safetensors") if path != target)
     if others + len(content) > LIMIT:
         raise SystemExit(f"{others + len(content):,} bytes in all, more than {LIMIT:,}; choose a smaller --dtype")
-    write_bytes(target, content)
-    errors = {kind: _error(load(target), options.data, kind) for kind in ("none", "flip-shift")}
+    with TemporaryDirectory() as folder:  # what cannot be evaluated takes nothing's place
+        trial = Path(folder) / target.name
+        write_bytes(trial, content)
+        errors = {kind: _error(load(trial), options.data, kind) for kind in ("none", "flip-shift")}
     entry = shipped.Shipped(
         net=weights.spec.name,
         data=recipe["data"]["name"],
@@ -61,6 +64,7 @@ def main() -> None:
     )
     card = _card(options.name, options.about, entry, recipe, result, runs.read_json(run.env), len(content))
     index = {name: known.model_dump() for name, known in shipped.index().items()} | {options.name: entry.model_dump()}
+    write_bytes(target, content)
     write_json(shipped.FOLDER / shipped.INDEX, dict(sorted(index.items())))
     write_text(shipped.FOLDER / f"{options.name}.md", card)
     print(f"{target}: {len(content):,} bytes, test error {entry.test_error:.2f} %")

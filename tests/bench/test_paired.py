@@ -1,13 +1,19 @@
 """Timings by turns, their ratio, and what the machine can do."""
 
 import math
+import os
 import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from reslab.bench import peak
-from reslab.bench.paired import ratio, seconds_of, take_turns
+from reslab.bench.paired import WARM_UP, Work, ratio, seconds_of, take_turns, take_turns_apart
+from reslab.errors import InputError
+from reslab.nets.catalog import resolve_any
 
 CPU = torch.device("cpu")
 
@@ -19,7 +25,7 @@ def test_turns_alternate() -> None:
         {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")},
         rounds=4, turn=1e-9, device=CPU, done=rounds.append,
     )  # fmt: skip
-    assert calls == [*"aabb", *"ab", *"ba", *"ab", *"ba"], "after two calls of each to warm up, the first alternates"
+    assert calls == [*WARM_UP * "a", *WARM_UP * "b", *"ab", *"ba", *"ab", *"ba"], "warm, the first alternates"
     assert rounds == [1, 2, 3, 4]
     assert {name: len(each) for name, each in found.items()} == {"a": 4, "b": 4}
 
@@ -34,6 +40,32 @@ def test_seconds_of_a_call() -> None:
     spent = seconds_of(work, 0.05, CPU)
     assert 2 <= len(calls) <= 6
     assert 0.009 < spent < 0.5
+
+
+def test_processes_of_their_own_take_turns(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    # What travels to the processes has to be found there: a shell that notes who started it.
+    makers = {name: partial(partial, os.system, f"echo {name} $PPID >> '{log}'") for name in "ab"}
+    found = take_turns_apart(makers, rounds=3, turn=1e-9, device=CPU)
+    assert {name: len(each) for name, each in found.items()} == {"a": 3, "b": 3}
+    lines = [line.split() for line in log.read_text().splitlines()]
+    assert "".join(name for name, _ in lines) == WARM_UP * "a" + WARM_UP * "b" + "ab" + "ba" + "ab"
+    processes = {name: {pid for other, pid in lines if other == name} for name in "ab"}
+    assert all(len(pids) == 1 for pids in processes.values())
+    assert len(processes["a"] | processes["b"] | {str(os.getpid())}) == 3
+
+
+@pytest.mark.parametrize(
+    ("maker", "error", "said"),
+    [
+        (partial(resolve_any, "resnet21"), InputError, "unknown network 'resnet21'"),
+        (partial(os._exit, 9), MemoryError, "was ended by the system"),
+        (partial(torch.empty, 10**17), RuntimeError, "DefaultCPUAllocator"),
+    ],
+)
+def test_what_goes_wrong_in_a_process_is_said(maker: Callable[[], Work], error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        take_turns_apart({"a": maker}, rounds=1, turn=1e-9, device=CPU)
 
 
 @pytest.mark.parametrize("n", [1, 5, 6, 10, 20])

@@ -14,7 +14,7 @@ from reslab.evaluate.metrics import autocast
 from reslab.nets.network import Network, build_any
 from reslab.nets.spec import AnyNet, ReferenceSpec
 from reslab.nets.weights.export import Library, peer_of
-from reslab.train.device import Execution, keep_freed_memory
+from reslab.train.device import Execution, use_exact_fp32, use_usual_fp32
 from reslab.train.loop import Trainer
 from reslab.train.recipe import Recipe, Sgd, Steps
 
@@ -30,6 +30,8 @@ class Case:
     batch: int
     execution: Execution
     precision: str
+    bn_group: int | None = None
+    """images that BN's statistics are of, if not the whole batch"""
 
 
 def random_images(case: Case) -> Dataset:
@@ -50,6 +52,7 @@ def recipe_of(case: Case, data: Dataset) -> Recipe:
     return Recipe(
         name="bench", net=case.spec, data=data.info.spec(normalization="per-channel"), global_batch=case.batch,
         optimizer=Sgd(lr=1e-4), schedule=Steps(drops=()), iterations=2**31, precision=case.precision,
+        bn_group=case.bn_group,
     )  # fmt: skip
 
 
@@ -61,14 +64,9 @@ def training(case: Case) -> Trainer:
     return trainer
 
 
-def step_of(trainer: Trainer) -> Call:
-    """Its step, with memory kept as in a training, whatever came before in this process."""
-
-    def step() -> None:
-        keep_freed_memory(trainer.keeps_memory)
-        trainer.step()
-
-    return step
+def step_of(case: Case) -> Call:
+    """Its step."""
+    return training(case).step
 
 
 def peer_module(case: Case, against: Against) -> nn.Module:
@@ -98,18 +96,14 @@ def _fixed_batch(case: Case) -> tuple[Tensor, Tensor]:
     return torch.randn(shape, device=device), labels
 
 
-def peer_training(case: Case, against: Against, *, as_it_is: bool = False) -> Call:
-    """A step as the usual script takes it, its batch ready in memory.
-
-    The C library manages memory as it would there, whatever our step asked of it, unless left ``as_it_is``.
-    """
+def peer_training(case: Case, against: Against) -> Call:
+    """A step as the usual script takes it, its batch ready in memory."""
+    use_usual_fp32(case.execution.device)
     net = peer_module(case, against).to(case.execution.device).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
     images, labels = _fixed_batch(case)
 
     def step() -> None:
-        if not as_it_is:
-            keep_freed_memory(False)
         optimizer.zero_grad()
         loss = F.cross_entropy(net(images), labels)
         loss.backward()
@@ -121,6 +115,7 @@ def peer_training(case: Case, against: Against, *, as_it_is: bool = False) -> Ca
 
 def inference(case: Case) -> Call:
     """Our evaluation of a batch."""
+    use_exact_fp32(case.execution.device)
     device = case.execution.device
     net = build_any(case.spec).to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     if isinstance(net, Network):
@@ -137,6 +132,7 @@ def inference(case: Case) -> Call:
 
 def peer_inference(case: Case, against: Against) -> Call:
     """The usual evaluation of a batch."""
+    use_usual_fp32(case.execution.device)
     net = peer_module(case, against).to(case.execution.device).eval()
     images, _ = _fixed_batch(case)
 

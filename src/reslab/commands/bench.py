@@ -2,9 +2,11 @@
 
 import json
 import os
+import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ from rich.table import Table
 
 from reslab import runs
 from reslab.bench import peak, works
-from reslab.bench.paired import Ratio, Work, ratio, take_turns
+from reslab.bench.paired import Ratio, Work, ratio, take_turns_apart
 from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
@@ -23,6 +25,7 @@ from reslab.nets.cost import cost_any
 from reslab.train.device import describe, is_out_of_memory, resolve_precision
 
 What = Literal["train", "infer", "data"]
+Maker = Callable[[], Work]
 PASSES = {"train": 3, "infer": 1}
 """Multiply-adds of a step in forward passes: backward counts two."""
 
@@ -58,20 +61,20 @@ def run(options: Options) -> None:
     works.check(case)
     mode = describe(execution.device, case.precision, execution.fuses)
     console = Console(stderr=True)
+    todo: dict[str, Maker] = {"reslab": partial(_OURS[options.what], case)}
+    if options.against is not None:
+        todo[options.against] = _theirs(options, case, options.against)
     try:
-        todo: dict[str, Work] = {"reslab": _ours(options, case)}
-        if options.against is not None:
-            todo[options.against] = _theirs(options, case, options.against)
         console.print(
             f"{options.what}: {spec.name}, {options.batch} images of {spec.size[0]}x{spec.size[1]}; {mode}",
             highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip
         seconds = _timed(todo, options, case, console)
+        record = _record(options, case, seconds) | {"mode": mode}
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise _too_large(case) from None
-    record = _record(options, case, seconds) | {"mode": mode}
     if options.out is not None:
         runs.write_json(options.out, record)
     if options.json:
@@ -80,44 +83,53 @@ def run(options: Options) -> None:
         _print(record, options)
 
 
-def _timed(todo: dict[str, Work], options: Options, case: works.Case, console: Console) -> dict[str, list[float]]:
+def _timed(todo: dict[str, Maker], options: Options, case: works.Case, console: Console) -> dict[str, list[float]]:
     columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=options.rounds)
-        return take_turns(
+        return take_turns_apart(
             todo, rounds=options.rounds, turn=options.turn, device=case.execution.device,
             done=lambda number: bar.update(task, completed=number),
         )  # fmt: skip
 
 
 def _too_large(case: works.Case) -> InputError:
-    half = max(2, case.batch // 2)
+    less = f"--batch-size {case.batch // 2}" if case.batch > 3 else "a smaller --net, or a smaller --size"
     return InputError(
-        f"out of memory with {case.batch} images of {case.spec.size[0]}x{case.spec.size[1]} at a time; "
-        f"try --batch-size {half}"
+        f"out of memory with {case.batch} images of {case.spec.size[0]}x{case.spec.size[1]} at a time; try {less}"
     )
 
 
-def _ours(options: Options, case: works.Case) -> Work:
-    match options.what:
-        case "train":
-            return works.step_of(works.training(case))
-        case "infer":
-            return works.inference(case)
-        case "data":
-            return works.batches(case)
+_OURS: dict[What, Callable[[works.Case], Work]] = {
+    "train": works.step_of, "infer": works.inference, "data": works.batches
+}  # fmt: skip
 
 
-def _theirs(options: Options, case: works.Case, against: works.Against) -> Work:
+def _theirs(options: Options, case: works.Case, against: works.Against) -> Maker:
+    if options.what != "data":
+        works.peer_module(case, against)  # what cannot be had is refused before anything is measured
     match options.what:
         case "train":
-            return works.peer_training(case, against)
+            return partial(works.peer_training, case, against)
         case "infer":
-            return works.peer_inference(case, against)
+            return partial(works.peer_inference, case, against)
         case "data":
             if against != "torchvision":
                 raise InputError("bench data compares with torchvision's transforms: --against torchvision")
-            return works.peer_batches(case, options.workers if options.workers is not None else os.cpu_count() or 1)
+            workers = options.workers if options.workers is not None else os.cpu_count() or 1
+            return partial(works.peer_batches, case, workers)
+
+
+def command_of(options: Options) -> str:
+    """The command line that measures the same."""
+    words = ["reslab", "bench", options.what, "--net", options.net, "--batch-size", str(options.batch)]
+    for name, value in (
+        ("against", options.against), ("size", options.size), ("rounds", options.rounds),
+        ("turn", f"{options.turn:g}"), ("workers", options.workers), ("precision", options.precision),
+        ("device", options.device), ("threads", options.threads),
+    ):  # fmt: skip
+        words += [] if value is None else [f"--{name}", str(value)]
+    return shlex.join(words)
 
 
 def _record(options: Options, case: works.Case, seconds: dict[str, list[float]]) -> dict[str, Any]:
@@ -132,6 +144,7 @@ def _record(options: Options, case: works.Case, seconds: dict[str, list[float]])
         macs = cost_any(case.spec).macs * case.batch * PASSES[options.what]
         share = round(limit.share(macs, statistics.median(own)), 4)
     return {
+        "command": command_of(options),
         "what": options.what,
         "net": case.spec.name,
         "batch": case.batch,

@@ -185,8 +185,11 @@ def start(
         torch.set_num_threads(threads)
     elif launched():  # torchrun allows each process one thread
         torch.set_num_threads(cores())
+    where = pick_device(device)
+    if where.type == "cuda" and where.index is not None:
+        torch.cuda.set_device(where)  # streams and handles of libraries are made on the current one
     return Execution(
-        pick_device(device),
+        where,
         fused=fused_kernels,
         deterministic=deterministic,
         checkpoint_activations=checkpoint_activations,

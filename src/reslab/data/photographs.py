@@ -59,7 +59,8 @@ class Made:
 
     def pin_memory(self) -> "Made":
         """In memory that a GPU copies from while the training goes on; the loader's thread calls this."""
-        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
+        wanted = replace(self.wanted, index=self.wanted.index.pin_memory(), epoch=self.wanted.epoch.pin_memory())
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory(), wanted=wanted)
 
 
 @dataclass(frozen=True)

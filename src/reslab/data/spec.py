@@ -51,6 +51,11 @@ class Colour(BaseModel):
         "1 + jitter (Gross, Wilber 2016: 0.4); 0: not",
     )
 
+    @property
+    def changes(self) -> bool:
+        """Whether anything is changed."""
+        return bool(self.pca or self.jitter)
+
 
 class ScaleCrop(BaseModel):
     """For photographs: the shorter side resized to a random length, a random crop (He 2015, section 3.4)."""

@@ -1,6 +1,8 @@
 """From uint8 images to network input, in whole batches on the device that holds them."""
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -171,20 +173,25 @@ def coloured(images: Tensor, index: Tensor, *, spec: Colour, seed: int, epoch: T
         # The factor of each of the three, and in which order they come.
         factor = torch.stack([_uniform(index, seed, epoch, _JITTER, which) for which in range(3)])
         factor = (1 + spec.jitter * (2 * factor - 1))[:, :, None, None, None]
-        order = torch.tensor(ORDERS, device=images.device)[bits(index, seed, epoch, _ORDER) % len(ORDERS)]
+        order = _constant(ORDERS, images.device)[bits(index, seed, epoch, _ORDER) % len(ORDERS)]
         for turn in range(3):
             images = _jittered(images, order[:, turn], factor)
     if spec.pca:
         amount = torch.stack([_normal(index, seed, epoch, _PCA, which) for which in range(3)], 1) * spec.pca
-        directions = torch.tensor(PCA_VECTORS, device=images.device)
-        shift = (amount * torch.tensor(PCA_VALUES, device=images.device)) @ directions.T  # (N, 3)
+        shift = (amount * _constant(PCA_VALUES, images.device)) @ _constant(PCA_VECTORS, images.device).T  # (N, 3)
         images = images + shift[:, :, None, None]
     return images
 
 
+@cache
+def _constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    """On the device once and for all: each copy would wait for the step before."""
+    return torch.tensor(values, device=device)
+
+
 def _jittered(images: Tensor, which: Tensor, factor: Tensor) -> Tensor:
     """Brightness (0), contrast (1) or saturation (2): a blend with black, the mean grey, or the grey of each pixel."""
-    grey = (images * torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)).sum(1, keepdim=True)  # (N, 1, H, W)
+    grey = (images * _constant(GREY, images.device).view(1, 3, 1, 1)).sum(1, keepdim=True)  # (N, 1, H, W)
     chosen = which.view(-1, 1, 1, 1)
     other = torch.where(chosen == 0, 0.0, torch.where(chosen == 1, grey.mean((2, 3), keepdim=True), grey))
     own = factor.gather(0, which.view(1, -1, 1, 1, 1))[0]  # (N, 1, 1, 1)

@@ -248,8 +248,9 @@ def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
             "and the others of the CIFAR family",
             spec.name, *stem_size(spec.size, spec.stem), *spec.size,
         )  # fmt: skip
-    network = Network(spec)
-    initialise(network, spec, seed)
+    with torch.random.fork_rng(devices=[]):  # PyTorch draws weights of its own, which `initialise` draws anew
+        network = Network(spec)
+        initialise(network, spec, seed)
     return network
 
 

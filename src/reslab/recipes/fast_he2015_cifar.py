@@ -4,7 +4,8 @@
 
 From He 2015, section 4.2, stay the network, its initialisation, the batch of 128 with BN over 64, and He's weights.
 Changed are the schedule (a linear ramp to zero in place of two drops), Nesterov's momentum, the weight decay (5e-4),
-and mirror images that alternate. Figures and what each change is worth: docs/fast.md.
+mirror images that alternate, and shifts of up to 2 pixels with mirrored borders in place of 4 with black ones.
+Figures: docs/fast.md.
 """
 
 from typing import Any

@@ -54,7 +54,10 @@ class Execution:
     @property
     def captures(self) -> bool:
         """Whether steps are captured as CUDA graphs."""
-        return self.graphs and self.device.type == "cuda" and self.world.alone and self.accumulate == 1
+        alone = self.world.alone and self.accumulate == 1
+        # A stage that is computed again takes up random numbers where they were, which a graph cannot.
+        whole = not self.checkpoint_activations and self.memory_budget is None
+        return self.graphs and self.device.type == "cuda" and alone and whole
 
 
 def cores() -> int:
@@ -121,7 +124,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is used up, on the device or the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and ("not enough memory" in str(error) or "can't allocate" in str(error))
+    signs = ("not enough memory", "can't allocate", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def use_deterministic_kernels(device: torch.device) -> None:
@@ -138,6 +142,14 @@ def use_exact_fp32(device: torch.device) -> None:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+
+
+def use_usual_fp32(device: torch.device) -> None:
+    """PyTorch's defaults, TF32 in convolutions among them, with the search for algorithms that scripts turn on."""
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.benchmark = True
 
 
 def describe(device: torch.device, precision: str, fused: bool) -> str:

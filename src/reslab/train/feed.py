@@ -125,8 +125,9 @@ class OnDisk:
         made = self.batches(iteration)
         wanted = made.wanted
         images = made.images.to(self.device, non_blocking=True).float().div_(255)
-        index, epoch = wanted.index.to(self.device), wanted.epoch.to(self.device)
-        images = coloured(images, index, spec=self.spec.colour, seed=self.seed, epoch=epoch)
+        if self.spec.colour.changes:
+            index, epoch = (each.to(self.device, non_blocking=True) for each in (wanted.index, wanted.epoch))
+            images = coloured(images, index, spec=self.spec.colour, seed=self.seed, epoch=epoch)
         return self.normalizer.normalized(images), made.labels.to(self.device, non_blocking=True)
 
     def some(self, count: int) -> Tensor:

@@ -21,6 +21,7 @@ class Graphed:
         self.seen = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.index = self.epoch = torch.empty(0)
+        self.aside = torch.cuda.Stream(device)
 
     def __call__(self, index: Tensor, epoch: Tensor) -> None:
         """One step."""
@@ -36,17 +37,17 @@ class Graphed:
 
     def _aside(self, index: Tensor, epoch: Tensor) -> None:
         """A step on a stream of its own, as capturing asks for of the steps before it."""
-        stream = torch.cuda.Stream(self.device)
-        stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(stream):
+        self.aside.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.aside):
             self.work(index, epoch)
-        torch.cuda.current_stream(self.device).wait_stream(stream)
+        torch.cuda.current_stream(self.device).wait_stream(self.aside)
 
     def _capture(self, index: Tensor, epoch: Tensor) -> None:
         self.index, self.epoch = index.clone(), epoch.clone()
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self.device)
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # records, and runs nothing
+        # PyTorch's own stream for captures is the first device's, on which nothing of another's would be recorded.
+        with torch.cuda.device(self.device), torch.cuda.graph(graph, stream=self.aside):  # records, and runs nothing
             self.work(self.index, self.epoch)
         self.graph = graph
         graph.replay()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from reslab import runs
@@ -112,8 +113,8 @@ def in_words(world: World) -> Iterator[list[Trainer]]:
             for trainer in under_way:
                 trainer.feed.close()
     except (RuntimeError, MemoryError) as error:
-        if under_way and is_out_of_memory(error):
-            raise _too_large(under_way[0]) from None
+        if is_out_of_memory(error):
+            raise (_too_large(under_way[0]) if under_way else _too_large_to_begin(error)) from None
         if "shm" in str(error) or "DataLoader worker" in str(error):
             raise InputError(
                 "a process that decodes photographs was ended by the system, for lack of memory or because /dev/shm is "
@@ -157,8 +158,23 @@ def _lead(
             ) from None
 
 
+def _too_large_to_begin(error: BaseException) -> InputError:
+    where = "the GPU" if isinstance(error, torch.OutOfMemoryError) or "CUDA" in str(error) else "this machine"
+    return InputError(
+        f"out of memory on {where} before the first iteration: the data set, the network and its optimiser do not fit; "
+        "free memory that other processes hold, choose another --device, a smaller --net, or --memory-budget"
+    )
+
+
 def _too_large(trainer: Trainer) -> InputError:
     """Out of memory: the same training can be had in less."""
+    if trainer.evaluating:
+        images = trainer.test if trainer.validation is None else trainer.validation
+        return InputError(
+            f"out of memory on {trainer.device} in the evaluation after iteration {trainer.iteration}, with "
+            f"{images.batch} images at a time, whatever the batch of the training; free memory that other processes "
+            "hold, or choose another --device, then go on with --resume"
+        )
     batch, parts = trainer.recipe.global_batch, trainer.world.size * trainer.accumulate
     ways = []
     ranks, synced = trainer.world.size, trainer.execution.sync_bn
@@ -288,9 +304,12 @@ def _record(trainer: Trainer, run: RunDir, events: Events | None, evaluate_now: 
 def _evaluated(trainer: Trainer, images: Eval | PhotographEval) -> Result:
     """The error of the network as it is, each image counted once over all ranks."""
     recipe = trainer.recipe
-    return evaluate(
+    trainer.evaluating = True
+    found = evaluate(
         trainer.net, images, precision=recipe.precision, test_time=recipe.test_time, total=trainer.world.total
     )
+    trainer.evaluating = False  # left as it is where memory ends, which is said then
+    return found
 
 
 def _keep_best(trainer: Trainer, run: RunDir, split_name: str, result: Result) -> None:

@@ -109,13 +109,13 @@ def _environment(
 def _check_same_start(run: RunDir, env: dict[str, Any]) -> None:
     """The recipe names neither the images nor the weights that a run starts from; its ``env.json`` does."""
     before = runs.read_json(run.env)
+    # Once there is a checkpoint, the weights that a run started from are not read again and may be gone. Where they
+    # were read, they may lie elsewhere than they did.
+    key = "weights_fingerprint" if {"weights_fingerprint"} <= env.keys() & before.keys() else "weights"
     starts = [
         ("on other images", before["data"]["fingerprint"], env["data"]["fingerprint"]),
-        ("from other weights", before.get("weights"), env["weights"]),
+        ("from other weights", before.get(key), env.get(key)),
     ]
-    # Once there is a checkpoint, the weights that a run started from are not read again and may be gone.
-    if "weights_fingerprint" in env:
-        starts.append(("from other weights", before.get("weights_fingerprint"), env["weights_fingerprint"]))
     for what, was, now in starts:
         if was != now:
             raise InputError(
@@ -144,10 +144,13 @@ def prepared(trainer: Trainer, run: RunDir, env: dict[str, Any], weights: str | 
     recipe = trainer.recipe
     plain = as_saved(run, recipe)
     run.check(plain)
-    if weights is not None and not checkpoints.any_checkpoint(run.checkpoints) and not run.finished:
+    begins = not checkpoints.any_checkpoint(run.checkpoints) and not run.finished
+    moved = run.exists and runs.read_json(run.env).get("weights") not in (None, env["weights"])
+    if weights is not None and (begins or moved):
         start = load(weights, net=recipe.net, num_classes=recipe.net.num_classes if new_head else None)
         env["weights_fingerprint"] = start.fingerprint()
-        trainer.start_from(start)
+        if begins:
+            trainer.start_from(start)
     if run.exists:
         _check_same_start(run, env)
     else:

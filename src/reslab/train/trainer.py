@@ -173,6 +173,7 @@ class Trainer:
         self.shared: nn.Module = overlapping(self.net) if overlaps else self.net
         """the network, on GPUs with gradients averaged over the ranks"""
         self.iteration = 0  # iterations done
+        self.evaluating = False
         self.window = Window.empty(self.device)
         self.warm_up_window = Window.empty(self.device)
         self.warm_up = WarmUpState(active=recipe.warm_up is not None)
@@ -185,7 +186,9 @@ class Trainer:
         self.first_bad = torch.full((), recipe.iterations, dtype=torch.int64, device=self.device)
         self.done = torch.zeros((), dtype=torch.int64, device=self.device)  # ``iteration``, on the device
         self.graphed: Graphed | None = None
-        if execution.captures and not self.draws and recipe.resolution is None and isinstance(self.feed, InMemory):
+        # Another library's modules may draw random numbers, which a graph would take from elsewhere.
+        known = isinstance(net, Network) and not self.draws
+        if execution.captures and known and recipe.resolution is None and isinstance(self.feed, InMemory):
             self.graphed = Graphed(self._whole_step, self.device)
         self.total, self.recent = Clock(), Clock()
         self.seconds_before = 0.0  # of earlier processes of this run
