@@ -166,6 +166,7 @@ for _place, _command, _options in (
 for _command in ("probe", "prune", "features"):  # what they have in common
     for _option in ("--net", "--model", "--mean", "--std"):
         OPTIONS[_command, _option] = "test_cli_probe.py::test_weights_that_carry_nothing"
+    OPTIONS[_command, "--outputs"] = "test_cli_probe.py::test_outputs_by_a_list_of_names"
     for _option in ("--images", "--batch-size", "-b", "--precision", "--device", "--threads", "--data"):
         OPTIONS[_command, _option] = "test_cli_probe.py::test_how_it_is_carried_out"
 for _test, _command, _options in (

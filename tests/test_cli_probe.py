@@ -144,10 +144,35 @@ def test_weights_that_carry_nothing(command: str, reslab: Reslab, tmp_path: Path
                 file.unlink()
     code, _, err = reslab(*words, "--mean", 0.3, 0.3, "--std", 0.4)
     assert code == 2
-    assert "--mean takes a number for each of 1 channels, got 2" in err
+    assert "--mean takes 1 number, one for each channel, got 2" in err
     code, _, err = reslab(*words, "--mean", 0.3, "--std", 0)
     assert code == 2
-    assert "--std numbers above 0" in err
+    assert "--std takes numbers above 0" in err
+
+
+@pytest.mark.parametrize("command", ["probe", "prune", "features"])
+def test_outputs_by_a_list_of_names(command: str, reslab: Reslab, tmp_path: Path) -> None:
+    """The data has fewer classes than the network outputs, and no names are known: a file says them."""
+    net = build(RESIDUAL, in_channels=1, size=(8, 8), num_classes=12)
+    path = tmp_path / "net.safetensors"
+    header = header_of(net.spec, Preprocessing(mean=(0.3,), std=(0.4,), crop=(8, 8)), None)
+    path.write_bytes(to_bytes(dict(net.state_dict()), header))
+    more = {"probe": ("--lesions",), "prune": ("--drop", 1, "--rounds", 1), "features": ()}[command]
+    name = {"probe": "a.html", "prune": "a.safetensors", "features": "a.npz"}[command]
+    words = (command, path, *DIGITS, *more, "--out", tmp_path / name)
+    code, _, err = reslab(*words)
+    assert code == 2
+    assert "give --outputs FILE" in err
+    (tmp_path / "names.txt").write_text("\n".join(["none", *map(str, range(10)), "other"]))
+    code, _, err = reslab(*words, "--outputs", tmp_path / "names.txt")
+    assert code == 0, err
+
+
+def test_figures_that_none_of_the_networks_has(reslab: Reslab, tmp_path: Path) -> None:
+    code, _, err = reslab("probe", made(tmp_path), *DIGITS, "--gates")
+    assert code == 2
+    assert "none of it can be measured" in err
+    assert "its blocks have no gates" in err
 
 
 @pytest.mark.parametrize("command", ["probe", "prune", "features"])

@@ -347,7 +347,7 @@ def evaluate(
         json: Print JSON: an object, or a list for several weights.
     """
     from reslab.commands.eval import Options, run
-    from reslab.commands.eval_data import Given
+    from reslab.commands.preprocessing import Given
 
     run(
         Options(
@@ -519,6 +519,7 @@ def probe(
     images: int = 2000,
     split: Literal["test", "train", "all"] = "test",
     net: Net = None,
+    outputs: Path | None = None,
     mean: Numbers = (),
     std: Numbers = (),
     batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 100,
@@ -554,6 +555,7 @@ def probe(
         images: How many images to look at, evenly spaced over the split; costly figures take fewer.
         split: Which images; of a folder without test/ or val/, test is a fifth held out, and all is all.
         net: The network, where names and shapes of the weights cannot tell.
+        outputs: Text file with the name of each output's class, a line each, if the weights do not say.
         mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.
         std: Their standard deviation.
         batch_size: Images at a time.
@@ -572,8 +574,9 @@ def probe(
         "shattering": shattering, "identity": identity,
     }  # fmt: skip
     looking = Looking(
-        data=data, net=net, images=images, split=split, mean=mean, std=std, batch=batch_size, precision=precision
-    )
+        data=data, net=net, images=images, split=split, mean=mean, std=std, batch=batch_size, precision=precision,
+        outputs=outputs,
+    )  # fmt: skip
     page = run(
         Options(
             weights=weights, looking=looking, groups=tuple(name for name, wanted in asked.items() if wanted),
@@ -601,6 +604,7 @@ def prune(
     report: Path | None = None,
     seed: int = 0,
     net: Net = None,
+    outputs: Path | None = None,
     mean: Numbers = (),
     std: Numbers = (),
     batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 100,
@@ -631,6 +635,7 @@ def prune(
         report: Also write the curve as this page, with its figures as JSON beside it.
         seed: Of the fine-tuning's order and augmentation.
         net: The network, where names and shapes of the weights cannot tell.
+        outputs: Text file with the name of each output's class, a line each, if the weights do not say.
         mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.
         std: Their standard deviation.
         batch_size: Images at a time, also where time is measured.
@@ -644,8 +649,9 @@ def prune(
     from reslab.commands.subject import Looking
 
     looking = Looking(
-        data=data, net=net, images=images, split="test", mean=mean, std=std, batch=batch_size, precision=precision
-    )
+        data=data, net=net, images=images, split="test", mean=mean, std=std, batch=batch_size, precision=precision,
+        outputs=outputs,
+    )  # fmt: skip
     run(
         Options(
             weights=weights, out=out, looking=looking, drop=drop, max_error=max_error, finetune=finetune, lr=lr,
@@ -666,6 +672,7 @@ def features(
     split: Literal["test", "train", "all"] = "test",
     images: int = 10000,
     net: Net = None,
+    outputs: Path | None = None,
     mean: Numbers = (),
     std: Numbers = (),
     batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 100,
@@ -686,6 +693,7 @@ def features(
         split: Which images; of a folder without test/ or val/, test is a fifth held out, and all is all.
         images: At most so many of them, evenly spaced over the split.
         net: The network, where names and shapes of the weights cannot tell.
+        outputs: Text file with the name of each output's class, a line each, if the weights do not say.
         mean: Of the pixels (0 to 1) that the network was trained on, for each channel, if the weights do not say.
         std: Their standard deviation.
         batch_size: Images at a time.
@@ -698,8 +706,9 @@ def features(
     from reslab.commands.subject import Looking
 
     looking = Looking(
-        data=data, net=net, images=images, split=split, mean=mean, std=std, batch=batch_size, precision=precision
-    )
+        data=data, net=net, images=images, split=split, mean=mean, std=std, batch=batch_size, precision=precision,
+        outputs=outputs,
+    )  # fmt: skip
     run(
         Options(
             weights=weights, out=out, looking=looking, stages=stages, force=force, device=device, threads=threads,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from reslab.probes.claims import CLAIMS, Measured, PairClaim, ProbeClaim, spearman
+from reslab.probes.claims import CLAIMS, Measured, PairClaim, ProbeClaim, decided, spearman
 from reslab.probes.figures import FIGURES
 from reslab.report.summary import Judgement
 
@@ -80,14 +80,89 @@ def test_blocks_that_change_the_shape_do_not_count() -> None:
     ],
 )
 def test_deletions(median: list[float], verdict: Judgement) -> None:
-    assert decide("veit2016-smooth", median=median, deleted=[0, 1, 2, 3, 4, 5, 6]) == verdict
+    assert decide("veit2016-smooth", median=median, deleted=[0, 1, 2, 3, 4, 5, 6], chance=90.0) == verdict
+
+
+def test_behind_ruin_there_is_noise() -> None:
+    median = [10, 30, 50, 70, 85, 84.9, 85.1, 84.8, 85]
+    assert decide("veit2016-smooth", median=median, deleted=list(range(9)), chance=90.0) == "held"
+
+
+def test_of_a_network_that_guesses_nothing_is_said() -> None:
+    found = {"error": [89.0, 90.0, 88.0], "whole_error": 60.0, "chance": 90.0, "changes_shape": [0] * 3}
+    assert decide("veit2016-lesion", **found) == decide("veit2016-chain", **found) == "not decided"
+    assert decide("veit2016-smooth", median=[60, 70, 80], deleted=[0, 1, 2], chance=90.0) == "not decided"
+    tau = {"tau": [1 - 0.02 * i for i in range(40)], "error": [60 + i / 2 for i in range(40)], "chance": 90.0}
+    assert decide("veit2016-order", whole_error=60.0, **tau) == "not decided"
+
+
+def test_figures_that_are_no_numbers_decide_nothing() -> None:
+    found = {"length": list(range(28)), "shortest": 0, "longest": None, "mean_length": None}
+    claim = BY_KEY["veit2016-paths"]
+    verdict, said = decided(claim, Measured("paths", "net", {}, found))
+    assert verdict == "not decided"
+    assert "not every figure that the rule needs is a number" in said
+
+
+RESNET = {
+    "residual": True, "depth": 20, "order": "original", "activation": "relu", "branch": "basic", "data": "cifar10",
+    "images": 2000, "layers": [[3, 16], [3, 32], [3, 64]], "shortcut": "zero-pad", "same_shape": ["identity"],
+}  # fmt: skip
+PLAIN = RESNET | {"residual": False, "shortcut": "none", "same_shape": []}
+DEEPER = RESNET | {"depth": 56, "layers": [[9, 16], [9, 32], [9, 64]]}
+
+
+@pytest.mark.parametrize(
+    ("key", "about", "applies"),
+    [
+        ("veit2016-lesion", RESNET, True),
+        ("veit2016-lesion", PLAIN, False),
+        ("veit2016-chain", PLAIN, True),
+        ("veit2016-chain", {"residual": False, "layers": 18}, True),
+        ("veit2016-chain", RESNET, False),
+        ("veit2016-chain", {}, False),
+        ("he2016-sign", RESNET, True),
+        ("he2016-sign", RESNET | {"activation": "gelu"}, False),
+        ("he2016-sign", RESNET | {"order": "bn-after-addition"}, False),
+        ("he2016-sign", RESNET | {"order": "full-preactivation", "activation": "gelu"}, True),
+        ("he2016-undiminished", RESNET | {"order": "full-preactivation"}, True),
+        ("he2016-undiminished", RESNET | {"order": "full-preactivation", "same_shape": ["scale"]}, False),
+        ("tong-he2018-discarded", RESNET | {"shortcut": "projection"}, True),
+        ("tong-he2018-discarded", RESNET | {"shortcut": "projection, pooled"}, False),
+    ],
+)
+def test_which_networks_a_claim_is_about(key: str, about: dict[str, Any], applies: bool) -> None:
+    claim = BY_KEY[key]
+    assert isinstance(claim, ProbeClaim)
+    assert claim.of(about) is applies
+
+
+@pytest.mark.parametrize(
+    ("key", "first", "second", "applies"),
+    [
+        ("he2015-responses-plain", RESNET, PLAIN, True),
+        ("he2015-responses-plain", PLAIN, RESNET, False),
+        ("he2015-responses-plain", RESNET | {"order": "full-preactivation"}, PLAIN, False),
+        ("he2015-responses-plain", RESNET, PLAIN | {"data": "digits"}, False),
+        ("he2015-responses-plain", DEEPER, PLAIN, False),
+        ("he2015-responses-deeper", DEEPER, RESNET, True),
+        ("he2015-responses-deeper", RESNET, DEEPER, False),
+        ("he2015-responses-deeper", DEEPER, RESNET | {"images": 60}, False),
+        ("he2015-responses-deeper", DEEPER | {"layers": [[9, 160], [9, 320], [9, 640]]}, RESNET, False),
+    ],
+)
+def test_which_pairs_a_claim_is_about(key: str, first: dict[str, Any], second: dict[str, Any], applies: bool) -> None:
+    claim = BY_KEY[key]
+    assert isinstance(claim, PairClaim)
+    assert claim.of(first, second) is applies
 
 
 def test_reordering() -> None:
     tau = [1 - 0.02 * i for i in range(40)]
-    assert decide("veit2016-order", tau=tau, error=[10 + i for i in range(40)]) == "held"
-    assert decide("veit2016-order", tau=tau, error=[90 - i for i in range(40)]) == "not held"
-    assert decide("veit2016-order", tau=tau, error=[10 + (i * 7) % 11 for i in range(40)]) == "not held"
+    whole = {"tau": tau, "whole_error": 10.0, "chance": 90.0}
+    assert decide("veit2016-order", error=[10 + i for i in range(40)], **whole) == "held"
+    assert decide("veit2016-order", error=[90 - i for i in range(40)], **whole) == "not held"
+    assert decide("veit2016-order", error=[10 + (i * 7) % 11 for i in range(40)], **whole) == "not held"
 
 
 def test_paths() -> None:

@@ -12,13 +12,14 @@ from reslab.data.images import ImageSet
 from reslab.data.spec import Augment, DataSpec
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
+from reslab.evaluate.recalibrate import recalibrate
 from reslab.nets import build, edit
 from reslab.nets.cost import cost
 from reslab.nets.network import Network
 from reslab.nets.weights.files import to_bytes
 from reslab.nets.weights.load import header_of, load
 from reslab.probes.lesions import lesions
-from reslab.probes.prune import Images, candidates, finetune, prune, recalibrate
+from reslab.probes.prune import Images, candidates, finetune, prune
 from reslab.probes.seam import Sample
 
 from .tiny import PLAIN, PREACTIVATION, RESIDUAL, logits, network, sample, silence
@@ -49,9 +50,12 @@ def test_which_images_do_what() -> None:
     test = sample(41, seed=2)
     found = Images.of(sample(40, seed=1), test)
     assert (len(found.deciding), len(found.reporting)) == (21, 20)
-    assert torch.equal(found.deciding.x[1], test.x[2])
-    assert torch.equal(found.reporting.x[1], test.x[3])
-    assert found.calibrating is found.choosing
+    both = torch.cat([found.deciding.x, found.reporting.x])
+    assert {float(image.sum()) for image in both} == {float(image.sum()) for image in test.x}, "each in one of the two"
+    apart = found.deciding.labels.bincount() - found.reporting.labels.bincount()
+    assert int(apart.abs().max()) == 1
+    assert found.calibrating is not None
+    assert len(found.calibrating) == len(found.choosing)
     with pytest.raises(InputError, match="takes 2 images or more, got 1"):
         Images.of(test, test.some(1))
 
@@ -134,7 +138,7 @@ def test_a_bound_for_the_error() -> None:
 def test_recalibration_takes_the_average_over_the_batches() -> None:
     net, data = network(), sample(30, batch=10)
     data = replace(data, x=3 * data.x + 1)
-    recalibrate(net, data)
+    recalibrate(net, data, device=data.x.device)
     y = net.conv1(data.x)
     parts = y.split(10)
     torch.testing.assert_close(net.bn1.running_mean, torch.stack([p.mean((0, 2, 3)) for p in parts]).mean(0))
@@ -144,7 +148,8 @@ def test_recalibration_takes_the_average_over_the_batches() -> None:
     assert not net.training
     # A short last batch is left out.
     twin = network()
-    recalibrate(twin, Sample(torch.cat([data.x, data.x[:3] + 5]), torch.cat([data.labels, data.labels[:3]]), 10))
+    longer = Sample(torch.cat([data.x, data.x[:3] + 5]), torch.cat([data.labels, data.labels[:3]]), 10)
+    recalibrate(twin, longer, device=data.x.device)
     torch.testing.assert_close(twin.state_dict(), net.state_dict())
 
 
@@ -218,3 +223,37 @@ def test_bad_input() -> None:
         prune(network("cifar_resnet(depth=8, width=4)"), use, max_error=1.0)
     with pytest.raises(InputError, match="pruning needs a network in Reslab's grammar"):
         prune(torch.nn.Linear(1, 1), use, drop=1)
+
+
+def test_each_half_has_every_class() -> None:
+    """Also where classes take turns, or lie one after the other."""
+    x = torch.randn(40, 3, 8, 8)
+    for labels in (torch.arange(40) % 2, torch.arange(40) // 10):
+        found = Images.of(Sample(x, labels), Sample(x, labels))
+        for half in (found.deciding, found.reporting):
+            assert len(half) == 20
+            assert torch.equal(half.labels.bincount() * 2, labels.bincount())
+        both = torch.cat([found.deciding.x, found.reporting.x])
+        assert torch.equal(both.sum((1, 2, 3)).sort().values, x.sum((1, 2, 3)).sort().values)
+
+
+def test_statistics_are_of_mixed_images() -> None:
+    """Of batches of one class each the variance between classes would be lost."""
+    x = torch.randn(40, 3, 8, 8)
+    x[20:] += 10
+    sorted_by_class = Sample(x, torch.arange(40) // 20, batch=20)
+    calibrating = Images.of(sorted_by_class, sorted_by_class).calibrating
+    assert calibrating is not None
+    net = network()
+    recalibrate(net, calibrating, device=x.device)
+    whole = net.conv1(x).var((0, 2, 3))
+    torch.testing.assert_close(net.bn1.running_var, whole, rtol=0.3, atol=0)
+    assert torch.equal(calibrating.x.sum((1, 2, 3)).sort().values, x.sum((1, 2, 3)).sort().values)
+
+
+def test_modes_are_left_as_they_were() -> None:
+    net = network().train()
+    net.stages[1].eval()
+    before = [module.training for module in net.modules()]
+    prune(net, images(), drop=1, rounds=1)
+    assert [module.training for module in net.modules()] == before

@@ -13,13 +13,16 @@ from reslab.nets.network import Network, build
 from reslab.probes.attribution import class_activation, features, grad_cam
 from reslab.probes.chain import chain_of
 from reslab.probes.coverage import downsampling
-from reslab.probes.gradients import gradients
+from reslab.probes.gradients import at_initialisation, gradients
+from reslab.probes.identity import fit_identity
 from reslab.probes.lesions import effective_depth, lesions, permutations, random_deletions
 from reslab.probes.paths import paths
 from reslab.probes.perturbations import amplification, translation
+from reslab.probes.prune import Images, prune
 from reslab.probes.responses import responses, signal
 from reslab.probes.seam import Sample, bypassed, opened, residual_blocks, watched
 from reslab.probes.shares import residual_share
+from reslab.probes.shattering import along_images, shattering
 
 from .tiny import PLAIN, PREACTIVATION, RESIDUAL, logits, network, sample
 
@@ -39,6 +42,11 @@ PROBES: dict[str, Callable[[Network, Sample], Any]] = {
     "class activation": class_activation,
     "grad-cam": grad_cam,
     "features": lambda net, data: features(net, data, ("layer1", "pool")),
+    "initial": lambda net, data: at_initialisation(net.spec, data, seeds=1),
+    "along images": lambda net, data: along_images(net.spec, data.some(4), points=4, lags=2, seeds=1),
+    "shattering": lambda _net, _data: shattering(depths=(2,), points=16, lags=3, seeds=1),
+    "identity": lambda _net, _data: fit_identity(blocks=(1,), seeds=1, steps=2),
+    "prune": lambda net, data: prune(net, Images.of(data, data, calibrate=False), drop=1, rounds=1),
 }
 
 

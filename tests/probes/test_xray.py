@@ -42,7 +42,7 @@ def test_cost_comes_first_and_results_are_kept(tmp_path: Path) -> None:
     assert kept["cite"].startswith("Veit")
 
     again = plan([one], QUICK, tmp_path)
-    assert all(task.found is not None for task in again.tasks)
+    assert all(task.kept is not None for task in again.tasks)
     assert again.seconds == 0
     same = measure(again, tmp_path)
     for name in QUICK:
@@ -53,8 +53,8 @@ def test_what_is_kept_is_of_these_weights_and_images(tmp_path: Path) -> None:
     measure(plan([subject()], ["responses"], tmp_path), tmp_path)
     other_weights, fewer = subject(key="b"), subject(n=10)
     for other in (other_weights, fewer):
-        assert plan([other], ["responses"], tmp_path).tasks[0].found is None
-    assert plan([subject()], ["responses"], None).tasks[0].found is None
+        assert plan([other], ["responses"], tmp_path).tasks[0].kept is None
+    assert plan([subject()], ["responses"], None).tasks[0].kept is None
 
 
 def test_what_was_done_before_an_interruption_is_kept(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_what_was_done_before_an_interruption_is_kept(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         measure(plan([one], QUICK, tmp_path), tmp_path, tell=stops)
-    found = [task.figure for task in plan([one], QUICK, tmp_path).tasks if task.found is not None]
+    found = [task.figure for task in plan([one], QUICK, tmp_path).tasks if task.kept is not None]
     assert found == ["responses", "signal"]
 
 

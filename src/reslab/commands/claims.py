@@ -15,7 +15,7 @@ def run(roots: Sequence[Path], *, html: Path | None, as_json: bool) -> None:
     for root in roots:
         if not root.is_dir():
             raise InputError(f"{root}: expected a folder of results, found none")
-    rows = ledger.rows(roots or [Path(name) for name in ledger.ROOTS])
+    rows = ledger.rows(ledger.roots_or_usual(roots))
     if html is not None:
         report.write(rows, html)
     if as_json:

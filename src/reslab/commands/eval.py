@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from reslab.commands import eval_print as shown
-from reslab.commands.eval_data import Given, Split, Where, images_of, listed_alone, preprocessing_of, to_recalibrate_on
+from reslab.commands.eval_data import Split, Where, images_of, listed_alone, to_recalibrate_on
 from reslab.commands.eval_members import Member, ensemble
+from reslab.commands.preprocessing import Given, preprocessing_of
 from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.evaluate.predict import Answer, Question, answer, ask
@@ -156,7 +157,7 @@ def _member(source: str, options: Options, execution: Execution, console: Consol
     training = None
     if options.recalibrate_bn:
         count = RECALIBRATED if options.recalibrate_images is None else options.recalibrate_images
-        training = to_recalibrate_on(where, weights, preprocessing, count)
+        training = to_recalibrate_on(where, weights, preprocessing, count, options.batch)
     question = ask(
         weights, images, protocol, preprocessing, precision=resolve_precision(options.precision, execution.device),
         names=where.outputs, training=training, notes=notes,

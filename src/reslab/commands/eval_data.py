@@ -1,6 +1,5 @@
 """What ``reslab eval`` shows a network: its preprocessing, and the images of a split wherever they lie."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,7 +8,8 @@ from typing import Literal
 
 import torch
 
-from reslab.data.decode import Fit, Interpolation, check_memory, decode, fitted
+from reslab.commands.preprocessing import at_size, by
+from reslab.data.decode import Fit, check_memory, decode, fitted
 from reslab.data.draws import permutation
 from reslab.data.images import Dataset, ImageSet
 from reslab.data.sources import KNOWN
@@ -59,56 +59,6 @@ class Where:
     def most_damaged(self, images: int) -> int:
         """How many of so many may be left out: one at least, unless none may."""
         return max(1, int(images * self.damaged)) if self.damaged else 0
-
-
-@dataclass(frozen=True)
-class Given:
-    """Preprocessing as the options say it; None and nothing is what the weights say."""
-
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    resize: int | None = None
-    crop: int | None = None
-    interpolation: Interpolation | None = None
-
-
-def preprocessing_of(given: Given, weights: Weights) -> Preprocessing:
-    """What the weights carry, and the options over it."""
-    carried = weights.preprocessing
-    for name, values in (("mean", given.mean), ("std", given.std)):
-        if values and len(values) != weights.spec.in_channels:
-            wanted = "one number for each channel" if weights.spec.in_channels != 3 else "three numbers"
-            raise InputError(f"--{name} takes {wanted}, such as --{name} 0.485 0.456 0.406, got {len(values)}")
-        if not values and carried is None:
-            raise InputError(
-                f"{weights.origin} does not say how its images were normalised; give --mean and --std with three "
-                "numbers each, of pixels from 0 to 1: --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 are ImageNet's"
-            )
-    if not all(math.isfinite(value) for value in given.mean):
-        raise InputError(f"--mean takes finite numbers, got {' '.join(map(str, given.mean))}")
-    if not all(0 < value < math.inf for value in given.std):
-        raise InputError(f"--std takes numbers above 0, got {' '.join(map(str, given.std))}")
-    size = (given.crop, given.crop) if given.crop else carried.crop if carried else weights.spec.size
-    resize = given.resize or (carried.resize if carried else None)
-    if resize is None and carried is None and given.crop is None and min(size) >= 128:
-        resize = round(min(size) / 0.875)  # ImageNet's 256 for 224
-    found = Preprocessing(
-        mean=given.mean or (carried.mean if carried else ()),
-        std=given.std or (carried.std if carried else ()),
-        crop=size,
-        resize=resize,
-        interpolation=given.interpolation or (carried.interpolation if carried else "bilinear"),
-    )
-    if found.mean_size not in (None, found.crop):
-        raise InputError(
-            f"{weights.origin} subtracts a mean image of {_by(found.mean_size)}, which does not go with a crop of "
-            f"{_by(found.crop)}; leave out --crop, or give --mean with a number for each channel"
-        )
-    return found
-
-
-def _by(size: tuple[int, int] | None) -> str:
-    return "x".join(map(str, size or ()))
 
 
 def listed_alone(where: Where, names: Sequence[str]) -> Listing:
@@ -175,12 +125,12 @@ def _known(where: Where, fit: Fit | None) -> Images:
     if fit.resize is None and info.size == fit.crop:
         return Images(listed, where.split, part.images)
     check_memory(len(part), info.channels, fit.crop, where=info.name)
-    changed = "" if fit.resize else f"; images of {_by(info.size)}, {_resized(fit)}"
+    changed = "" if fit.resize else f"; images of {by(info.size)}, {_resized(fit)}"
     return Images(listed, where.split, fitted(part.images, fit), changed)
 
 
 def _resized(fit: Fit) -> str:
-    return f"resized ({fit.interpolation}) and cropped to {_by(fit.crop)}"
+    return f"resized ({fit.interpolation}) and cropped to {by(fit.crop)}"
 
 
 @contextmanager
@@ -195,23 +145,14 @@ def _split_explained() -> Iterator[None]:
 
 def _loaded(where: Where, preprocessing: Preprocessing, fit: Fit) -> tuple[Dataset, str]:
     """A folder as the network takes it, and what was done to images of another size."""
-    whole = where.split == "all"
-    changed = f"; images of many sizes, {_resized(fit)}"
-    try:
-        with _split_explained():
-            if preprocessing.resize is not None:
-                return load_data(where.data, size=fit, whole=whole), ""  # which `words` says
-            data = load_data(where.data, whole=whole)
-        if data.info.size == preprocessing.crop:
-            return data, ""
-        changed = changed.replace("many sizes", _by(data.info.size))
-    except InputError as error:
-        if "give a size" not in str(error):
-            raise
-    return load_data(where.data, size=fit, whole=whole), changed
+    with _split_explained():
+        data, found = at_size(where.data, preprocessing, whole=where.split == "all")
+    if found is None:
+        return data, ""
+    return data, f"; images of {found}, {_resized(fit)}"
 
 
-def to_recalibrate_on(where: Where, weights: Weights, preprocessing: Preprocessing, count: int) -> Training:
+def to_recalibrate_on(where: Where, weights: Weights, preprocessing: Preprocessing, count: int, batch: int) -> Training:
     """Which training images BN's statistics are computed over, up to so many; and these, mixed, of one crop each."""
     if count < 2:
         raise InputError(f"--recalibrate-images takes 2 or more, got {count}")
@@ -234,4 +175,4 @@ def to_recalibrate_on(where: Where, weights: Weights, preprocessing: Preprocessi
         mixed = permutation(m, _CHOSEN + 1)
         return ImageSet(found[mixed], some.labels[mixed])
 
-    return Training(f"{m} of {n} training images ({listed.fingerprint()})", images)
+    return Training(f"{m} of {n} training images ({listed.fingerprint()}), {batch} at a time", images)

@@ -60,6 +60,8 @@ def run(options: Options) -> Path | None:
     ]
     console = Console(stderr=True, quiet=options.json)
     planned = plan(subjects, names, folder)
+    if not planned.tasks:
+        raise InputError("none of it can be measured: " + "; ".join(dict.fromkeys(why for *_, why in planned.left_out)))
     _state(console, subjects, found, planned)
     done = _measure(planned, folder, console, command_of(options))
     if options.json:
@@ -110,11 +112,11 @@ def _state(console: Console, subjects: Sequence[Subject], found: Sequence[Seen],
         )  # fmt: skip
         for text in one.weights.said:
             console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
-    kept = sum(task.found is not None for task in planned.tasks)
+    kept = sum(task.kept is not None for task in planned.tasks)
     there = f", {kept} there already" if kept else ""
     left: dict[str, float] = {}
     for task in planned.tasks:
-        if task.found is None:
+        if task.kept is None:
             left[task.figure] = left.get(task.figure, 0.0) + task.seconds
     each = ", ".join(f"{name} {words.duration(seconds)}" for name, seconds in left.items())
     cost = f"about {words.duration(planned.seconds)}: {each}" if left else "nothing to measure"
@@ -138,7 +140,7 @@ def _measure(planned: Plan, folder: Path | None, console: Console, command: str)
                 title = f"{FIGURES[task.figure].title}, {task.subject.label}"
                 rows[id(task)] = bar.add_task(escape(title), total=1.0)
             bar.update(rows[id(task)], completed=share)
-            if share == 1.0 and not console.is_terminal and task.found is None and id(task) not in ended:
+            if share == 1.0 and not console.is_terminal and task.kept is None and id(task) not in ended:
                 ended.add(id(task))
                 console.print(f"  {task.figure}, {task.subject.label}", highlight=False, markup=False, soft_wrap=True)
 

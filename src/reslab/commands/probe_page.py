@@ -62,6 +62,7 @@ def command_of(options: Options) -> str:
     given += ["--images", str(looking.images)]
     for name, value, default in (
         ("net", looking.net, None), ("split", looking.split, "test"), ("precision", looking.precision, "fp32"),
+        ("outputs", looking.outputs, None), ("batch-size", looking.batch, 100),
     ):  # fmt: skip
         given += [] if value == default else [f"--{name}", str(value)]
     for name, values in (("mean", looking.mean), ("std", looking.std)):
@@ -95,5 +96,16 @@ def _facts(done: Done, subjects: Sequence[Subject], found: Sequence[Seen], optio
             "input": one.preprocessing.words(),
         }
     machine = {key: value for key, value in runs.describe().items() if key != "git_commit"}
+    machine |= _kept(done)
     machine |= {"precision": options.looking.precision, "time": words.duration(done.seconds), "date": runs.now()}
     return {**facts, "Machine": machine}
+
+
+def _kept(done: Done) -> dict[str, str]:
+    """Which figures were there already, and when and on which machine they were measured."""
+    found: dict[str, list[str]] = {}
+    for task in done.kept:
+        assert task.kept is not None
+        found.setdefault(f"{words.moment(task.kept.when)} on {task.kept.machine}", []).append(task.figure)
+    said = "; ".join(f"{', '.join(dict.fromkeys(names))}: {when}" for when, names in found.items())
+    return {"measured before": said} if said else {}

@@ -1,6 +1,7 @@
 """``reslab prune``."""
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,7 @@ def error_of(net: Network, sample: Sample) -> float:
 def _record(pruned: Pruned, found: Seen, images: Images, tuned: float | None, options: Options) -> dict[str, Any]:
     curve, at = pruned.curve, pruned.curve.chosen
     return {
+        "command": command_of(options),
         "weights": found.weights.origin,
         "net": found.weights.spec.name,
         "out": str(options.out),
@@ -172,7 +174,7 @@ def _page(path: Path, pruned: Pruned, found: Seen, record: dict[str, Any]) -> No
     machine = {key: value for key, value in record["machine"].items() if key != "git_commit"}
     facts = {"Images": record["images"], "Machine": machine}
     page = sheet.Sheet(
-        f"{name}, pruned", f"Which blocks can go, and what is gained: {said}.", (panel,), (), facts, _command(record),
+        f"{name}, pruned", f"Which blocks can go, and what is gained: {said}.", (panel,), (), facts, record["command"],
         __version__,
     )  # fmt: skip
     try:
@@ -182,7 +184,18 @@ def _page(path: Path, pruned: Pruned, found: Seen, record: dict[str, Any]) -> No
         raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another --report") from None
 
 
-def _command(record: dict[str, Any]) -> str:
-    bound = {name: value for name, value in record["bound"].items() if value is not None}
-    said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in bound.items())
-    return f"reslab prune {record['weights']} {said} --out {record['out']}"
+def command_of(options: Options) -> str:
+    """The command line that does the same."""
+    looking = options.looking
+    words = ["reslab", "prune", options.weights, "--data", looking.data, "--out", str(options.out)]
+    for name, value, usual in (
+        ("drop", options.drop, None), ("max-error", options.max_error, None), ("finetune", options.finetune, 0),
+        ("lr", options.lr, 0.01), ("images", looking.images, 2000), ("rounds", options.rounds, 5),
+        ("seed", options.seed, 0), ("net", looking.net, None), ("outputs", looking.outputs, None),
+        ("batch-size", looking.batch, 100), ("precision", looking.precision, "fp32"), ("device", options.device, None),
+        ("threads", options.threads, None), ("report", options.report, None),
+    ):  # fmt: skip
+        words += [] if value == usual else [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+    for name, values in (("mean", looking.mean), ("std", looking.std)):
+        words += [f"--{name}", *map(str, values)] if values else []
+    return shlex.join([*words, *([] if options.calibrate else ["--no-calibrate"])])

@@ -10,23 +10,24 @@ from reslab import runs
 from reslab.errors import InputError
 from reslab.report import figure
 from reslab.report import files as report_files
+from reslab.report.files import SUMMARY
 from reslab.report.summary import Summary
 from reslab.report.table import print_summary
-
-SUMMARY = "summary.json"
 
 
 def run(folders: Sequence[Path], *, out: Path | None, figures: Sequence[Path], as_json: bool) -> Path | None:
     """Compares runs, or shows a study once more; returns the page, if one was written."""
     if not folders:
         raise InputError("expected folders of runs, or of a study, such as runs/resnet20 runs/plain20")
+    for path in figures:
+        figure.check_format(path)
+    if out is not None and out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} takes a folder, found a file")
     summary = _summary(folders)
     report = None
     for path in figures:
         figure.save(summary, path)
     if out is not None:
-        if out.exists() and not out.is_dir():
-            raise InputError(f"--out {out} takes a folder, found a file")
         report = next(path for path in report_files.write(summary, out) if path.suffix == ".html")
     if as_json:
         print(summary.to_json(), end="")

@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,15 +11,13 @@ from rich.text import Text
 from reslab import studies
 from reslab.nets.catalog import resolve
 from reslab.nets.cost import cost
-from reslab.report.words import duration
+from reslab.report.words import TONE, duration
 from reslab.studies import ledger
 from reslab.studies.design import Study
 
 MACS_PER_SECOND = 25e9
 """Forward multiply-adds that a core trains in a second, as seen with ResNet-20 on a server's CPU with bf16: a guide."""
 BATCH, SEEDS = 128, 3
-
-STYLE = {"held": "green", "not held": "red", "not decided": "yellow"}
 
 
 def seconds(study: Study) -> float:
@@ -54,7 +51,7 @@ def listing(*, as_json: bool) -> None:
         text = Text.assemble(entry["question"], (f"\n{entry['paper']}", "dim"))
         text.append(f"\nFrom about {duration(entry['seconds'])} here (CIFAR-10)", "dim")
         for result in entry["results"]:
-            text.append("\nhere: ").append(result["verdict"], STYLE[result["verdict"]])
+            text.append("\nhere: ").append(result["verdict"], TONE[result["verdict"]])
             text.append(f" ({result['data']}, {result['iterations']:,} iterations, n = {result['n']})", "dim")
         table.add_row(Text(entry["name"], "bold"), text)
     console = Console()
@@ -69,6 +66,6 @@ def listing(*, as_json: bool) -> None:
 def _known() -> dict[str, list[dict[str, Any]]]:
     """Verdicts at hand, by study."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for about in ledger.verdicts([Path(name) for name in ledger.ROOTS]):
+    for about in ledger.verdicts():
         found.setdefault(about.pop("study"), []).append(about)
     return found

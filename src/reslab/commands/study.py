@@ -5,6 +5,7 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,8 @@ from reslab.report import files as report_files
 from reslab.report.table import print_summary
 from reslab.report.words import duration
 from reslab.studies.budget import SEEDS, Budget, choose
-from reslab.studies.design import Depths
-from reslab.studies.plan import Plan
+from reslab.studies.design import Depths, Study
+from reslab.studies.plan import Plan, Planned
 from reslab.studies.runner import MARK, Workers, adopt, checked, run_all
 from reslab.studies.summarise import summarise
 from reslab.train.device import Execution, describe, resolve_precision
@@ -32,6 +33,9 @@ from reslab.train.device import Execution, describe, resolve_precision
 DIGITS_ITERATIONS, DIGITS_BATCH, DIGITS_SETTINGS = 500, 64, ("optimizer.lr=0.02",)
 """A budget in which the effect is there on 1,437 images of 8x8 pixels: docs/demo.md has the figures."""
 
+
+Make = Callable[[Depths, int, int], Plan]
+"""The plan of depths, seeds and iterations."""
 
 DEMO_JOBS = min(4, os.cpu_count() or 1)
 """On 8x8 images one thread a run is quickest, and two processes do not wait for each other as two threads do."""
@@ -82,13 +86,15 @@ def run(options: Options) -> Path | None:
         plan = make(options.depths or study.usual, options.seeds or SEEDS, iterations)
     else:
         plan = budget.plan
-        show_budget(budget, console if not (options.dry_run and options.json) else None)
+        if budget.costs and not (options.dry_run and options.json):
+            show_budget(budget, console)
     if options.dry_run:
         _planned(plan, budget, as_json=options.json)
         return None
-    precision = resolve_precision(plan.planned()[0].recipe.precision, execution.device)
+    planned = plan.planned()
+    precision = resolve_precision(planned[0].recipe.precision, execution.device)
     console.print(
-        f"{len(plan.planned())} runs of {plan.iterations:,} iterations on {data.info.name}, into {out}\n"
+        f"{len(planned)} runs of {plan.iterations:,} iterations on {data.info.name}, into {out}\n"
         + describe(execution.device, precision, execution.fuses),
         highlight=False,
         markup=False,
@@ -96,13 +102,13 @@ def run(options: Options) -> Path | None:
     )
     _claim(out, plan, options)
     folder = out / "runs"
-    for name, other in adopt(plan.planned(), folder, data.info.fingerprint, execution).items():
+    for name, other in adopt(planned, folder, data.info.fingerprint, execution, measured=study.measure).items():
         console.print(f"{name}: the same training as {other}, taken over", highlight=False, soft_wrap=True)
     try:
         with redirect_stdout(sys.stderr):  # Ray prints what befalls its workers, and stdout is for the result
             run_all(
-                plan.planned(), data, options.data, folder, execution=execution, measured=study.measure,
-                jobs=options.jobs, workers=_workers(options, plan, folder, execution, console), console=console,
+                planned, data, options.data, folder, execution=execution, measured=study.measure, jobs=options.jobs,
+                workers=_workers(options, planned, study, folder, execution, console), console=console,
             )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command goes on where it was; finished runs are not run again") from None
@@ -128,23 +134,25 @@ def _check(options: Options) -> None:
     for option, value, least in (("iterations", options.iterations, 1), ("batch-size", options.batch, 2)):
         if value is not None and value < least:
             raise InputError(f"--{option} takes {least} or more, got {value}")
-    for path in options.figure:
-        if path.suffix.lower().lstrip(".") not in figure.FORMATS:  # hours before it would be drawn
-            raise InputError(f"--figure {path}: end the name in .png, .svg or .pdf")
+    for path in options.figure:  # hours before it would be drawn
+        figure.check_format(path)
     if options.store is not None and options.on is None:
         raise InputError("--store is where runs on other machines leave their results; it goes with --on ray")
 
 
-def _budget(options: Options, make: Any, data: Dataset, out: Path, execution: Execution, console: Console
+def _budget(options: Options, make: Make, data: Dataset, out: Path, execution: Execution, console: Console
             ) -> Budget | None:  # fmt: skip
     if options.budget is None:
         return None
     study = studies.find(options.name)
     planned = _begun(out, study.name, data.info.fingerprint)
     if planned is not None and not options.dry_run:
-        said = f"going on with the plan in {out}: {planned['iterations']:,} iterations, {planned['seeds']} seeds"
+        plan = make(
+            options.depths or tuple(planned["depths"]), options.seeds or planned["seeds"],
+            options.iterations or planned["iterations"],
+        )  # fmt: skip
+        said = f"going on with the plan in {out}: {plan.iterations:,} iterations, {plan.seeds} seeds"
         console.print(said, highlight=False, soft_wrap=True)
-        plan = make(tuple(planned["depths"]), planned["seeds"], planned["iterations"])
         return Budget(plan, {}, options.jobs)
     with console.status("measuring") as status:
         return choose(
@@ -153,10 +161,8 @@ def _budget(options: Options, make: Any, data: Dataset, out: Path, execution: Ex
         )  # fmt: skip
 
 
-def show_budget(budget: Budget, console: Console | None) -> None:
+def show_budget(budget: Budget, console: Console) -> None:
     """The plan and its cost, before anything is trained."""
-    if not budget.costs or console is None:
-        return
     plan = budget.plan
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("row", no_wrap=True)
@@ -171,6 +177,11 @@ def show_budget(budget: Budget, console: Console | None) -> None:
     console.print(table)
     at_a_time = f", {budget.jobs} at a time" if budget.jobs > 1 else ""
     console.print(f"About {duration(budget.total)} in all{at_a_time}.", highlight=False)
+    if plan.iterations < plan.study.enough:
+        console.print(
+            f"Fewer than the {plan.study.enough:,} iterations that this study asks for: it may decide little.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def _planned(plan: Plan, budget: Budget | None, *, as_json: bool) -> None:
@@ -188,15 +199,16 @@ def _planned(plan: Plan, budget: Budget | None, *, as_json: bool) -> None:
     )
 
 
-def _workers(options: Options, plan: Plan, folder: Path, execution: Execution, console: Console) -> Workers | None:
+def _workers(options: Options, planned: Sequence[Planned], study: Study, folder: Path, execution: Execution,
+             console: Console) -> Workers | None:  # fmt: skip
     if options.on is None:
         return None
     from reslab.studies.on_ray import RayWorkers
 
-    checked(plan.planned(), folder, execution)
+    checked(planned, folder, execution)
     return RayWorkers(
         options.on, source=options.data, folder=folder, store=options.store, execution=execution,
-        measured=plan.study.measure, cpus=options.cpus,
+        measured=study.measure, cpus=options.cpus,
         said=lambda text: console.print(text, highlight=False, soft_wrap=True),
     )  # fmt: skip
 

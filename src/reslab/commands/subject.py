@@ -1,24 +1,23 @@
 """Weights and images as the commands that look into a network take them."""
 
 import hashlib
-import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from reslab.data.decode import Fit
+from reslab.commands.preprocessing import Given, at_size, preprocessing_of
 from reslab.data.images import Dataset
 from reslab.data.labels import outputs
-from reslab.data.sources import load as load_data
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.nets.network import Network
 from reslab.nets.weights.load import Weights, load
 from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.probes.seam import Sample
-from reslab.train.device import Execution
+from reslab.train.device import Execution, use_exact_fp32
 
 LEAST_IMAGES = 50
 """Of fewer images an error in per cent, or a tenth of them, means little."""
@@ -36,6 +35,8 @@ class Looking:
     std: tuple[float, ...]
     batch: int
     precision: Literal["bf16", "fp32"]
+    outputs: Path | None = None
+    """the names of the network's outputs"""
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,10 @@ class Seen:
 
     def key(self, options: Looking) -> dict[str, str]:
         """What tells these weights and images from others."""
-        how = hashlib.blake2b(self.preprocessing.model_dump_json().encode(), digest_size=8).hexdigest()
+        texts = (self.preprocessing.model_dump_json(), self.weights.spec.model_dump_json(), str(self.numbers.tolist()))
+        how, net, numbers = (hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for text in texts)
         data = f"{self.data.info.fingerprint}, {options.split}"
-        return {"weights": self.weights.fingerprint(), "net": self.weights.spec.name, "data": data, "input": how}
+        return {"weights": self.weights.fingerprint(), "net": net, "data": data, "input": how, "outputs": numbers}
 
 
 def checked(options: Looking) -> None:
@@ -86,50 +88,19 @@ def checked(options: Looking) -> None:
 
 
 def seen(source: str, options: Looking, execution: Execution) -> Seen:
-    """Loads weights and the data that they are to be looked at with."""
+    """Loads weights and the data that they are to be looked at with; fp32 is exact from here on."""
+    use_exact_fp32(execution.device)
     weights = load(source, net=options.net)
-    preprocessing = _preprocessing(weights, options)
-    data = _data(options.data, preprocessing, whole=options.split == "all")
+    # What the options say is for weights that do not: of several networks some may know better.
+    given = Given(options.mean, options.std) if weights.preprocessing is None else Given()
+    preprocessing = preprocessing_of(given, weights)
+    data, _ = at_size(options.data, preprocessing, whole=options.split == "all")
     if data.info.channels != weights.spec.in_channels:
         raise InputError(
             f"the network takes images of {weights.spec.in_channels} channels, the data has {data.info.channels}"
         )
-    found = outputs(data.info.classes, weights.spec.num_classes, names=weights.classes)
+    found = outputs(data.info.classes, weights.spec.num_classes, names=weights.classes, file=options.outputs)
     net = weights.module().to(execution.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     if isinstance(net, Network):
         net.fuse(execution.fuses)
     return Seen(weights, net, preprocessing, data, torch.tensor(found.numbers), found.said)
-
-
-def _preprocessing(weights: Weights, options: Looking) -> Preprocessing:
-    carried = weights.preprocessing
-    channels = weights.spec.in_channels
-    for name, values in (("mean", options.mean), ("std", options.std)):
-        if values and len(values) != channels:
-            raise InputError(f"--{name} takes a number for each of {channels} channels, got {len(values)}")
-        if not values and carried is None:
-            raise InputError(
-                f"{weights.origin} does not say how its images were normalised; give --mean and --std, numbers for "
-                f"pixels from 0 to 1 and for each of {channels} channels"
-            )
-    if not all(math.isfinite(value) for value in options.mean) or not all(0 < s < math.inf for s in options.std):
-        raise InputError("--mean takes finite numbers, and --std numbers above 0")
-    if carried is None:
-        return Preprocessing(mean=options.mean, std=options.std, crop=weights.spec.size)
-    changes = {"mean": options.mean or carried.mean, "std": options.std or carried.std}
-    return carried.model_copy(update=changes)
-
-
-def _data(source: str, preprocessing: Preprocessing, *, whole: bool) -> Dataset:
-    """The data at the size that the network takes; images of another size are resized and cropped."""
-    fit = Fit(preprocessing.crop, preprocessing.resize, preprocessing.interpolation)
-    if preprocessing.resize is None:
-        try:
-            data = load_data(source, whole=whole)
-        except InputError as error:
-            if "give a size" not in str(error):
-                raise
-            return load_data(source, size=fit, whole=whole)
-        if data.info.size == preprocessing.crop:
-            return data
-    return load_data(source, size=fit, whole=whole)

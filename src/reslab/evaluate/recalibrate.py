@@ -4,12 +4,12 @@ The networks that He et al. released had such statistics: computed after the tra
 """
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from reslab.data.loader import Eval
 from reslab.errors import InputError
 from reslab.evaluate.metrics import autocast
 from reslab.nets.blocks import DropPath
@@ -17,7 +17,24 @@ from reslab.nets.blocks import DropPath
 _NORM = nn.modules.batchnorm._BatchNorm
 
 
-def recalibrate(net: nn.Module, images: Eval, *, device: torch.device, precision: str = "fp32") -> int:
+class InBatches(Protocol):
+    """Images with their labels, so many at a time: `reslab.data.loader.Eval`, `reslab.probes.seam.Sample`."""
+
+    @property
+    def batch(self) -> int:
+        """Images at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+def has_statistics(net: nn.Module) -> bool:
+    """Whether there is a BN layer whose running statistics could be computed anew."""
+    return any(isinstance(module, _NORM) and module.track_running_stats for module in net.modules())
+
+
+def recalibrate(net: nn.Module, images: InBatches, *, device: torch.device, precision: str = "fp32") -> int:
     """Sets the mean and variance of each BN layer to the plain average of those of the batches.
 
     mean = 1/B sum_b mean_b, var = 1/B sum_b var_b, with the unbiased variance of each batch over images and positions.
@@ -65,7 +82,7 @@ def recalibrate(net: nn.Module, images: Eval, *, device: torch.device, precision
     return len(images) // size * size
 
 
-def _full(images: Eval, size: int) -> Iterator[Tensor]:
+def _full(images: InBatches, size: int) -> Iterator[Tensor]:
     for x, _ in images:
         if len(x) == size:
             yield x

@@ -131,6 +131,7 @@ def features(net: nn.Module, sample: Sample, stages: tuple[str, ...] = ("pool",)
     """
     net = own(net, "the extraction of features")
     known = ("stem", *net.stage_names, "pool", "logits")
+    stages = tuple(dict.fromkeys(stages))
     for stage in stages:
         if stage not in known:
             raise InputError(f"'{net.spec.name}' has no stage '{stage}'; it has {', '.join(known)}")

@@ -10,16 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from reslab.evaluate.figures import wilson
 from reslab.report.summary import Judgement
 
 VEIT = "Veit et al. 2016"
 BARELY = 2.0
 """Points of error that count as barely a change."""
+LEARNT = 0.5
+"""Share of the error of guessing that a network has to be below, before anything is said of what it loses."""
 CHANCE = 0.9
 """Share of the error of guessing from which a network counts as ruined."""
 DRAWS = 2000
 """Of a bootstrap."""
+ONE_SIDED = 1.645
+"""Standard deviations to a bound that is one-sided at 95 %."""
 
 Values = Mapping[str, Any]
 
@@ -35,6 +41,7 @@ class Measured:
     result: Values
 
 
+Floats = npt.NDArray[np.float64]
 Decision = tuple[Judgement, str]
 
 
@@ -64,6 +71,26 @@ class PairClaim:
     """which pairs it is about, the first and the second"""
 
 
+def decided(claim: ProbeClaim | PairClaim, *measured: Measured) -> Decision:
+    """What a claim's rule says; not decided where a figure is no number, as of a network that has diverged."""
+    try:
+        return claim.decide(*measured)
+    except (TypeError, ValueError, ArithmeticError):
+        names = " and ".join(each.network for each in measured)
+        return "not decided", f"{names}: not every figure that the rule needs is a number"
+
+
+def _untrained(measured: Measured, whole: float) -> Decision | None:
+    """A network that is near chance as it is has nothing to lose."""
+    chance = float(measured.result["chance"])
+    if whole < LEARNT * chance:
+        return None
+    return "not decided", (
+        f"{measured.network}: error {whole:.1f} % whole, to be below {LEARNT * chance:.0f} %, half of guessing, before "
+        "a lesion says anything"
+    )
+
+
 def _verdict(low: float, high: float, bound: float, side: str) -> Judgement:
     """Whether a number with an interval is above or below a bound."""
     above, below = low > bound, high < bound
@@ -76,34 +103,36 @@ def _yes(held: bool) -> Judgement:
     return "held" if held else "not held"
 
 
-def _array(values: Sequence[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _array(values: Sequence[float | None]) -> Floats:
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _wilson(successes: int, n: int, z: float = 1.645) -> tuple[float, float]:
-    """Bounds of a share, each one-sided at 95 % (Wilson 1927)."""
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return centre - half, centre + half
+def _ranks(values: Floats) -> Floats:
+    """Ranks from 1 along the last axis, ties sharing their mean."""
+    smaller = (values[..., None, :] < values[..., :, None]).sum(-1)
+    equal = (values[..., None, :] == values[..., :, None]).sum(-1)
+    return smaller + (equal + 1) / 2  # type: ignore[no-any-return]
 
 
-def _ranks(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Ranks from 1, ties sharing their mean."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return (ends - (counts - 1) / 2)[inverse]  # type: ignore[no-any-return]
+def _spearman(a: Floats, b: Floats) -> Floats:
+    """Rank correlations along the last axis, -1 to 1; 0 where one of the two does not vary."""
+    x, y = (ranks - ranks.mean(-1, keepdims=True) for ranks in (_ranks(a), _ranks(b)))
+    size = np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
+    found: Floats = np.divide((x * y).sum(-1), size, out=np.zeros_like(size), where=size > 0)
+    return found
 
 
-def spearman(a: np.ndarray[Any, np.dtype[np.float64]], b: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    """Rank correlation, -1 to 1; 0 where one of the two does not vary."""
-    x, y = _ranks(a), _ranks(b)
-    if x.std() == 0 or y.std() == 0:
-        return 0.0
-    return float(np.corrcoef(x, y)[0, 1])
+def spearman(a: Floats, b: Floats) -> float:
+    """Rank correlation of two vectors, -1 to 1; 0 where one of the two does not vary."""
+    return float(_spearman(a[None], b[None])[0])
 
 
-def _layers_3x3(measured: Measured) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _resampled(n: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Which of n were drawn, with replacement, each time of a bootstrap (DRAWS, n)."""
+    return random.integers(0, n, (DRAWS, n))
+
+
+def _layers_3x3(measured: Measured) -> Floats:
     pairs = zip(measured.result["std"], measured.result["kernel"], strict=True)
     return _array([std for std, kernel in pairs if kernel == 3])
 
@@ -111,7 +140,7 @@ def _layers_3x3(measured: Measured) -> np.ndarray[Any, np.dtype[np.float64]]:
 def _smaller_than_plain(residual: Measured, plain: Measured) -> Decision:
     ours, theirs = _layers_3x3(residual), _layers_3x3(plain)
     smaller = int((ours < theirs).sum())
-    low, high = _wilson(smaller, len(ours))
+    low, high = wilson(smaller, len(ours), ONE_SIDED)
     return _verdict(low, high, 0.5, "above"), (
         f"{smaller} of {len(ours)} 3x3 layers of {residual.network} respond less than those of {plain.network} "
         f"(share {smaller / len(ours):.2f}, 95 % bounds {low:.2f} and {high:.2f}; medians {np.median(ours):.3f} and "
@@ -122,9 +151,8 @@ def _smaller_than_plain(residual: Measured, plain: Measured) -> Decision:
 def _smaller_when_deeper(deep: Measured, shallow: Measured) -> Decision:
     ours, theirs = _layers_3x3(deep), _layers_3x3(shallow)
     random = np.random.default_rng(0)
-    gaps = [
-        np.median(random.choice(ours, len(ours))) - np.median(random.choice(theirs, len(theirs))) for _ in range(DRAWS)
-    ]
+    drawn = [np.median(each[_resampled(len(each), random)], axis=1) for each in (ours, theirs)]
+    gaps = drawn[0] - drawn[1]
     low, high = np.quantile(gaps, [0.05, 0.95])
     return _verdict(float(low), float(high), 0.0, "below"), (
         f"median response of a 3x3 layer {np.median(ours):.3f} in {deep.network}, {np.median(theirs):.3f} in "
@@ -135,6 +163,8 @@ def _smaller_when_deeper(deep: Measured, shallow: Measured) -> Decision:
 
 def _one_lesion(measured: Measured) -> Decision:
     error, whole = _array(measured.result["error"]), float(measured.result["whole_error"])
+    if untrained := _untrained(measured, whole):
+        return untrained
     keeps = (np.array(measured.result["changes_shape"]) == 0) & ~np.isnan(error)
     risen = error[keeps] - whole
     middle, worst = float(np.median(risen)), float(risen.max())
@@ -147,36 +177,43 @@ def _one_lesion(measured: Measured) -> Decision:
 
 
 def _chain_breaks(measured: Measured) -> Decision:
+    if untrained := _untrained(measured, float(measured.result["whole_error"])):
+        return untrained
     error = _array(measured.result["error"])
     error = error[~np.isnan(error)]
     ruined = CHANCE * float(measured.result["chance"])
     count = int((error >= ruined).sum())
     return _yes(count > len(error) / 2), (
-        f"{measured.network}: without one layer the error is {ruined:.0f} % or more for {count} of {len(error)} layers "
+        f"{measured.network}: without one link the error is {ruined:.0f} % or more for {count} of {len(error)} links "
         f"(median {np.median(error):.1f} %, least {error.min():.1f} %); to be so for most"
     )
 
 
 def _smooth(measured: Measured) -> Decision:
     median, deleted = _array(measured.result["median"]), _array(measured.result["deleted"])
+    if untrained := _untrained(measured, float(median[0])):
+        return untrained
+    # Up to where it is ruined: behind that the error is noise about that of guessing.
+    ruined = np.nonzero(median >= CHANCE * float(measured.result["chance"]))[0]
+    end = int(ruined[0]) + 1 if len(ruined) else len(median)
+    median, deleted = median[:end], deleted[:end]
     rank = spearman(deleted, median)
     whole = float(median[-1] - median[0])
-    steps = np.diff(median) / np.diff(deleted)
-    steepest = float(steps.max()) if len(steps) else 0.0
+    steepest = float((np.diff(median) / np.diff(deleted)).max())
     return _yes(rank > 0.95 and steepest < whole / 2), (
-        f"{measured.network}: rank correlation of error with the number deleted {rank:.2f}; {steepest:.1f} points a "
-        f"block at the steepest, of {whole:.1f} in all; to be above 0.95, and below a half"
+        f"{measured.network}: up to {deleted[-1]:.0f} blocks deleted, rank correlation of the error with their number "
+        f"{rank:.2f}; {steepest:.1f} points a block at the steepest, of {whole:.1f} in all; to be above 0.95, and "
+        "below a half"
     )
 
 
 def _reordering(measured: Measured) -> Decision:
     tau, error = _array(measured.result["tau"]), _array(measured.result["error"])
+    if untrained := _untrained(measured, float(measured.result["whole_error"])):
+        return untrained
     random = np.random.default_rng(0)
-    draws = []
-    for _ in range(DRAWS):
-        chosen = random.integers(0, len(tau), len(tau))
-        draws.append(spearman(tau[chosen], error[chosen]))
-    low, high = np.quantile(draws, [0.05, 0.95])
+    chosen = _resampled(len(tau), random)
+    low, high = np.quantile(_spearman(tau[chosen], error[chosen]), [0.05, 0.95])
     return _verdict(float(low), float(high), -0.5, "below"), (
         f"{measured.network}: rank correlation of error with Kendall's tau {spearman(tau, error):+.2f} (95 % bounds "
         f"{low:+.2f} and {high:+.2f}, over {len(tau)} orders), to be below -0.5"
@@ -294,16 +331,32 @@ def _chain(about: Values) -> bool:
 
 
 def _preactivated(about: Values) -> bool:
-    return about.get("order") == "full-preactivation" and _residual(about)
+    same = about.get("same_shape") == ["identity"]
+    return about.get("order") == "full-preactivation" and same and _residual(about)
+
+
+def _signed(about: Values) -> bool:
+    """Original with the ReLU that keeps the signal from going below zero, or full pre-activation."""
+    original = about.get("order") == "original" and about.get("activation") == "relu"
+    return _residual(about) and (original or about.get("order") == "full-preactivation")
+
+
+def _comparable(a: Values, b: Values) -> bool:
+    """Of the same data and as many images, with layers in the same order."""
+    return all(a.get(name) == b.get(name) for name in ("data", "images", "order", "activation", "branch"))
+
+
+def _widths(about: Values) -> list[int]:
+    return [width for _, width in about.get("layers") or ()]
 
 
 def _twins(a: Values, b: Values) -> bool:
-    return _residual(a) and _chain(b) and a.get("depth") == b.get("depth") and a.get("layers") == b.get("layers")
+    return _residual(a) and _chain(b) and _comparable(a, b) and a.get("layers") == b.get("layers")
 
 
 def _deeper(a: Values, b: Values) -> bool:
-    same = a.get("order") == b.get("order") and a.get("branch") == b.get("branch")
-    return same and _residual(a) and _residual(b) and (a.get("depth") or 0) > (b.get("depth") or 0)
+    both = _residual(a) and _residual(b) and _comparable(a, b) and _widths(a) == _widths(b)
+    return both and (a.get("depth") or 0) > (b.get("depth") or 0)
 
 
 CLAIMS: tuple[ProbeClaim | PairClaim, ...] = (
@@ -327,7 +380,7 @@ CLAIMS: tuple[ProbeClaim | PairClaim, ...] = (
     ProbeClaim(
         "he2016-sign", "He et al. 2016, section 4.1",
         "With ReLU behind the addition the signal is never negative; with pre-activation it has both signs.", "signal",
-        _sign, _residual,
+        _sign, _signed,
     ),
     ProbeClaim(
         "he2016-undiminished", "He et al. 2016, eq. 5",
@@ -365,7 +418,8 @@ CLAIMS: tuple[ProbeClaim | PairClaim, ...] = (
     ),
     ProbeClaim(
         "balduzzi2017-laws", "Balduzzi et al. 2017, theorems 1 to 3",
-        "The correlation of gradients falls as 2^-L, with shortcuts as (3/4)^L, and with BN too as L^-1/2.", "decay",
+        "Where half of the units are open by chance, the correlation of gradients falls as 2^-L, with shortcuts as "
+        "(3/4)^L, and with BN too as L^-1/2.", "decay",
         _laws,
     ),
     ProbeClaim(

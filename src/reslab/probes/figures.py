@@ -366,7 +366,8 @@ FIGURES: dict[str, Figure[Any]] = {
         _say_depth,
         (
             "Blocks are deleted one after another, those whose own lesion costs least first.",
-            "While the line is under the dashed one, a point above the whole network's error, it needs no more.",
+            "Under the dashed line, a point above the whole network's error, it needs no more. The order is chosen on "
+            "the images that the error is of, which flatters it a little.",
         ),
         "Not a figure of a paper; it follows the reading of a residual network as an ensemble of shallow ones.",
         VEIT,

@@ -44,15 +44,18 @@ def gradients(net: nn.Module, sample: Sample, *, images: int = 64) -> Gradients:
 
     Args:
         net: the network; BN has its running statistics, so that each image's gradient is its own.
-        sample: the images, of which ``images`` are taken, all at once.
+        sample: the images, of which ``images`` are taken.
         images: how many.
     """
     net = own(net, "the probe of gradients")
     sample = sample.some(images)
+    norm, untouched = [], []
     with opened(net):
-        back = Backward(net, sample)
-        whole = torch.stack([norms(gradient) for gradient in back.gradients()])  # (blocks + 1, N)
-        untouched = _by_shortcuts(back)
+        for batch in sample.parts():
+            back = Backward(net, batch)
+            norm.append(torch.stack([norms(gradient) for gradient in back.gradients()]))
+            untouched.append(_by_shortcuts(back))
+    whole = torch.cat(norm, 1)  # (blocks + 1, N)
     tiny = torch.finfo(torch.float64).tiny
     ratio = whole[:-1] / whole[1:].clamp_min(tiny)
     return Gradients(
@@ -61,7 +64,7 @@ def gradients(net: nn.Module, sample: Sample, *, images: int = 64) -> Gradients:
         norm_low=_quantile(whole, 0.1),
         norm_high=_quantile(whole, 0.9),
         ratio=np.append(_quantile(ratio, 0.5), np.nan),
-        by_shortcuts=untouched,
+        by_shortcuts=_quantile(torch.cat(untouched, 1), 0.5),
         n_images=len(sample),
     )
 
@@ -70,17 +73,18 @@ def _quantile(values: Tensor, q: float) -> Floats:
     return as_floats(values.quantile(q, dim=1).numpy())
 
 
-def _by_shortcuts(back: Backward) -> Floats:
+def _by_shortcuts(back: Backward) -> Tensor:
+    """Of each image (blocks + 1, N)."""
     start = norms(back.at_end)
-    found = [1.0]
+    found = [torch.ones_like(start)]
     gradient = back.at_end
     for piece in reversed(back.pieces):
         if not piece.residual:
             break
         gradient = piece.back(gradient, "shortcut")
-        found.append(float((norms(gradient) / start.clamp_min(torch.finfo(torch.float64).tiny)).median()))
+        found.append(norms(gradient) / start.clamp_min(torch.finfo(torch.float64).tiny))
     missing = len(back.pieces) + 1 - len(found)
-    return as_floats([np.nan] * missing + found[::-1])
+    return torch.stack([torch.full_like(start, torch.nan)] * missing + found[::-1])
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,7 @@ def _with_shortcuts(spec: NetSpec, *, residual: bool) -> tuple[tuple[Block, ...]
             same = block.width == width and block.stride == 1
             shortcut = (Identity() if same else ZeroPad()) if residual else NoShortcut()
             changes = {"shortcut": shortcut, "drop_path": 0.0, "preactivated_shortcut": False}
-            blocks.append(block.model_copy(update=changes if residual else changes | {"order": "original"}))
+            blocks.append(block.model_copy(update=changes))
             width = block.width
         stages.append(tuple(blocks))
     return tuple(stages)

@@ -70,7 +70,7 @@ def paths(
 
     Args:
         net: the network.
-        sample: the images, of which ``images`` are taken, all at once.
+        sample: the images, of which ``images`` are taken.
         per_length: paths drawn for each length (all of them, where there are no more).
         images: how many.
         seed: of the drawing.
@@ -82,17 +82,23 @@ def paths(
         raise InputError(f"the probe of paths draws 1 path or more of each length, got {per_length}")
     random = np.random.default_rng(seed)
     sample = sample.some(images)
+    blocks = tuple(i for i, block in enumerate(net.blocks) if block.has_shortcut)
+    n = len(blocks)
+    measured = _lengths(n)
+    drawn = {k: _drawn(blocks, k, per_length, random) for k in measured}
+    sizes = {k: np.zeros(len(each)) for k, each in drawn.items()}
+    done, steps = 0, len(measured) * -(-len(sample) // sample.batch)
     with opened(net):
-        back = Backward(net, sample)
-        blocks, n = back.residual, len(back.residual)
-        measured = _lengths(n)
-        found = np.full((n + 1, 3), np.nan)
-        for done, k in enumerate(measured, 1):
-            drawn = _drawn(blocks, k, per_length, random)
-            sizes = [float(norms(back.path(through)).mean()) for through in drawn]
-            found[k] = np.mean(sizes), np.quantile(sizes, 0.1), np.quantile(sizes, 0.9)
-            if tick is not None:
-                tick(done / len(measured))
+        for batch in sample.parts():
+            back = Backward(net, batch)
+            for k, each in drawn.items():
+                sizes[k] += [float(norms(back.path(through)).sum()) / len(sample) for through in each]
+                done += 1
+                if tick is not None:
+                    tick(done / steps)
+    found = np.full((n + 1, 3), np.nan)
+    for k, size in sizes.items():
+        found[k] = np.mean(size), np.quantile(size, 0.1), np.quantile(size, 0.9)
     norm = _interpolated(found[:, 0], measured)
     share = path_lengths(n)
     weight = share * norm / (share * norm).sum() if (share * norm).sum() > 0 else np.full(n + 1, np.nan)

@@ -53,11 +53,11 @@ def amplification(net: nn.Module, sample: Sample, *, size: float = 1e-3, seed: i
         for x, _ in sample:
             noise = torch.randn(x.shape, generator=draw).to(x)
             whole = x.flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
-            with computing(sample):
-                net(x)
-                still = _along(seen)
-                net(x + size * noise * whole.view(-1, *[1] * (x.dim() - 1)))
-                moved = _along(seen)
+            # In fp32 whatever the sample says: the change is below bf16's resolution.
+            net(x)
+            still = _along(seen)
+            net(x + size * noise * whole.view(-1, *[1] * (x.dim() - 1)))
+            moved = _along(seen)
             for i, (before, after) in enumerate(zip(still, moved, strict=True)):
                 change = (after.float() - before.float()).flatten(1).norm(dim=1)
                 grown[i].append((change / before.float().flatten(1).norm(dim=1).clamp_min(1e-30) / size).cpu())

@@ -5,13 +5,13 @@ every other one decides how far it goes, and the errors that are reported are th
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from reslab.bench.paired import take_turns
 from reslab.data.images import ImageSet
@@ -19,13 +19,14 @@ from reslab.data.loader import Batches
 from reslab.data.spec import DataSpec
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
-from reslab.evaluate.metrics import autocast
+from reslab.evaluate.metrics import autocast, evaluating
+from reslab.evaluate.recalibrate import has_statistics, recalibrate
 from reslab.nets import edit
 from reslab.nets.cost import cost
 from reslab.nets.network import Network
 from reslab.probes.chain import Variant, chain_of, evaluate_variants
 from reslab.probes.result import Floats, Ints, Result, as_floats, as_ints
-from reslab.probes.seam import Sample, computing, opened, own
+from reslab.probes.seam import Sample, own
 from reslab.train.optim import make_optimizer
 from reslab.train.recipe import Sgd
 
@@ -48,13 +49,16 @@ class Images:
 
     @classmethod
     def of(cls, train: Sample, test: Sample, *, calibrate: bool = True) -> "Images":
-        """Every other test image decides, the others report."""
+        """Of each class every other test image decides, and the others report."""
         test.need(2, "pruning, where one half of the test images decides and the other reports,")
+        by_class = test.labels.argsort(stable=True)
 
         def half(start: int) -> Sample:
-            return Sample(test.x[start::2], test.labels[start::2], test.batch, test.precision)
+            chosen = by_class[start::2].sort().values
+            return replace(test, x=test.x[chosen], labels=test.labels[chosen])
 
-        return cls(train, half(0), half(1), train if calibrate else None)
+        # Mixed: in a folder the classes lie one after the other, and BN's statistics of one class are others.
+        return cls(train, half(0), half(1), train.mixed() if calibrate else None)
 
 
 @dataclass(frozen=True)
@@ -192,11 +196,12 @@ def _taken_out(
         now = nets[-1]
         able = candidates(now)
         found = evaluate_variants(now, images.choosing, [_all(now, i) for i in able])
-        best = int(found.loss.argmin())
+        best = int(np.where(np.isnan(found.loss), np.inf, found.loss).argmin())
         gone = able[best]
         smaller = _as_found(edit.without(now, list(now.named_blocks)[gone]), whole, len(names) + 1)
-        if images.calibrating is not None:
-            recalibrate(smaller, images.calibrating)
+        if images.calibrating is not None and has_statistics(smaller):
+            sample = images.calibrating
+            recalibrate(smaller, sample, device=sample.x.device, precision=sample.precision)
         nets.append(smaller)
         names.append(labels.pop(gone))
         losses.append(float(found.loss[best]))
@@ -227,33 +232,6 @@ def _error(net: Network, sample: Sample) -> float:
 
 
 @torch.no_grad()
-def recalibrate(net: nn.Module, sample: Sample) -> None:
-    """BN's running statistics anew: the plain average over the batches of the sample; a short last one is left out.
-
-    As the authors' released models have it, whose statistics were averaged after training (He et al. 2015).
-    """
-    found = [module for module in net.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
-    momenta = [module.momentum for module in found]
-    kept: list[tuple[Tensor, Tensor]] = []
-    with opened(net):
-        try:
-            for module in found:
-                module.reset_running_stats()
-                module.momentum = None  # the average over all batches
-                module.train()
-            for x, _ in sample:
-                if len(x) == min(sample.batch, len(sample)):
-                    with computing(sample):
-                        net(x)
-            kept = [(buffer, buffer.clone()) for module in found for buffer in module.buffers()]
-        finally:
-            for module, momentum in zip(found, momenta, strict=True):
-                module.momentum = momentum
-    for buffer, value in kept:  # `opened` has put back what was there
-        buffer.copy_(value)
-
-
-@torch.no_grad()
 def latency(nets: list[Network], sample: Sample, rounds: int) -> Floats:
     """Median seconds of a forward pass of one batch for each network; they take turns, so that drifts hit all."""
     x = sample.x[: sample.batch]
@@ -265,15 +243,11 @@ def latency(nets: list[Network], sample: Sample, rounds: int) -> Floats:
 
         return once
 
-    modes = [net.training for net in nets]
-    for net in nets:
-        net.eval()
-    try:
-        works: Mapping[str, Callable[[], Tensor]] = {str(i): work(net) for i, net in enumerate(nets)}
+    works: Mapping[str, Callable[[], Tensor]] = {str(i): work(net) for i, net in enumerate(nets)}
+    with ExitStack() as all_of_them:
+        for net in nets:
+            all_of_them.enter_context(evaluating(net))
         found = take_turns(works, rounds=rounds, turn=0.1, device=x.device)
-    finally:
-        for net, mode in zip(nets, modes, strict=True):
-            net.train(mode)
     return as_floats([np.median(found[name]) for name in works])
 
 
@@ -309,7 +283,7 @@ def finetune(
     device = next(net.parameters()).device
     batches = Batches(images, data, normalizer, batch=min(batch, len(images)), seed=seed, device=device)
     optimizer = make_optimizer(net, Sgd(lr=lr))
-    before = net.training
+    before = [(module, module.training) for module in net.modules()]
     net.train()
     try:
         for iteration in range(iterations):
@@ -325,4 +299,5 @@ def finetune(
             optimizer.step()
             tell(iteration + 1, float(loss.detach()))
     finally:
-        net.train(before)
+        for module, training in before:
+            module.training = training

@@ -7,6 +7,9 @@ from typing import Any, Self, get_origin
 import numpy as np
 from numpy.typing import NDArray
 
+FORMAT = 3
+"""Of the files that results are kept in; raised when what a figure measures changes, so that none is taken for new."""
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 

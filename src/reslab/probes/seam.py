@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from reslab.data.draws import permutation
 from reslab.errors import InputError
 from reslab.evaluate.metrics import autocast
 from reslab.nets.blocks import BatchNorm2d, Block, Conv2d, MaxPool2d
 from reslab.nets.checkpointing import Stage
 from reslab.nets.network import Network
+
+_MIXED = 41  # which random numbers say in which order
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,22 @@ class Sample:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(self.x.split(self.batch), self.labels.split(self.batch), strict=True)
 
+    def parts(self) -> Iterator[Self]:
+        """Batch by batch, each a sample of its own."""
+        for x, labels in self:
+            yield replace(self, x=x, labels=labels)
+
     def some(self, count: int) -> Self:
         """At most so many of the images, evenly spaced: a sample may be sorted by class."""
         if count >= len(self):
             return self
         chosen = torch.linspace(0, len(self) - 1, count).round().long().to(self.labels.device)
         return replace(self, x=self.x[chosen], labels=self.labels[chosen])
+
+    def mixed(self) -> Self:
+        """The same images in an order of chance, always the same one."""
+        order = permutation(len(self), _MIXED).to(self.labels.device)
+        return replace(self, x=self.x[order], labels=self.labels[order])
 
     def need(self, count: int, what: str) -> None:
         """Raises `InputError` where there are too few images for a figure to mean anything."""

@@ -7,7 +7,7 @@ of inputs the gradient of a shallow network resembles brown noise, that of a dee
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,6 +45,17 @@ class Shattering(Result):
     """of its running sum"""
     seeds: int
     width: int
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each depth and lag."""
+        kinds = ("plain", "plain_bn", "residual", "residual_bn")
+        return [
+            {"depth": int(depth), "lag": int(lag)}
+            | {kind: float(getattr(self, kind)[i, j]) for kind in kinds}
+            | {"white": float(self.white[j]), "brown": float(self.brown[j])}
+            for i, depth in enumerate(self.depth)
+            for j, lag in enumerate(self.lag)
+        ]
 
 
 def _layers(kind: Kind, depth: int, width: int, scale: float) -> NetSpec:

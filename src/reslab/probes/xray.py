@@ -12,14 +12,14 @@ from torch import nn
 
 from reslab.errors import InputError
 from reslab.nets.network import Network
+from reslab.nets.spec import SAME_SHAPE, Projection, Shortcut
+from reslab.probes.chain import chain_of
 from reslab.probes.figures import FIGURES
-from reslab.probes.result import Result
+from reslab.probes.result import FORMAT, Result
 from reslab.probes.seam import Sample, computing, opened
 from reslab.runs.files import read_json, write_text
 from reslab.runs.machine import describe, now
-
-FORMAT = 2
-"""Of the files; raised when what a figure measures changes, so that old results are not taken for new."""
+from reslab.train.device import is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,16 @@ class Task:
     subject: Subject
     seconds: float
     """about how long it takes; 0 where it is there already"""
-    found: Result | None = None
+    kept: "Kept | None" = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A result from an earlier run, and when and where it was measured."""
+
+    result: Result
+    when: str
+    machine: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,8 @@ class Done:
     results: dict[str, list[tuple[str, Result]]]
     left_out: tuple[tuple[str, str, str], ...]
     seconds: float
+    kept: tuple[Task, ...] = ()
+    """what was there already"""
 
 
 def plan(subjects: Sequence[Subject], names: Iterable[str], folder: Path | None) -> Plan:
@@ -90,12 +101,12 @@ def plan(subjects: Sequence[Subject], names: Iterable[str], folder: Path | None)
             if reason := figure.refused(subject.net):
                 left_out.append((name, subject.label, reason))
                 continue
-            found = _kept(name, subject, folder)
+            kept = _kept(name, subject, folder)
             blocks = len(subject.net.blocks) if isinstance(subject.net, Network) else 16
             images = len(figure.sample(subject.sample))
             each = per_image[subject.label, figure.of_logits]
             seconds = (figure.alone or 0.0) + figure.passes(blocks) * images * each
-            tasks.append(Task(name, subject, 0.0 if found else seconds, found))
+            tasks.append(Task(name, subject, 0.0 if kept else seconds, kept))
     return Plan(tuple(tasks), tuple(left_out))
 
 
@@ -137,20 +148,28 @@ def measure(
     for task in planned.tasks:
         label = task.subject.label
         tell(task, 0.0)
-        found = task.found
-        if found is None:
+        if task.kept is not None:
+            found = task.kept.result
+        else:
             start = time.perf_counter()
             try:
                 found = _measured(task, tell)
             except InputError as reason:
                 left_out.append((task.figure, label, str(reason)))
                 continue
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                why = f"out of memory with {task.subject.sample.batch} images at a time; give a smaller --batch-size"
+                left_out.append((task.figure, label, why))
+                continue
             if folder is not None:
                 made = {"command": command, "when": now(), "machine": machine["cpu"]}
                 _keep(found, task, folder, time.perf_counter() - start, made)
         tell(task, 1.0)
         results.setdefault(task.figure, []).append((label, found))
-    return Done(results, tuple(left_out), time.perf_counter() - began)
+    kept = tuple(task for task in planned.tasks if task.kept is not None)
+    return Done(results, tuple(left_out), time.perf_counter() - began, kept)
 
 
 def _measured(task: Task, tell: Callable[[Task, float], object]) -> Result:
@@ -165,7 +184,7 @@ def _keep(found: Result, task: Task, folder: Path, seconds: float, made: dict[st
     value = {
         "figure": task.figure,
         "network": task.subject.label,
-        "about": about(task.subject.net),
+        "about": about(task.subject.net) | {"data": task.subject.data, "images": count},
         "made": made | {"of": f"{count:,} images of {task.subject.data}"},
         "key": _key(task.subject),
         "seconds": round(seconds, 3),
@@ -181,20 +200,33 @@ def _keep(found: Result, task: Task, folder: Path, seconds: float, made: dict[st
 
 
 def about(net: nn.Module) -> dict[str, Any]:
-    """What claims ask of a network: whether it is residual, how deep, in which order; nothing of another library's."""
+    """What claims ask of a network: whether it is residual, how deep, in which order and how wide.
+
+    Of a chain of another library, such as VGG, that it is one; nothing of other networks.
+    """
     if not isinstance(net, Network):
-        return {}
+        try:
+            return {"residual": False, "layers": len(chain_of(net).links)}
+        except InputError:
+            return {}
     blocks = net.spec.blocks
-    strided = [block.shortcut.kind for block in blocks if block.stride > 1]
+    strided = [_kind(block.shortcut) for block in blocks if block.stride > 1]
     return {
         "net": net.spec.name,
         "residual": net.spec.is_residual,
         "depth": net.spec.depth,
         "order": blocks[-1].order if blocks else "",
+        "activation": net.spec.activation,
         "branch": blocks[-1].branch.kind if blocks else "",
         "layers": [[len(stage), stage[-1].width] for stage in net.spec.stages],
         "shortcut": strided[0] if strided else "",
+        "same_shape": sorted({_kind(block.shortcut) for block in blocks if isinstance(block.shortcut, SAME_SHAPE)}),
     }
+
+
+def _kind(shortcut: Shortcut) -> str:
+    """What it is called; one that averages before its projection is another thing than one that skips."""
+    return f"{shortcut.kind}, pooled" if isinstance(shortcut, Projection) and shortcut.pool else shortcut.kind
 
 
 def _key(subject: Subject) -> dict[str, Any]:
@@ -211,12 +243,12 @@ def as_name(label: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in label).strip("-.") or "network"
 
 
-def _kept(name: str, subject: Subject, folder: Path | None) -> Result | None:
+def _kept(name: str, subject: Subject, folder: Path | None) -> Kept | None:
     """A result of the same weights and images, from an earlier run."""
     if folder is None or not (path := _file(folder, subject.label, name)).is_file():
         return None
     value = read_json(path)
     if not isinstance(value, dict) or value.get("key") != _key(subject):
         return None
-    found: Result = FIGURES[name].kind.from_dict(value["result"])
-    return found
+    made = value["made"]
+    return Kept(FIGURES[name].kind.from_dict(value["result"]), made["when"], made["machine"])

@@ -1,0 +1,87 @@
+"""How images are brought to a network: what its weights say, what the options change, and data in that form."""
+
+import math
+from dataclasses import dataclass
+
+from reslab.data.decode import Fit, Interpolation
+from reslab.data.images import Dataset
+from reslab.data.sources import load
+from reslab.errors import InputError
+from reslab.nets.weights.load import Weights
+from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.report.words import plural
+
+
+@dataclass(frozen=True)
+class Given:
+    """Preprocessing as the options say it; None and nothing is what the weights say."""
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    resize: int | None = None
+    crop: int | None = None
+    interpolation: Interpolation | None = None
+
+
+def preprocessing_of(given: Given, weights: Weights) -> Preprocessing:
+    """What the weights carry, and the options over it."""
+    carried, channels = weights.preprocessing, weights.spec.in_channels
+    for name, values, usual in (("mean", given.mean, "0.485 0.456 0.406"), ("std", given.std, "0.229 0.224 0.225")):
+        if values and len(values) != channels:
+            such = f" (ImageNet's: --{name} {usual})" if channels == 3 else ""
+            raise InputError(
+                f"--{name} takes {plural(channels, 'number')}, one for each channel{such}, got {len(values)}"
+            )
+        if not values and carried is None:
+            such = ": --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 are ImageNet's" if channels == 3 else ""
+            raise InputError(
+                f"{weights.origin} does not say how its images were normalised; give --mean and --std with "
+                f"{plural(channels, 'number')} each, of pixels from 0 to 1{such}"
+            )
+    if not all(math.isfinite(value) for value in given.mean):
+        raise InputError(f"--mean takes finite numbers, got {' '.join(map(str, given.mean))}")
+    if not all(0 < value < math.inf for value in given.std):
+        raise InputError(f"--std takes numbers above 0, got {' '.join(map(str, given.std))}")
+    size = (given.crop, given.crop) if given.crop else carried.crop if carried else weights.spec.size
+    resize = given.resize or (carried.resize if carried else None)
+    if resize is None and carried is None and given.crop is None and min(size) >= 128:
+        resize = round(min(size) / 0.875)  # ImageNet's 256 for 224
+    found = Preprocessing(
+        mean=given.mean or (carried.mean if carried else ()),
+        std=given.std or (carried.std if carried else ()),
+        crop=size,
+        resize=resize,
+        interpolation=given.interpolation or (carried.interpolation if carried else "bilinear"),
+    )
+    if found.mean_size not in (None, found.crop):
+        raise InputError(
+            f"{weights.origin} subtracts a mean image of {by(found.mean_size)}, which does not go with a crop of "
+            f"{by(found.crop)}; leave out --crop, or give --mean with a number for each channel"
+        )
+    return found
+
+
+def by(size: tuple[int, int] | None) -> str:
+    """``32x32``."""
+    return "x".join(map(str, size or ()))
+
+
+def at_size(source: str, preprocessing: Preprocessing, *, whole: bool) -> tuple[Dataset, str | None]:
+    """Data at the size that the network takes, in memory.
+
+    Returns:
+        The data; and the size of its images, in words, where they had to be resized though nothing says that they
+        are to be. Photographs of a network that says so come without a word.
+    """
+    fit = Fit(preprocessing.crop, preprocessing.resize, preprocessing.interpolation)
+    if preprocessing.resize is not None:
+        return load(source, size=fit, whole=whole), None
+    try:
+        data = load(source, whole=whole)
+    except InputError as error:
+        if "give a size" not in str(error):
+            raise
+        return load(source, size=fit, whole=whole), "many sizes"
+    if data.info.size == preprocessing.crop:
+        return data, None
+    return load(source, size=fit, whole=whole), by(data.info.size)
