@@ -37,9 +37,9 @@ def test_the_total_by_hand() -> None:
 def test_as_many_iterations_as_there_is_time_for(seconds: float) -> None:
     chosen = fitted(plan(), COSTS, 1, seconds)
     assert Budget(plan(iterations=chosen), COSTS, 1).total <= seconds
-    step = 10 ** (len(str(chosen)) - 2)
-    assert chosen % step == 0
-    assert Budget(plan(iterations=chosen + 2 * step), COSTS, 1).total > seconds
+    digits = f"{chosen:.1e}".partition("e")[0]
+    assert digits in ("1.0", "1.5", "2.0", "3.0", "4.0", "6.0", "8.0"), "a rung on which studies meet"
+    assert Budget(plan(iterations=2 * chosen), COSTS, 1).total > seconds
 
 
 def test_no_more_than_the_paper_and_none_where_there_is_no_time() -> None:
@@ -63,7 +63,7 @@ def test_a_dry_run_plans_and_writes_nothing(reslab: Reslab, tmp_path: Path) -> N
     code, text, err = reslab(*words, "--budget", 2)
     assert code == 0, err
     planned = json.loads(text)
-    assert planned["seeds"] == 3
+    assert 3 <= planned["seeds"] <= 5
     assert planned["iterations"] >= studies.find("depth").least
     assert planned["seconds"] <= 120
     assert not out.exists()
@@ -132,4 +132,5 @@ def test_more_time_brings_deeper_networks_then_more_seeds() -> None:
     assert (vast.plan.iterations, vast.plan.seeds) == (64_000, 10)
     for each, minutes in ((small, 4), (middle, 100), (large, 1000)):
         assert each.total <= 60 * minutes
-        assert each.plan.seeds == 3
+        assert 3 <= each.plan.seeds <= 5
+    assert middle.plan.seeds == 5

@@ -73,3 +73,14 @@ def test_what_cannot_be_compared_is_refused(trained: Path, reslab: Reslab) -> No
     code, _, err = reslab("report", trained / "a0")
     assert code == 2
     assert "a run that has not ended" in err
+
+
+def test_runs_with_images_held_out(reslab: Reslab, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    words = ("--net", "cifar_resnet(depth=8)", *TINY, "--holdout", 200, "--out", tmp_path / "held")
+    assert reslab("train", "he2015_cifar", *words)[0] == 0
+    code, text, err = reslab("report", tmp_path / "held", "--json")
+    assert code == 0, err
+    [found] = json.loads(text)["runs"]
+    assert found["final_test_error"] == read_json(RunDir(tmp_path / "held").result)["test_error"]
+    assert found["best_test_error"] is None

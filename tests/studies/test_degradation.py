@@ -48,15 +48,19 @@ def finish(folder: Path, recipe: Recipe, error: float) -> None:
     write_json(run.result, result | {"finished": "2026-01-01T00:01:00+00:00"})
 
 
+def recipes_of(plan: Plan) -> dict[str, Recipe]:
+    return {run.name: run.recipe for run in plan.planned()}
+
+
 def finish_all(plan: Plan, folder: Path) -> None:
-    for name, recipe in plan.recipes().items():
+    for name, recipe in recipes_of(plan).items():
         deep_and_plain = recipe.own_net.depth == max(plan.depths) and not recipe.own_net.is_residual
         finish(folder / name, recipe, 30.0 + recipe.seed if deep_and_plain else 1.0)
 
 
 def test_the_runs_are_paired() -> None:
     plan = Plan(STUDY, CIFAR10, depths=(56, 20, 20), seeds=2, iterations=4000)
-    recipes = plan.recipes()
+    recipes = recipes_of(plan)
     assert list(recipes) == [
         f"{kind}{depth}-seed{seed}" for seed in (0, 1) for depth in (20, 56) for kind in ("plain", "resnet")
     ]
@@ -112,7 +116,7 @@ def test_published_figures_stand_only_beside_the_papers_protocol(
             "resnet56": 6.97,
         }
     assert summary.differs_from_paper[:-1] == differences(plan)
-    assert summary.differs_from_paper[-1].startswith("Networks: of size 8 and 20 and 56;")
+    assert summary.differs_from_paper[-1].startswith("Networks: of 8 and 20 and 56 layers;")
 
 
 SMALL = ("study", "degradation", "--data", "digits", "--depths", 8, 14, "--iterations", 12, "--batch-size", 32)
@@ -229,7 +233,7 @@ def test_a_failing_job_ends_the_study_with_its_error(forge: Reslab, tmp_path: Pa
     plan = Plan(
         STUDY, load("synthetic").info, depths=(8, 14), seeds=1, iterations=100_000, batch=16, settings=NEVER[3:]
     )
-    name, recipe = next(iter(plan.recipes().items()))
+    name, recipe = next(iter(recipes_of(plan).items()))
     run = RunDir(out / "runs" / name)
     precision = resolve_precision(recipe.precision, torch.device("cpu"))
     env = {"data": {"fingerprint": plan.info.fingerprint}}

@@ -7,7 +7,7 @@ from reslab.errors import InputError
 from reslab.nets.catalog import resolve
 from reslab.nets.cost import cost
 from reslab.report.summary import Curve, Run
-from reslab.studies.design import ALL_DEPTHS, Depths, Study, same_depth
+from reslab.studies.design import ALL_DEPTHS, Depths, Study
 from reslab.studies.plan import Plan, differences, published_of, version_of
 from reslab.studies.srivastava2015_highway import gated
 from reslab.studies.verdict import judge, rule_of
@@ -22,6 +22,12 @@ EACH = [
 ]
 
 
+def compared(study: Study, depths: Depths) -> tuple[str, ...]:
+    """Labels that some claim's tests look at."""
+    tests = [test for claim in study.claims for test in claim.tests(depths)]
+    return tuple(dict.fromkeys(label for test in tests for label in (test.a, getattr(test, "b", test.a))))
+
+
 @pytest.mark.parametrize(("study", "depths"), EACH)
 def test_rows_and_claims_go_together(study: Study, depths: Depths) -> None:
     plan = Plan(study, CIFAR10, depths, seeds=2, iterations=200)
@@ -29,9 +35,9 @@ def test_rows_and_claims_go_together(study: Study, depths: Depths) -> None:
     assert len(set(labels)) == len(labels)
     assert len({arm.folder for arm in plan.arms}) == len(labels)
     assert {arm.start for arm in plan.arms} - {None} <= set(labels)
-    derived = {ALL_DEPTHS, same_depth(labels[-1], len(labels))} if study.derive else set()
-    assert set(study.compared(depths)) <= set(labels) | derived
-    assert set(labels) & set(study.compared(depths))
+    derived = {ALL_DEPTHS} if study.derive else set()
+    assert set(compared(study, depths)) <= set(labels) | derived
+    assert set(labels) & set(compared(study, depths))
     planned = plan.planned()
     assert len({run.name for run in planned}) == 2 * len(labels)
     names = [run.name for run in planned]
@@ -53,13 +59,13 @@ def test_any_results_can_be_judged(study: Study, depths: Depths) -> None:
             iterations_to_threshold=100 + i, curve=Curve(iteration=(), train_error=(), test_error=()), measures=names,
         )
         for seed in range(2)
-        for i, label in enumerate(dict.fromkeys([*(arm.label for arm in plan.arms), *study.compared(depths)]))
+        for i, label in enumerate(dict.fromkeys([*(arm.label for arm in plan.arms), *compared(study, depths)]))
     ]  # fmt: skip
     verdict = judge(study, depths, found)
-    assert [part.claim for part in verdict.parts] == [claim.key for claim in study.claims]
+    assert [part.claim for part in verdict.parts] == [claim.key for claim in study.claims if claim.tests(depths)]
     assert any(part.decides for part in verdict.parts)
     for claim in study.claims:
-        assert claim.text.rstrip(".") in rule_of(study, depths)
+        assert (claim.text.rstrip(".") in rule_of(study, depths)) == bool(claim.tests(depths))
 
 
 def test_keys_of_claims_are_unique_and_say_where_they_stand() -> None:
@@ -74,7 +80,9 @@ def test_published_figures_are_those_of_the_rows() -> None:
     seen = {}
     for study in studies.every():
         plan = Plan(study, CIFAR10, study.scales[-1], seeds=1, iterations=64_000)
-        assert not differences(plan)
+        beside = [text for text in differences(plan) if not text.startswith("The paper's experiment is on ImageNet")]
+        assert not beside
+        assert len(differences(plan)) == (study.on == "ImageNet")
         seen[study.name] = published_of(plan)
         for arm in plan.arms:
             if arm.published and "table6" not in arm.published and arm.label not in seen[study.name]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -14,7 +15,9 @@ import pytest
 import torch
 
 from reslab.errors import InputError
-from reslab.runs import RunDir
+from reslab.runs import RunDir, read_json
+from reslab.studies import store as store_module
+from reslab.studies.on_ray import FOLLOWED
 from reslab.studies.store import Store, mirrored
 
 Reslab = Callable[..., tuple[int, str, str]]
@@ -62,6 +65,9 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(cluster: Any, reslab: Re
     one, two = json.loads(expected), json.loads(found)
     assert two["runs"] == one["runs"]
     assert two["verdict"] == one["verdict"]
+    begun = [read_json(path)["started"] for path in out.glob("runs/*/env.json")]
+    ended = [read_json(path)["finished"] for path in out.glob("runs/*/result.json")]
+    assert len(begun) == len(ended) == 2
 
 
 def _workers() -> list[int]:
@@ -79,10 +85,13 @@ def _workers() -> list[int]:
 
 
 def test_an_error_in_a_run_is_said_in_one_line(cluster: Any, reslab: Reslab, tmp_path: Path) -> None:
-    words = (*WORDS, "--iterations", 60, "--set", "optimizer.lr=1e30")
-    code, _, err = reslab(*words, "--out", tmp_path / "study", "--on", "ray")
+    words = (*WORDS, "--iterations", 60, "--out", tmp_path / "study", "--on", "ray")
+    run = RunDir(tmp_path / "study" / "runs" / "with-warm-up-seed0")
+    run.checkpoints.mkdir(parents=True)
+    (run.checkpoints / "iteration-00000010.safetensors").write_bytes(b"damaged")
+    code, _, err = reslab(*words)
     assert code == 2
-    assert "loss" in err
+    assert "exists and is not a" in err
     assert "Traceback" not in err
 
 
@@ -108,6 +117,27 @@ def test_a_run_by_way_of_a_store(cluster: Any, reslab: Reslab, tmp_path: Path) -
     assert code == 0, err
     assert json.loads(found)["runs"] == json.loads(expected)["runs"]
     assert len(list((tmp_path / "store").glob("*/result.json"))) == 2
+
+
+def test_a_study_goes_on_by_way_of_a_store(cluster: Any, reslab: Reslab, tmp_path: Path) -> None:
+    """What is followed of a run under way is a run that can be gone on with; what depends on a run finds it there."""
+    torch.set_num_threads(1)
+    sizes = ("--depths", 8, 14, "--seeds", 1, "--batch-size", 16, "--iterations", 6)
+    words = ("study", "constructed", "--data", "synthetic", *sizes)
+    code, expected, _ = reslab(*words, "--out", tmp_path / "elsewhere" / "alone", "--json")
+    assert code == 0
+    out, store = tmp_path / "far", f"file://{tmp_path / 'store'}"
+    # As an interrupted study leaves it: of one run what was followed, another finished here and not in the store.
+    runs = tmp_path / "elsewhere" / "alone" / "runs"
+    shutil.copytree(runs / "cifar_plain-depth-8-seed0", out / "runs" / "cifar_plain-depth-8-seed0")
+    under_way = out / "runs" / "cifar_resnet-depth-8-seed0"
+    under_way.mkdir()
+    for name in FOLLOWED:
+        shutil.copy(runs / under_way.name / name, under_way / name)
+    shutil.copy(tmp_path / "elsewhere" / "alone" / "study.json", out / "study.json")
+    code, found, err = reslab(*words, "--out", out, "--on", "ray", "--store", store, "--json")
+    assert code == 0, err
+    assert json.loads(found)["runs"] == json.loads(expected)["runs"]
 
 
 def made(folder: Path, name: str) -> RunDir:
@@ -159,3 +189,22 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         Store(f"file://{tmp_path / 'file' / 'below'}").check()
+
+
+def test_a_store_that_fails_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One error of the network at the end of hours does not take them."""
+    monkeypatch.setattr(store_module, "PAUSES", (0.0, 0.0))
+    store = Store(f"file://{tmp_path / 'store'}")
+    here, calls, push = tmp_path / "here", [], store.push
+
+    def fails_twice(name: str, folder: Path) -> None:
+        calls.append(name)
+        if len(calls) < 3:
+            raise OSError("503 slow down")
+        push(name, folder)
+
+    monkeypatch.setattr(store, "push", fails_twice)
+    with mirrored(store, ["a"], here):
+        made(here, "a")
+    assert len(calls) == 3
+    assert (tmp_path / "store" / "a" / "recipe.json").exists()

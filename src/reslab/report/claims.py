@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
@@ -15,11 +14,9 @@ from rich.text import Text
 
 from reslab import __version__
 from reslab.report import words
-from reslab.report.html import asset
+from reslab.report.page import asset, template
 from reslab.report.summary import Judgement
 from reslab.runs.files import write_text
-
-STYLE: dict[Judgement, str] = {"held": "bold green", "not held": "bold red", "not decided": "bold yellow"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def to_json(rows: Sequence[ClaimRow]) -> str:
 
 def counts(rows: Sequence[ClaimRow]) -> str:
     """``12 claims: 5 held, 2 not held, 5 not decided (3 of them not tested)``."""
-    of = {verdict: sum(row.verdict == verdict for row in rows) for verdict in STYLE}
+    of = {verdict: sum(row.verdict == verdict for row in rows) for verdict in words.TONE}
     untested = sum(not row.evidence for row in rows)
     said = ", ".join(f"{count} {verdict}" for verdict, count in of.items())
     return f"{words.plural(len(rows), 'claim')}: {said}" + (f" ({untested} of them not tested yet)" if untested else "")
@@ -90,7 +87,7 @@ def print_rows(rows: Sequence[ClaimRow], console: Console) -> None:
         grid.add_column(width=11, no_wrap=True)
         grid.add_column()
         best = row.evidence[0] if row.evidence else None
-        verdict = Text(row.verdict, STYLE[row.verdict]) if best else Text("not tested", "dim")
+        verdict = Text(row.verdict, f"bold {words.TONE[row.verdict]}") if best else Text("not tested", "dim")
         said = Text.assemble(row.claim, (f" ({row.place})" if row.place else "", "dim"))
         if best is not None:
             said.append(f"\n{best.numbers}\n{best.of}, {best.when[:10]}", "dim")
@@ -103,10 +100,8 @@ def print_rows(rows: Sequence[ClaimRow], console: Console) -> None:
 
 def render(rows: Sequence[ClaimRow]) -> str:
     """The page: it loads nothing from outside."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.globals.update(count=words.count, moment=words.moment)
     papers = list(dict.fromkeys(row.paper for row in rows))
-    return environment.from_string(asset("claims.html")).render(
+    return template("claims.html").render(
         papers=[(paper, [row for row in rows if row.paper == paper]) for paper in papers],
         counts=counts(rows),
         version=__version__,

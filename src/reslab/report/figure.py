@@ -44,10 +44,15 @@ def save(summary: Summary | Mapping[str, Any], path: Path) -> None:
     Raises:
         InputError: if the suffix is another one.
     """
+    write_bytes(path, render(summary, check_format(path)))
+
+
+def check_format(path: Path) -> str:
+    """The format that a file's name says, lower case. Raises `InputError` for another one than `FORMATS`."""
     suffix = path.suffix.lower().lstrip(".")
     if suffix not in FORMATS:
-        raise InputError(f"cannot write a figure as '{path.name}': end the name in .png, .svg or .pdf")
-    write_bytes(path, render(summary, suffix))
+        raise InputError(f"cannot write a figure as '{path}': end the name in .png, .svg or .pdf")
+    return suffix
 
 
 def render(summary: Summary | Mapping[str, Any], format: str) -> bytes:

@@ -11,6 +11,9 @@ from typing import Any
 from reslab.report.summary import Spread, Summary
 from reslab.runs.files import write_text
 
+SUMMARY = "summary.json"
+"""The file that a study's results can be read from."""
+
 
 def write(summary: Summary | Mapping[str, Any], out_dir: Path) -> tuple[Path, ...]:
     """Write `summary.json`, `summary.csv`, `runs.csv`, `figure.svg` and `report.html`, each atomically.
@@ -22,12 +25,12 @@ def write(summary: Summary | Mapping[str, Any], out_dir: Path) -> tuple[Path, ..
     from reslab.report import figure, html
 
     summary = Summary.of(summary)
-    write_text(out_dir / "summary.json", summary.to_json())
+    write_text(out_dir / SUMMARY, summary.to_json())
     write_text(out_dir / "summary.csv", rows_csv(summary))
     write_text(out_dir / "runs.csv", runs_csv(summary))
     figure.save(summary, out_dir / "figure.svg")
     html.write(summary, out_dir / "report.html")
-    names = ("summary.json", "summary.csv", "runs.csv", "figure.svg", "report.html")
+    names = (SUMMARY, "summary.csv", "runs.csv", "figure.svg", "report.html")
     return tuple(out_dir / name for name in names)
 
 

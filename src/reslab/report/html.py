@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from reslab.report import figure, files, words
+from reslab.report import figure, files, page, words
 from reslab.report import view as views
 from reslab.report.summary import Summary
 from reslab.runs.files import write_text
@@ -28,13 +25,9 @@ def render(summary: Summary | Mapping[str, Any]) -> str:
     """The text of the page."""
     summary = Summary.of(summary)
     view = views.of(summary)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.globals.update(
-        count=words.count, fact=words.fact, label=words.label, percent=words.percent,
-        plural=words.plural, spread=words.spread, to_threshold=words.to_threshold,
-    )  # fmt: skip
-    return environment.from_string(asset("page.html")).render(
+    return page.template("page.html").render(
         s=summary,
+        version=summary.reslab_version,
         headline=words.headline(summary),
         seeds=words.seeds(summary),
         many=view.n_seeds > 1,
@@ -50,17 +43,17 @@ def render(summary: Summary | Mapping[str, Any]) -> str:
             "finished": words.moment(summary.finished),
             "wall clock": words.duration(summary.wall_seconds),
         },
-        figure_uri=data_uri("image/svg+xml", figure.render(summary, "svg")),
+        figure_uri=page.data_uri("image/svg+xml", figure.render(summary, "svg")),
         figure_alt=" ".join(_describe(panel) for panel in view.panels),
-        rows_uri=data_uri("text/csv", files.rows_csv(summary).encode()),
-        runs_uri=data_uri("text/csv", files.runs_csv(summary).encode()),
+        rows_uri=page.data_uri("text/csv", files.rows_csv(summary).encode()),
+        runs_uri=page.data_uri("text/csv", files.runs_csv(summary).encode()),
         summary_json=_json(summary.model_dump(mode="json")),
         view_json=_json(_view(view)),
-        css=Markup(asset("page.css") + palette()),
-        js=Markup(asset("page.js")),
-        uplot_css=Markup(asset("uPlot.min.css")),
-        uplot_js=Markup(asset("uPlot.iife.min.js")),
-        uplot_licence=Markup(asset("uPlot.LICENSE.txt")),
+        css=Markup(page.asset("page.css") + page.palette()),
+        js=Markup(page.asset("page.js")),
+        uplot_css=Markup(page.asset("uPlot.min.css")),
+        uplot_js=Markup(page.asset("uPlot.iife.min.js")),
+        uplot_licence=Markup(page.asset("uPlot.LICENSE.txt")),
     )
 
 
@@ -82,26 +75,7 @@ def _describe(panel: views.Panel) -> str:
     return f"{what}: {'; '.join(parts)}."
 
 
-def palette() -> str:
-    """The colours of `views` as CSS properties ``--c0`` … and classes ``c0`` …, for both schemes."""
-    light = "".join(f"--c{i}:{color};" for i, color in enumerate(views.LIGHT))
-    dark = "".join(f"--c{i}:{color};" for i, color in enumerate(views.DARK))
-    classes = "".join(f".c{i}{{--c:var(--c{i})}}" for i in range(len(views.LIGHT)))
-    screen = f"@media screen and (prefers-color-scheme: dark){{:root{{{dark}}}}}"
-    return f"\n:root{{{light}}}\n{screen}\n{classes}\n"
-
-
 def _json(value: object) -> Markup:
     """JSON that is safe inside a script element: no text in it can end the element or open a comment."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-
-
-def data_uri(kind: str, content: bytes) -> str:
-    """A file inside the page."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def asset(name: str) -> str:
-    """The text of a file in ``assets``."""
-    return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from reslab.report import words
-from reslab.report.html import asset, data_uri, palette
+from reslab.report.page import asset, data_uri, palette, template
 from reslab.runs.files import write_text
 
 
@@ -59,10 +57,9 @@ def write(sheet: Sheet, path: Path) -> None:
 
 def render(sheet: Sheet) -> str:
     """The text of the page."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.globals.update(fact=words.fact, label=words.label)
-    return environment.from_string(asset("sheet.html")).render(
+    return template("sheet.html").render(
         s=sheet,
+        version=sheet.version,
         drawn={panel.name: Markup(panel.svg) for panel in sheet.panels},
         tables={
             panel.name: [(network, data_uri("text/csv", table(rows).encode())) for network, rows in panel.rows.items()]

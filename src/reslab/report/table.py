@@ -13,7 +13,6 @@ from rich.text import Text
 from reslab.report import words
 from reslab.report.summary import Judgement, Summary
 
-_STYLE: dict[Judgement, str] = {"held": "bold green", "not held": "bold red", "not decided": "bold yellow"}
 _MARK: dict[Judgement, str] = {"held": "✓", "not held": "✗", "not decided": "?"}
 
 
@@ -27,9 +26,9 @@ def print_summary(summary: Summary | Mapping[str, Any], console: Console) -> Non
     lines.add_column(no_wrap=True)
     lines.add_column()
     overall = summary.verdict.overall
-    lines.add_row(Text(_mark(overall, console), _STYLE[overall]), Text(summary.verdict.sentence, "bold"))
+    lines.add_row(Text(_mark(overall, console), f"bold {words.TONE[overall]}"), Text(summary.verdict.sentence, "bold"))
     for part in summary.verdict.parts:
-        style = _STYLE[part.verdict]
+        style = f"bold {words.TONE[part.verdict]}"
         said = Text.assemble(part.question, " ", (part.verdict, style), (f"\n{part.numbers}", "dim"))
         lines.add_row(Text(_mark(part.verdict, console), style), said)
     console.print(lines)

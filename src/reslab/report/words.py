@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from reslab.report.summary import Fact, Judgement, Row, Spread, Summary
 
+TONE: dict[Judgement, str] = {"held": "green", "not held": "red", "not decided": "yellow"}
+"""The terminal's colour of a verdict."""
 HEADLINES: dict[Judgement, str] = {
     "held": "The claim held here.",
     "not held": "The claim did not hold here.",

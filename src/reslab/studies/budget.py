@@ -1,27 +1,29 @@
 """From minutes to a plan: how deep, how long and how many seeds, by what a step of each network takes here.
 
-Seeds come first: with fewer than three a difference has no interval worth the name. Then the deepest networks whose
-study can still be as long as it asks for (`Study.enough`), then as many iterations as there is time for, up to the
-paper's; what is left then goes into more seeds.
+Seeds come first: the half of a 95 % t-interval is 1.7 standard deviations of the differences with three, 0.95 with
+five. So five seeds; then the deepest networks whose study can still be as long as it asks for (`Study.enough`); then as
+many iterations as there is time for, up to the paper's; what is left then goes into more seeds. Where not even the
+smallest networks can be trained for long enough with five seeds, there are four or three.
 """
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from reslab.data.sources import Dataset
 from reslab.errors import InputError
-from reslab.recipes.he2015_cifar import ITERATIONS
-from reslab.studies.design import Depths, Study
+from reslab.studies.design import ITERATIONS, Depths, Study
 from reslab.studies.plan import Plan, macs_of
 from reslab.train.device import Execution
 from reslab.train.rehearsal import rehearse
 
-SEEDS, MOST_SEEDS = 3, 10
+SEEDS = 3
+"""Of a study without a budget, and the fewest of one with it."""
+WANTED_SEEDS, MOST_SEEDS = 5, 10
 CROWDED = 1.15
 """How much longer a step takes beside others on the same machine than alone: they share its memory."""
 OVERHEAD = 5.0
@@ -99,17 +101,22 @@ def fitted(plan: Plan, costs: Costs, jobs: int, seconds: float, *, most: int = I
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
-        if Budget(plan.longer(iterations=middle), costs, jobs).total <= seconds:
+        if Budget(replace(plan, iterations=middle), costs, jobs).total <= seconds:
             low = middle
         else:
             high = middle - 1
     return _round(low)
 
 
+LADDER = (1, 1.5, 2, 3, 4, 6, 8)
+
+
 def _round(iterations: int) -> int:
-    """Down to two digits, which are easier to talk about."""
-    unit = int(10 ** max(0, len(str(iterations)) - 2))
-    return iterations // unit * unit
+    """Down to a rung of 1, 1.5, 2, 3, 4, 6, 8, 10 ..., so that studies meet on it and take over each other's runs."""
+    if iterations in (0, ITERATIONS):
+        return iterations
+    unit = int(10 ** (len(str(iterations)) - 1))
+    return max(round(rung * unit) for rung in LADDER if rung * unit <= iterations)
 
 
 def choose(
@@ -151,18 +158,23 @@ def choose(
     macs = _Macs(data)
     trial = min(4.0 * len(study.arms(scales[0])), SHARE * 60 * minutes)
 
-    def plan_of(scale: Depths) -> Plan:
-        return make(scale, seeds or SEEDS, enough)
+    def plan_of(scale: Depths, count: int = WANTED_SEEDS) -> Plan:
+        return make(scale, seeds or count, enough)
 
     def left() -> float:
         return 60 * minutes - (time.perf_counter() - begun)
+
+    def longest(plan: Plan, costs: Costs) -> int:
+        if iterations is None:
+            return fitted(plan, costs, jobs, left())
+        return iterations if Budget(replace(plan, iterations=iterations), costs, jobs).total <= left() else 0
 
     known = measured(plan_of(scales[0]), data, out, execution, jobs, trial, said)
     at = next(
         (
             i
             for i in range(len(scales) - 1, 0, -1)
-            if fitted(plan_of(scales[i]), guessed(plan_of(scales[i]), known, macs), jobs, left()) >= enough
+            if longest(plan_of(scales[i]), guessed(plan_of(scales[i]), known, macs)) >= enough
         ),
         0,
     )
@@ -170,20 +182,24 @@ def choose(
         plan = plan_of(scales[at])
         if any(arm.net not in known for arm in plan.arms):
             known |= measured(plan, data, out, execution, jobs, trial, said)
-        most = fitted(plan, known, jobs, left())
+        most = longest(plan, known)
         if at == 0 or most >= enough:
             break
         at -= 1
+    for count in range(WANTED_SEEDS - 1, SEEDS - 1, -1):
+        if seeds is None and most < enough:
+            plan = plan_of(scales[at], count)
+            most = longest(plan, known)
     if most < least:
-        need = Budget(plan.longer(iterations=least), known, jobs).total + (60 * minutes - left())
+        need = Budget(replace(plan, iterations=least), known, jobs).total + (60 * minutes - left())
         raise InputError(
             f"--budget {minutes:g} is too little: {len(plan.planned())} runs of {least:,} iterations, the least that "
             f"shows anything, take about {math.ceil(need / 60 * 10) / 10:g} minutes here; give that, or fewer --seeds"
         )
-    plan = plan.longer(iterations=most if iterations is None else iterations)
+    plan = replace(plan, iterations=most if iterations is None else iterations)
     if seeds is None and plan.iterations in (ITERATIONS, iterations):
-        more = Budget(plan.longer(seeds=1), known, jobs).total
-        plan = plan.longer(seeds=max(SEEDS, min(MOST_SEEDS, int(left() / more))))
+        more = Budget(replace(plan, seeds=1), known, jobs).total
+        plan = replace(plan, seeds=max(plan.seeds, min(MOST_SEEDS, int(left() / more))))
     return Budget(plan, known, jobs)
 
 

@@ -10,7 +10,7 @@ from reslab.data.sources import Dataset
 from reslab.report.summary import Curve, Run
 from reslab.runs import RunDir
 from reslab.studies.design import ALL_DEPTHS, same_depth
-from reslab.studies.measures import scores_of
+from reslab.studies.measures import SCORES, scores_of
 
 NO_CURVE = Curve(iteration=(), train_error=(), test_error=())
 MIXED = "one network of each depth"
@@ -27,7 +27,8 @@ def ensembles(runs: Sequence[Run], folder: Path, data: Dataset) -> tuple[Run, ..
     that they are independent.
     """
     labels = data.test.labels.numpy()
-    scores = {(run.label, run.seed): scores_of(RunDir(folder / run.name)) for run in runs}
+    kept = [run for run in runs if (folder / run.name / SCORES).exists()]  # a training that failed has none
+    scores = {(run.label, run.seed): scores_of(RunDir(folder / run.name)) for run in kept}
     deepest_first = sorted({run.label: run.depth for run in runs}.items(), key=lambda item: -item[1])
     names = [label for label, _ in deepest_first]
     by = {(run.label, run.seed): run for run in runs}

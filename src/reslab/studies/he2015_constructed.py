@@ -7,7 +7,7 @@ layers are copied from the learned shallower model." Solvers do not find it from
 they are started there?
 """
 
-from reslab.studies.design import Arm, Below, Claim, Depths, Study, Test, twins
+from reslab.studies.design import EARLY, Arm, Below, Claim, Depths, Extent, Study, Test, twins
 from reslab.studies.he2015_figure6 import at_least_two
 
 MARGIN = 1.0
@@ -20,6 +20,11 @@ def _labels(depths: Depths, residual: bool) -> tuple[str, str, str]:
     return shallow, f"{shallow}, trained on", f"{deep}, constructed"
 
 
+def _twice(name: str) -> str:
+    """As long as the shallow network and what was made of it together."""
+    return f"{name}, twice as long"
+
+
 def _arms(depths: Depths) -> tuple[Arm, ...]:
     found = []
     for residual, group in ((False, "plain networks"), (True, "residual networks")):
@@ -27,7 +32,7 @@ def _arms(depths: Depths) -> tuple[Arm, ...]:
         deep = twins(depths[-1])[residual]
         found += [
             Arm(shallow, shallow, group),
-            Arm(deep, deep, group),
+            Arm(_twice(deep), deep, group, length=2.0),
             Arm(again, shallow, group, start=shallow),
             Arm(constructed, deep, group, start=shallow),
         ]
@@ -40,7 +45,7 @@ def _kept(residual: bool, depths: Depths) -> tuple[Test, ...]:
 
 
 def _not_found(depths: Depths) -> tuple[Test, ...]:
-    return (Below(_labels(depths, False)[2], twins(depths[-1])[0], "train_error"),)
+    return (Below(_labels(depths, False)[2], _twice(twins(depths[-1])[0]), "train_error"),)
 
 
 STUDY = Study(
@@ -48,7 +53,7 @@ STUDY = Study(
     title="The solution by construction",
     question="Started from a deeper network that computes what the shallow one does, does training keep that?",
     paper="He, Zhang, Ren, Sun 2015, arXiv 1512.03385, section 1",
-    scales=((8, 14), (8, 20), (20, 32), (20, 56)),
+    scales=((20, 32), (20, 44), (20, 56)),
     usual=(20, 56),
     arms=_arms,
     claims=(
@@ -57,6 +62,7 @@ STUDY = Study(
             "He et al. 2015, section 1",
             "From random weights training does not find a solution as good as the constructed one (plain networks).",
             _not_found,
+            extent=Extent(depth=32),
         ),
         Claim(
             "constructed-plain",
@@ -64,6 +70,7 @@ STUDY = Study(
             "Started from it, training keeps it in a plain network.",
             lambda depths: _kept(False, depths),
             decides=False,
+            extent=EARLY,
         ),
         Claim(
             "constructed-residual",
@@ -71,6 +78,7 @@ STUDY = Study(
             "Started from it, training keeps it in a residual network.",
             lambda depths: _kept(True, depths),
             decides=False,
+            extent=EARLY,
         ),
     ),
     precision="fp32",
@@ -78,6 +86,9 @@ STUDY = Study(
         "What is trained on starts from the result of the shallow network of the same seed, by the whole schedule "
         "once more: the rate begins at its height.",
     ),
-    caveats=("Networks that are trained on have seen twice as many images as those from random weights.",),
+    caveats=(
+        "The deep network from random weights has twice the iterations, and one course of the rate; what is trained on "
+        "has two courses.",
+    ),
     check=at_least_two,
 )

@@ -6,7 +6,7 @@ Is it only that a deep plain network is trained too briefly? And do its gradient
 they do; the paper says that with BN they do not.
 """
 
-from reslab.studies.design import Absolute, Arm, Below, Claim, Depths, Study, Test, twins
+from reslab.studies.design import Absolute, Arm, Below, Claim, Depths, Extent, Study, Test, twins
 from reslab.studies.he2015_figure6 import at_least_two
 
 LONGER = 3.0
@@ -50,7 +50,8 @@ STUDY = Study(
     title="What the degradation is not",
     question="Is a deep plain network only trained too briefly, or do its gradients vanish?",
     paper="He, Zhang, Ren, Sun 2015, arXiv 1512.03385, section 4.1",
-    scales=((8, 20), (20, 32), (20, 44), (20, 56)),
+    scales=((20, 32), (20, 44), (20, 56)),
+    on="ImageNet",
     usual=(20, 56),
     arms=_arms,
     claims=(
@@ -60,12 +61,14 @@ STUDY = Study(
             "Trained three times as long, the deep plain network is still worse than the shallow one and than its "
             "residual twin.",
             _still_worse,
+            extent=Extent(depth=34),
         ),
         Claim(
             "he2015-gradients-healthy",
             PLACE,
             "With BN the gradients of the deep plain network do not vanish.",
             _healthy,
+            extent=Extent(depth=34, iterations=0),
         ),
         Claim(
             "folklore-vanishing",
@@ -73,6 +76,7 @@ STUDY = Study(
             "Deep plain networks with BN fail because their gradients vanish.",
             _vanishing,
             decides=False,
+            extent=Extent(depth=34, iterations=0),
         ),
     ),
     precision="fp32",

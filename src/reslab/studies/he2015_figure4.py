@@ -3,8 +3,8 @@
 reslab study convergence --data cifar10 --budget 60
 """
 
-from reslab.studies.design import Claim, Depths, Sooner, Study, Test, twins
-from reslab.studies.he2015_figure6 import plain_and_residual
+from reslab.studies.design import EARLY, Claim, Depths, Sooner, Study, Test, twins
+from reslab.studies.he2015_figure6 import at_least_two, plain_and_residual
 
 THRESHOLD = 40.0
 
@@ -22,7 +22,7 @@ STUDY = Study(
     title="Speed of convergence",
     question="Does a residual network get to the same training error in fewer iterations than its plain twin?",
     paper="He, Zhang, Ren, Sun 2015, arXiv 1512.03385, Fig. 4",
-    scales=((8,), (20,), (20, 32), (20, 56)),
+    scales=((20, 32), (20, 44), (20, 56)),
     usual=(20, 56),
     arms=plain_and_residual,
     claims=(
@@ -31,15 +31,19 @@ STUDY = Study(
             "He et al. 2015, section 4.1",
             "Where both can be trained, the residual network converges faster than its plain twin.",
             _sooner,
+            extent=EARLY,
         ),
         Claim(
             "he2015-converges-faster-deep",
-            "He et al. 2015, Fig. 4",
+            "beside He et al. 2015, Fig. 4 (which says it of 18 layers)",
             "The deep residual network converges faster than its deep plain twin.",
             _deep_sooner,
+            extent=EARLY,
         ),
     ),
     precision="fp32",
     threshold=THRESHOLD,
+    on="ImageNet",
     caveats=("The paper shows it on ImageNet, for 18 and 34 layers.",),
+    check=at_least_two,
 )

@@ -7,11 +7,12 @@ weights and the same order and augmentation of the images for each seed: the com
 """
 
 from reslab.errors import InputError
-from reslab.studies.design import Arm, Below, Claim, Depths, Sooner, Study, Test, twins
+from reslab.studies.design import EARLY, Arm, Below, Claim, Depths, Extent, Sooner, Study, Test, twins
 
 MARGIN = 2.0
 """Points of training error by which the deeper residual network may exceed the shallower and still count as cured."""
 PLACE = "He et al. 2015, Fig. 1 and 6"
+DEEP = Extent(depth=56)
 
 
 def at_least_two(depths: Depths) -> None:
@@ -54,16 +55,24 @@ STUDY = Study(
     title="The degradation problem and its cure",
     question="Does a deeper plain network have the higher training error, and do shortcuts turn that round?",
     paper="He, Zhang, Ren, Sun 2015, arXiv 1512.03385, Fig. 1 and 6, Table 6",
-    scales=((8, 20), (20, 32), (20, 44), (20, 56), (20, 32, 44, 56)),
+    scales=((20, 32), (20, 44), (20, 56), (20, 32, 44, 56)),
+    paper_sizes=(20, 32, 44, 56),
     usual=(20, 56),
     arms=plain_and_residual,
     claims=(
-        Claim("he2015-degradation", PLACE, "The deeper plain network has the higher training error.", _degradation),
+        Claim(
+            "he2015-degradation",
+            PLACE,
+            "The deeper plain network has the higher training error.",
+            _degradation,
+            extent=DEEP,
+        ),
         Claim(
             "he2015-cure",
             PLACE,
             "With shortcuts the deeper network trains as well as the shallower, and better than its plain twin.",
             _cure,
+            extent=DEEP,
         ),
         Claim(
             "he2015-beyond-cure",
@@ -71,13 +80,15 @@ STUDY = Study(
             "The deeper residual network has the lower training error of the two.",
             _beyond,
             decides=False,
+            extent=DEEP,
         ),
         Claim(
             "he2015-sooner-deep",
-            "He et al. 2015, section 4.2",
+            "He et al. 2015, section 4.1 (said of ImageNet, 18 layers)",
             "The deep residual network comes under 40 % training error before its plain twin.",
             _sooner,
             decides=False,
+            extent=EARLY,
         ),
     ),
     precision="fp32",

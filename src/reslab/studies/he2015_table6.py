@@ -5,8 +5,12 @@ reslab study depth --data cifar10 --budget 240
 
 from itertools import pairwise
 
-from reslab.studies.design import Arm, Below, Claim, Depths, Study, Test, twins
+from reslab.studies.design import Absolute, Arm, Below, Claim, Depths, Extent, Study, Test, twins
 from reslab.studies.he2015_figure6 import at_least_two
+
+FROM_20_TO_32 = Extent(depth=32)
+"""Where the paper's table begins."""
+HUGE = "resnet1202"
 
 
 def residual(depths: Depths) -> tuple[Arm, ...]:
@@ -18,12 +22,18 @@ def residual(depths: Depths) -> tuple[Arm, ...]:
     )
 
 
+def _to_110(depths: Depths) -> Depths:
+    """Without the network of 1202 layers, of which the paper says otherwise."""
+    return tuple(depth for depth in depths if depth <= 110)
+
+
 def _gain(metric: str, depths: Depths) -> tuple[Test, ...]:
-    return (Below(twins(depths[-1])[1], twins(depths[0])[1], metric),)
+    usual = _to_110(depths)
+    return (Below(twins(usual[-1])[1], twins(usual[0])[1], metric),)
 
 
 def _each(depths: Depths) -> tuple[Test, ...]:
-    return tuple(Below(twins(deep)[1], twins(shallow)[1]) for shallow, deep in pairwise(depths))
+    return tuple(Below(twins(deep)[1], twins(shallow)[1]) for shallow, deep in pairwise(_to_110(depths)))
 
 
 STUDY = Study(
@@ -31,8 +41,9 @@ STUDY = Study(
     title="Accuracy from depth",
     question="Does a residual network become more accurate as it grows deeper?",
     paper="He, Zhang, Ren, Sun 2015, arXiv 1512.03385, Table 6",
-    scales=((8, 14), (14, 20), (20, 32), (20, 32, 44), (20, 32, 44, 56), (20, 32, 44, 56, 110)),
+    scales=((8, 14), (8, 14, 20), (20, 32), (20, 32, 44), (20, 32, 44, 56), (20, 32, 44, 56, 110)),
     usual=(20, 32, 44, 56),
+    paper_sizes=(20, 32, 44, 56, 110),
     arms=residual,
     claims=(
         Claim(
@@ -40,12 +51,14 @@ STUDY = Study(
             "He et al. 2015, Table 6",
             "The deepest residual network has a lower test error than the shallowest.",
             lambda depths: _gain("test_error", depths),
+            extent=FROM_20_TO_32,
         ),
         Claim(
             "he2015-depth-train",
             "He et al. 2015, Fig. 6 (middle)",
             "The deepest residual network has a lower training error than the shallowest.",
             lambda depths: _gain("train_error", depths),
+            extent=FROM_20_TO_32,
         ),
         Claim(
             "he2015-depth-each",
@@ -53,12 +66,24 @@ STUDY = Study(
             "Each deeper residual network has a lower test error than the one before.",
             _each,
             decides=False,
+            extent=FROM_20_TO_32,
+        ),
+        Claim(
+            "he2015-1202-train",
+            "He et al. 2015, section 4.2",
+            "A network of 1202 layers is trained without difficulty: to a training error below 0.1 %.",
+            lambda depths: (Absolute(HUGE, "below", 0.1, "train_error"),) if 1202 in depths else (),
+            decides=False,
+        ),
+        Claim(
+            "he2015-1202-test",
+            "He et al. 2015, Table 6",
+            "Its test error is higher than that of 110 layers.",
+            lambda depths: (Below(twins(110)[1], HUGE),) if {110, 1202} <= set(depths) else (),
+            decides=False,
         ),
     ),
     x_label="depth",
-    caveats=(
-        "The paper's ResNet-1202, whose training error is as low as ResNet-110's and whose test error is higher, is "
-        "left out unless asked for: --depths 110 1202.",
-    ),
-    check=at_least_two,
+    caveats=("The paper's ResNet-1202 is left out unless asked for: --depths 20 110 1202.",),
+    check=lambda depths: at_least_two(_to_110(depths)),
 )

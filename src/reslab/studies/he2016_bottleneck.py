@@ -3,7 +3,7 @@
 reslab study bottleneck --data cifar10 --budget 60
 """
 
-from reslab.studies.design import Arm, Below, Claim, Depths, Study, Test, twins
+from reslab.studies.design import Arm, Below, Claim, Depths, Extent, Study, Test, twins
 from reslab.studies.he2015_table3 import one_depth
 
 
@@ -41,7 +41,8 @@ STUDY = Study(
     title="Basic blocks or bottlenecks",
     question="With as many blocks and about the same cost, is a network of bottlenecks better?",
     paper="He, Zhang, Ren, Sun 2016, arXiv 1603.05027, Table 2 (ResNet-110 and ResNet-164)",
-    scales=((8,), (20,), (32,), (56,), (110,)),
+    scales=((20,), (32,), (56,), (110,)),
+    paper_sizes=(110,),
     usual=(20,),
     arms=_arms,
     claims=(
@@ -50,6 +51,7 @@ STUDY = Study(
             "He et al. 2016, Table 2",
             "The network of bottlenecks has the lower test error.",
             lambda depths: _better("test_error", depths),
+            extent=Extent(depth=110),
         ),
     ),
     check=one_depth,

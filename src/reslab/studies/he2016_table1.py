@@ -3,7 +3,7 @@
 reslab study identity-shortcuts --data cifar10 --budget 120
 """
 
-from reslab.studies.design import Arm, Below, Claim, Depths, Study, Test, twins
+from reslab.studies.design import Arm, Below, Claim, Depths, Extent, Study, Test, twins
 from reslab.studies.he2015_table3 import one_depth
 
 PLACE = "He et al. 2016, Table 1"
@@ -15,6 +15,19 @@ SKIPS = {
     "dropout": ("dropout of 0.5", "dropout_shortcut"),
 }
 """Each with words for people, and the row of `published/he2016.toml`."""
+WHOLE_TABLE = {
+    "no shortcut (0, 1)": ("skip='constant-scaling', scales=(0.0, 1.0)", "constant_scaling_shortcut_0_residual_1"),
+    "constant-scaling (0.5, 1)": (
+        "skip='constant-scaling', scales=(0.5, 1.0)", "constant_scaling_shortcut_05_residual_1",
+    ),
+    "exclusive-gating (bias 0)": ("skip='exclusive-gating', gate_bias=0.0", "exclusive_gating_bias_0_to_minus5"),
+    "exclusive-gating (bias -7)": ("skip='exclusive-gating', gate_bias=-7.0", "exclusive_gating_bias_minus7"),
+    "shortcut-only-gating (bias 0)": ("skip='shortcut-only-gating', gate_bias=0.0", "shortcut_only_gating_bias_0"),
+}  # fmt: skip
+"""The other rows of the table, which are trained where its own networks are: of 110 layers."""
+LIKE_THE_IDENTITY = ("shortcut-only-gating", "conv1x1")
+"""Whose solutions include those of the identity."""
+DEEP = Extent(depth=110)
 
 
 def _net(depth: int, skip: str) -> str:
@@ -28,8 +41,14 @@ def _arms(depths: Depths) -> tuple[Arm, ...]:
     def paper(row: str) -> tuple[str, ...]:
         return ("he2016", "table1", "rows", row, "test_error") if depth == 110 else ()
 
-    others = (Arm(skip, _net(depth, skip), group, published=paper(row)) for skip, (_, row) in SKIPS.items())
-    return (Arm("identity", twins(depth)[1], group, published=paper("original")), *others)
+    found = [Arm("identity", twins(depth)[1], group, published=paper("original"))]
+    found += [Arm(skip, _net(depth, skip), group, published=paper(row)) for skip, (_, row) in SKIPS.items()]
+    if depth >= 110:
+        found += [
+            Arm(label, f"cifar_resnet(depth={depth}, {settings})", group, published=paper(row))
+            for label, (settings, row) in WHOLE_TABLE.items()
+        ]
+    return tuple(found)
 
 
 def _worse(skip: str, metric: str) -> tuple[Test, ...]:
@@ -38,11 +57,11 @@ def _worse(skip: str, metric: str) -> tuple[Test, ...]:
 
 def _claim(skip: str, words: str) -> Claim:
     text = f"The identity has a lower test error than {words} in its place."
-    return Claim(f"he2016-identity-{skip}", PLACE, text, lambda _: _worse(skip, "test_error"))
+    return Claim(f"he2016-identity-{skip}", PLACE, text, lambda _: _worse(skip, "test_error"), extent=DEEP)
 
 
 def _optimisation(_: Depths) -> tuple[Test, ...]:
-    return tuple(Below("identity", skip, "train_error") for skip in SKIPS)
+    return tuple(Below("identity", skip, "train_error") for skip in LIKE_THE_IDENTITY)
 
 
 STUDY = Study(
@@ -50,7 +69,8 @@ STUDY = Study(
     title="What stands in the shortcut's place",
     question="Is the identity the best shortcut, or do scaling, gates, convolutions and dropout do as well?",
     paper="He, Zhang, Ren, Sun 2016, arXiv 1603.05027, Table 1",
-    scales=((8,), (20,), (32,), (56,), (110,)),
+    scales=((20,), (32,), (56,), (110,)),
+    paper_sizes=(110,),
     usual=(20,),
     arms=_arms,
     claims=(
@@ -58,9 +78,11 @@ STUDY = Study(
         Claim(
             "he2016-identity-optimisation",
             "He et al. 2016, section 3.2",
-            "The others have the higher training error too: it is optimisation that they hamper.",
+            "A gate on the shortcut and a 1x1 convolution, which include the identity, have the higher training error "
+            "too: it is optimisation that they hamper.",
             _optimisation,
             decides=False,
+            extent=DEEP,
         ),
     ),
     caveats=(

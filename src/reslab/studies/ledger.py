@@ -1,27 +1,34 @@
 """The ledger: every claim that a study or a probe tests, and what results at hand say of it. Never typed by hand."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reslab import studies
 from reslab.probes.claims import CLAIMS as PROBED
-from reslab.probes.claims import GROUP_OF, Measured, PairClaim, ProbeClaim
+from reslab.probes.claims import GROUP_OF, Measured, PairClaim, ProbeClaim, decided
+from reslab.probes.result import FORMAT
 from reslab.report.claims import ClaimRow, Evidence
+from reslab.report.files import SUMMARY
 from reslab.report.summary import Judgement
 from reslab.studies.design import Claim, Study
 
 ROOTS = ("results", "runs")
 """Where results are looked for if nobody says where."""
-SUMMARY = "summary.json"
+
+
+def roots_or_usual(roots: Sequence[Path]) -> Sequence[Path]:
+    """The folders that were given, or the usual ones."""
+    return roots or [Path(name) for name in ROOTS]
 
 
 def rows(roots: Sequence[Path]) -> tuple[ClaimRow, ...]:
     """Every claim, paper by paper as the studies come, with its evidence."""
     found: dict[str, list[tuple[tuple[float, ...], Evidence]]] = {}
-    for path in _summaries(roots):
-        for key, weight, evidence in _evidence(path):
+    for summary in _summaries(roots):
+        for key, weight, evidence in _evidence(summary):
             found.setdefault(key, []).append((weight, evidence))
     listed = []
     for study, claim in studies.claims():
@@ -56,6 +63,8 @@ def _figures(roots: Sequence[Path]) -> Iterator[Figure]:
         for path in sorted({*root.glob("probes/*/*.json"), *root.glob("*/probes/*/*.json")}):
             try:
                 kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                if kept["key"]["format"] != FORMAT:
+                    continue
                 yield Measured(kept["figure"], kept["network"], kept["about"], kept["result"]), kept["made"], path
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # of another version
@@ -67,20 +76,23 @@ def _probed(claim: ProbeClaim | PairClaim, figures: Sequence[Figure]) -> ClaimRo
     if isinstance(claim, ProbeClaim):
         for measured, made, path in of_it:
             if claim.of(measured.about):
-                found.append((_depth(measured), _looked(claim.decide(measured), made, path)))
+                found.append((_weight(measured), _looked(decided(claim, measured), made, path)))
     else:
         for first, made, path in of_it:
             for second, _, _ in of_it:
                 if claim.of(first.about, second.about):
-                    found.append((_depth(first) + _depth(second), _looked(claim.decide(first, second), made, path)))
-    found.sort(key=lambda item: -item[0])
+                    found.append((_weight(first, second), _looked(decided(claim, first, second), made, path)))
+    found.sort(key=lambda item: item[0], reverse=True)
     paper, place = _where(claim.place)
     command = f"reslab probe RUN --data cifar10 --{GROUP_OF.get(claim.figure, claim.figure)} --out runs/probes"
     return ClaimRow(claim.key, paper, place, claim.text, command, tuple(evidence for _, evidence in found))
 
 
-def _depth(measured: Measured) -> int:
-    return int(measured.about.get("depth") or 0)
+def _weight(*measured: Measured) -> tuple[bool, int, int]:
+    """How strong figures are: those of the papers' data first, then of more images, then of deeper networks."""
+    abouts = [each.about for each in measured]
+    real = all(about.get("data") != "digits" and about.get("data") != "synthetic" for about in abouts)
+    return real, min(int(a.get("images") or 0) for a in abouts), sum(int(a.get("depth") or 0) for a in abouts)
 
 
 def _looked(decided: tuple[Judgement, str], made: dict[str, Any], path: Path) -> Evidence:
@@ -94,60 +106,99 @@ def _looked(decided: tuple[Judgement, str], made: dict[str, Any], path: Path) ->
 # --- studies -----------------------------------------------------------------------------------------------------
 
 
-def _summaries(roots: Sequence[Path]) -> Iterator[Path]:
+@dataclass(frozen=True)
+class _Found:
+    """What a study's summary says that the ledger needs; of a version that it can read."""
+
+    source: str
+    study: str
+    data: str
+    whole: bool
+    """whether it is of the papers' data, all of it"""
+    iterations: int
+    deepest: int
+    seeds: int
+    """of the row that has fewest"""
+    most_seeds: int
+    as_published: bool
+    """by the papers' recipe: no setting changed, batches of 128"""
+    overall: Judgement
+    parts: tuple[Mapping[str, Any], ...]
+    command: str
+    when: str
+    machine: str
+
+
+def _summaries(roots: Sequence[Path]) -> Iterator[_Found]:
+    """The summaries of the studies that were judged, wherever they lie under some folders."""
     for root in roots:
-        if (root / SUMMARY).is_file():
-            yield root / SUMMARY
         # A folder below a folder, and no deeper: the runs of a study are many files.
-        yield from sorted(root.glob(f"*/{SUMMARY}"))
-        yield from sorted(root.glob(f"*/*/{SUMMARY}"))
+        for depth in ("", "*/", "*/*/"):
+            for path in sorted(root.glob(f"{depth}{SUMMARY}")):
+                if found := _read(path):
+                    yield found
 
 
-def _evidence(path: Path) -> Iterator[tuple[str, tuple[float, ...], Evidence]]:
-    """What a study's summary says of claims, and how strong it is: the papers' data first, then length, then seeds."""
+def _read(path: Path) -> _Found | None:
     try:
         summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        verdict = summary["verdict"]
-        data, machine = summary["data"], summary["machine"]
-        seeds = min(row["n"] for row in summary["rows"] if row["train_error"] is not None)
-        iterations = int(summary["recipe"]["iterations"])
-        whole = data["name"] == "cifar10" and data["n_train"] == 50_000
-        deepest = max(row["depth"] for row in summary["rows"])
-        for part in verdict["parts"] if verdict else ():
-            if part.get("claim"):
-                about = Evidence(
-                    verdict=part["verdict"],
-                    numbers=part["numbers"],
-                    n=seeds,
-                    of=f"{data['name']}, {iterations:,} iterations, n = {seeds}",
-                    command=summary["command"],
-                    when=summary["finished"],
-                    machine=", ".join(machine[key] for key in ("cpu", "gpu") if machine.get(key) not in (None, "none")),
-                    source=path.as_posix(),
-                )
-                yield part["claim"], (whole, seeds > 1, iterations, deepest, seeds), about
+        verdict, data, machine, rows = summary["verdict"], summary["data"], summary["machine"], summary["rows"]
+        if verdict is None:
+            return None
+        return _Found(
+            source=path.as_posix(),
+            study=summary["study"],
+            data=data["name"],
+            whole=data["name"] == "cifar10" and data["n_train"] == 50_000,
+            iterations=int(summary["recipe"]["iterations"]),
+            deepest=max(row["depth"] for row in rows),
+            seeds=min(row["n"] for row in rows if row["train_error"] is not None),
+            most_seeds=max(row["n"] for row in rows),
+            as_published=summary["recipe"]["batch"] == 128
+            and not any(text.startswith("Settings changed") for text in summary["differs_from_paper"]),
+            overall=verdict["overall"],
+            parts=tuple({key: part[key] for key in ("claim", "verdict", "numbers")} for part in verdict["parts"]),
+            command=summary["command"],
+            when=summary["finished"],
+            machine=", ".join(machine[key] for key in ("cpu", "gpu") if machine.get(key) not in (None, "none")),
+        )
     except (OSError, ValueError, KeyError, TypeError):
-        return  # not a study's summary, or one of another version
+        return None  # not a study's summary, or one of another version
 
 
-def verdicts(roots: Sequence[Path]) -> list[dict[str, Any]]:
-    """What each study at hand came to as a whole."""
-    found = []
-    for path in _summaries(roots):
-        try:
-            summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if summary["verdict"] is None:
-                continue
-            found.append(
-                {
-                    "study": summary["study"],
-                    "verdict": summary["verdict"]["overall"],
-                    "data": summary["data"]["name"],
-                    "iterations": int(summary["recipe"]["iterations"]),
-                    "n": max(row["n"] for row in summary["rows"]),
-                    "source": path.as_posix(),
-                }
+def _evidence(found: _Found) -> Iterator[tuple[str, tuple[float, ...], Evidence]]:
+    """What a study says of claims, and how strong it is.
+
+    First the papers' data and recipe, then several seeds, then whether it decides anything; then length, depth, seeds.
+    """
+    for part in found.parts:
+        if part["claim"]:
+            about = Evidence(
+                verdict=part["verdict"],
+                numbers=part["numbers"],
+                n=found.seeds,
+                of=f"{found.data}, {found.iterations:,} iterations, n = {found.seeds}",
+                command=found.command,
+                when=found.when,
+                machine=found.machine,
+                source=found.source,
             )
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return found
+            real = found.whole and found.as_published
+            decided = part["verdict"] != "not decided"
+            weight = (real, found.seeds > 1, decided, found.iterations, found.deepest, found.seeds)
+            yield part["claim"], weight, about
+
+
+def verdicts() -> list[dict[str, Any]]:
+    """What each study at hand came to as a whole, where nobody says where to look."""
+    return [
+        {
+            "study": found.study,
+            "verdict": found.overall,
+            "data": found.data,
+            "iterations": found.iterations,
+            "n": found.most_seeds,
+            "source": found.source,
+        }
+        for found in _summaries(roots_or_usual(()))
+    ]

@@ -19,6 +19,7 @@ from reslab.evaluate.protocols import OneCrop
 from reslab.evaluate.scores import log_scores
 from reslab.nets.network import Network, build
 from reslab.nets.weights.load import load
+from reslab.probes.seam import outputs_of
 from reslab.runs import RunDir
 from reslab.runs.files import write_bytes
 from reslab.train.recipe import Recipe
@@ -48,15 +49,9 @@ def gradients(recipe: Recipe, data: Dataset, run: RunDir, device: torch.device) 
 
 
 def _ratio(net: Network, x: Tensor, labels: Tensor) -> float:
-    kept: list[Tensor] = []
-    blocks = net.blocks
-    hooks = [block.register_forward_hook(lambda _m, _i, out: kept.append(out)) for block in (blocks[0], blocks[-1])]
-    try:
+    with outputs_of({"first": net.blocks[0], "last": net.blocks[-1]}) as seen:
         loss = F.cross_entropy(net(x), labels)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    first, last = (float(g.norm()) for g in torch.autograd.grad(loss, kept))
+    first, last = (float(g.norm()) for g in torch.autograd.grad(loss, (seen["first"], seen["last"])))
     return round(math.log10(max(first, 1e-30) / max(last, 1e-30)), 4)
 
 

@@ -1,6 +1,7 @@
 """Runs of a study on a cluster, by Ray: each is a task; one whose worker is lost goes on from its last checkpoint."""
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 
 from reslab.data.sources import KNOWN, load
 from reslab.errors import InputError
+from reslab.runs import RunDir
 from reslab.studies.plan import Planned
 from reslab.studies.runner import Result, carry_out
 from reslab.studies.store import Store, mirrored
@@ -16,8 +18,10 @@ from reslab.train.device import Execution
 
 RETRIES = 20
 """Times that a run may lose its worker before the study is given up."""
-FOLLOWED = ("metrics.jsonl",)
-"""Files of runs under way that are fetched from the store for the progress bar."""
+FOLLOWED = ("env.json", "metrics.jsonl", "recipe.json")
+"""Files of runs under way that are fetched from the store for the progress bar: a run that can be gone on with."""
+LOCKED = 180.0
+"""Seconds that a worker waits for a run which one that is lost still seems to hold, on a shared folder."""
 
 
 def _ray() -> Any:
@@ -35,12 +39,24 @@ def _work(
     torch.set_num_threads(cpus)
     data = load(source)
     if store is None:
+        _wait_for(RunDir(Path(folder) / run.name))
         return carry_out(run, data, source, Path(folder), execution, measured)
     with tempfile.TemporaryDirectory() as own:
         here = Path(own) / "runs"
         names = [run.name, *([run.after] if run.after else [])]
         with mirrored(Store(store), names, here):
             return carry_out(run, data, source, here, execution, measured)
+
+
+def _wait_for(run: RunDir) -> None:
+    """Until nobody holds the run: a file system may learn late that the machine of a lock is gone."""
+    until = time.monotonic() + LOCKED
+    while run.path.exists() and time.monotonic() < until:
+        try:
+            with run.lock():
+                return
+        except InputError:
+            time.sleep(2.0)
 
 
 class RayWorkers:
@@ -93,6 +109,8 @@ class RayWorkers:
 
     def submit(self, run: Planned) -> None:
         """Puts a run in the queue."""
+        if self._store is not None and run.after is not None:
+            self._store.push(run.after, self._folder)  # it may have been made here, or taken over
         self._running[self._task.remote(run, *self._rest)] = run.name
 
     def finished(self, seconds: float) -> Sequence[tuple[str, Result]]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -11,9 +11,9 @@ from reslab.data.spec import DataInfo
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve
 from reslab.nets.cost import cost
-from reslab.recipes.he2015_cifar import ITERATIONS, he2015_cifar
-from reslab.studies.design import Arm, Depths, Study
-from reslab.studies.verdict import rule_of
+from reslab.recipes.he2015_cifar import he2015_cifar
+from reslab.studies.design import ITERATIONS, Arm, Depths, Study
+from reslab.studies.verdict import CONFIDENCE, rule_of
 from reslab.train.recipe import Recipe, override
 
 FIXED = ("seed", "iterations", "global_batch", "select", "data.holdout", "net.name")
@@ -54,8 +54,9 @@ class Plan:
         if self.seeds < 1:
             raise InputError(f"--seeds takes 1 or more, got {self.seeds}")
         self.study.check(self.depths)
-        for arm in self.arms:  # what cannot be trained is refused before anything is
-            self.recipe(arm, 0)
+        # What cannot be trained is refused before anything is.
+        precisions = {self.recipe(arm, 0).precision for arm in self.arms}
+        assert len(precisions) == 1, f"{self.study.name} would compare {' with '.join(precisions)}"
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -83,14 +84,6 @@ class Plan:
                 after = None if arm.start is None else f"{arms[arm.start].folder}-seed{seed}"
                 yield Planned(f"{arm.folder}-seed{seed}", arm, self.recipe(arm, seed), after)
 
-    def recipes(self) -> dict[str, Recipe]:
-        """The recipe of each run by its name."""
-        return {run.name: run.recipe for run in self.planned()}
-
-    def longer(self, **changes: Any) -> "Plan":
-        """The same with other numbers."""
-        return replace(self, **changes)
-
     def mark(self) -> dict[str, Any]:
         """What a folder of this study says of itself: runs of another plan do not belong there.
 
@@ -109,7 +102,8 @@ class Plan:
 
 def version_of(study: Study, depths: Depths) -> str:
     """Tells versions of a study apart: 12 hex digits over its rows and its rule."""
-    text = f"{study.arms(depths)!r} {rule_of(study, depths)} {study.measure} {study.derive}"
+    rule = f"{rule_of(study, depths)} {CONFIDENCE} {study.threshold}"
+    text = f"{study.arms(depths)!r} {rule} {study.measure} {study.derive} {study.precision}"
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
@@ -129,6 +123,11 @@ def differences(plan: Plan) -> tuple[str, ...]:
     """How a plan departs from the paper's experiment; empty if it does not."""
     found = []
     info = plan.info
+    if plan.study.on != "CIFAR-10":
+        found.append(
+            f"The paper's experiment is on {plan.study.on}, with networks for it; this is the same question, asked of "
+            "small images and the networks for them."
+        )
     if (info.name, info.n_train, info.n_test) != ("cifar10", 50_000, 10_000):
         found.append(
             f"Data: {info.name} ({info.n_train:,} training images of {info.size[0]}x{info.size[1]} pixels), "
@@ -148,11 +147,11 @@ def differences(plan: Plan) -> tuple[str, ...]:
 
 def other_networks(plan: Plan) -> tuple[str, ...]:
     """Said where the networks are not the paper's own; the figures of those that are stay comparable."""
-    paper = plan.study.scales[-1]
-    if set(plan.depths) == set(paper):
+    paper = plan.study.paper_sizes
+    if not paper or set(plan.depths) == set(paper):
         return ()
     depths = " and ".join(map(str, plan.depths))
-    return (f"Networks: of size {depths}; the paper's study goes to {' and '.join(map(str, paper))}.",)
+    return (f"Networks: of {depths} layers; the paper's have {' and '.join(map(str, paper))}.",)
 
 
 def published_of(plan: Plan) -> Mapping[str, float]:

@@ -20,6 +20,7 @@ from reslab import runs
 from reslab.data.sources import Dataset, load
 from reslab.data.spec import Source
 from reslab.errors import InputError
+from reslab.nets.cost import cost_any
 from reslab.runs import RunDir
 from reslab.studies.measures import measure
 from reslab.studies.plan import Planned
@@ -28,6 +29,7 @@ from reslab.train.device import Execution, resolve_precision
 from reslab.train.loop import train
 from reslab.train.recipe import Recipe
 from reslab.train.start import as_saved
+from reslab.train.trainer import NonFiniteLoss
 
 Result = dict[str, Any]
 MARK = "study.json"
@@ -110,7 +112,9 @@ def complete(run: Planned, folder: Path, measured: str | None) -> bool:
     there = RunDir(folder / run.name)
     if not there.finished:
         return False
-    return measured is None or ((there.path / FILE).exists() and measured in runs.read_json(there.path / FILE))
+    if measured is None or runs.read_json(there.result).get("failed"):
+        return True
+    return (there.path / FILE).exists() and measured in runs.read_json(there.path / FILE)
 
 
 def carry_out(
@@ -121,17 +125,38 @@ def carry_out(
     weights = None
     if run.after is not None:
         weights = str(constructed(folder / run.after, run.recipe.own_net, folder.parent / "starts" / run.name))
-    out = folder / run.name
-    result = train(
-        run.recipe, data, out, execution=execution, source=Source(name=source), title=title, weights=weights,
-        stop=stop, quiet=title is None,
-    )  # fmt: skip
-    if measured is not None:
-        measure(measured, run.recipe, data, RunDir(out), execution.device)
+    out = RunDir(folder / run.name)
+    try:
+        result = train(
+            run.recipe, data, out.path, execution=execution, source=Source(name=source), title=title, weights=weights,
+            stop=stop, quiet=title is None,
+        )  # fmt: skip
+    except NonFiniteLoss as error:  # which is a result: some networks of the papers fail, and that is their finding
+        return _failed(run.recipe, data, out, error)
+    if measured is not None and not result.get("failed"):
+        measure(measured, run.recipe, data, out, execution.device)
     return result
 
 
+def _failed(recipe: Recipe, data: Dataset, run: RunDir, error: NonFiniteLoss) -> Result:
+    """The result of a training that came to no end: from there on it guesses."""
+    last = run.read_metrics()[-1:]
+    guess = 100 * (1 - 1 / len(data.info.classes))
+    if not last or last[0]["iteration"] < recipe.iterations:
+        at = {"iteration": recipe.iterations, "train_error": guess, "train_loss": None, "test_error": guess}
+        runs.append_line(run.metrics, at)
+    found = {
+        "failed": str(error), "net": recipe.net.name, "params": cost_any(recipe.net).params,
+        "iterations": recipe.iterations, "train_error": guess, "test_error": guess, "best_test_error": guess,
+        "seconds": 0.0, "images_per_second": 0.0, "finished": runs.now(),
+    }  # fmt: skip
+    runs.write_json(run.result, found)
+    return found
+
+
 def _line(title: str, result: Mapping[str, Any]) -> str:
+    if result.get("failed"):
+        return f"{title}: failed; {result['failed']}"
     return (
         f"{title}: training error {result['train_error']:.1f} %, test error {result['test_error']:.1f} %, "
         f"{result['seconds']:.0f} s"
@@ -141,18 +166,23 @@ def _line(title: str, result: Mapping[str, Any]) -> str:
 # --- runs of other studies ---------------------------------------------------------------------------------------
 
 
-def adopt(planned: Sequence[Planned], folder: Path, fingerprint: str, execution: Execution) -> dict[str, Path]:
+def adopt(
+    planned: Sequence[Planned], folder: Path, fingerprint: str, execution: Execution, *, measured: str | None = None
+) -> dict[str, Path]:
     """Takes over finished runs of the studies beside this one that trained the same recipe on the same data.
 
-    Their files are linked, so that it costs no space, and either folder may be removed. Returns where each came from.
+    Their files are linked, so that it costs no space, and either folder may be removed. A run whose weights are gone is
+    left where it is if something is to be measured of it, or to start from it. Returns where each came from.
     """
+    wanted = {run.name for run in planned if measured} | {run.after for run in planned if run.after}
     missing = {run.name: run for run in planned if run.after is None and not (folder / run.name).exists()}
     if not missing:
         return {}
     recipes = {name: _resolved(run.recipe, execution) for name, run in missing.items()}
     found: dict[str, Path] = {}
     for other, recipe in _others(folder, fingerprint):
-        for name in [name for name, wanted in recipes.items() if wanted == recipe]:
+        bare = not (other / "checkpoints" / "final.safetensors").exists()
+        for name in [name for name, each in recipes.items() if each == recipe and not (bare and name in wanted)]:
             _link(other, folder / name)
             found[name] = other
             del recipes[name]
@@ -163,6 +193,8 @@ def _others(folder: Path, fingerprint: str) -> Iterator[tuple[Path, Recipe]]:
     """Finished runs of other studies, from random weights, on the data of a fingerprint."""
     studies = [mark.parent for mark in folder.parent.parent.glob(f"*/{MARK}") if mark.parent != folder.parent]
     for path in (path for study in sorted(studies) for path in sorted(study.glob("runs/*/result.json"))):
+        if path.parent.name.startswith("."):
+            continue  # being linked by another process
         run = RunDir(path.parent)
         try:
             env = runs.read_json(run.env)

@@ -1,8 +1,9 @@
 """Runs kept at an address that machines share (``s3://bucket/study``, ``file:///mnt/study``), by fsspec."""
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from reslab.errors import InputError
 
 EVERY = 20.0
 """Seconds between copies of a run that is under way."""
+PAUSES = (1.0, 5.0, 30.0, 120.0)
+"""Seconds between attempts at the last copy of a run."""
 LEFT_OUT = (".lock", "tensorboard")
 
 
@@ -43,6 +46,7 @@ class Store:
     def pull(self, name: str, folder: Path, *, only: Sequence[str] = ()) -> None:
         """Brings a run here, over what is here of it; nothing if the address has none of it."""
         there = f"{self._root}/{name}"
+        self._files.invalidate_cache()  # what another machine has written since
         if not self._files.exists(there):
             return
         for path in self._files.find(there):
@@ -102,7 +106,8 @@ def mirrored(store: Store, names: Sequence[str], folder: Path) -> Iterator[None]
 
     def copy() -> None:
         while not stop.wait(EVERY):
-            store.push(names[0], folder)
+            with suppress(Exception):  # each file system has errors of its own; there is a next time
+                store.push(names[0], folder)
 
     thread = threading.Thread(target=copy, daemon=True)
     thread.start()
@@ -111,4 +116,14 @@ def mirrored(store: Store, names: Sequence[str], folder: Path) -> Iterator[None]
     finally:
         stop.set()
         thread.join()
-        store.push(names[0], folder)
+        _patiently(partial(store.push, names[0], folder))
+
+
+def _patiently(work: Callable[[], None]) -> None:
+    """Again after a while, if it fails: hours of training are at stake."""
+    for pause in PAUSES:
+        try:
+            return work()
+        except Exception:  # as above
+            time.sleep(pause)
+    return work()

@@ -31,6 +31,11 @@ def summarise(plan: Plan, folder: Path, *, data: Dataset | None = None, command:
     results = [runs.read_json(RunDir(folder / name).result) for name in recipes]
     precisions = dict.fromkeys(runs.read_json(RunDir(folder / name).recipe)["precision"] for name in recipes)
     precision = " / ".join(precisions)
+    failed = tuple(
+        f"{name} failed: {result['failed']}. Its errors are those of guessing."
+        for name, result in zip(recipes, results, strict=True)
+        if result.get("failed")
+    )
     return Summary(
         study=plan.study.name,
         title=plan.study.title,
@@ -53,7 +58,7 @@ def summarise(plan: Plan, folder: Path, *, data: Dataset | None = None, command:
         recipe=_recipe(plan, next(iter(recipes.values())), precision),
         how_measured=_how(plan, planned),
         differs_from_paper=differences(plan) + other_networks(plan),
-        caveats=plan.study.caveats + _caveats(precisions),
+        caveats=failed + plan.study.caveats + _caveats(precisions),
         runs=found,
         rows=rows_of(found, published_of(plan)),
         threshold=plan.study.threshold,
@@ -103,7 +108,7 @@ def read_run(
         params=result["params"],
         final_train_error=tail_error(history, recipe.iterations),
         final_test_error=result["test_error"],
-        best_test_error=result["best_test_error"],
+        best_test_error=result.get("best_test_error"),  # none where images were held out
         iterations_to_threshold=reached[0] if reached else None,
         curve=Curve(
             iteration=tuple(line["iteration"] for line in history),

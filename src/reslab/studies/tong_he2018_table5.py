@@ -22,6 +22,7 @@ STUDY = Study(
     question="What do the strided 3x3 (B), the deep stem (C) and the pooled shortcut (D) bring?",
     paper="He, Zhang, Zhang, Zhang, Xie, Li 2018, arXiv 1812.01187, Table 5",
     scales=((50,),),
+    on="ImageNet",
     usual=(50,),
     arms=_arms,
     claims=(

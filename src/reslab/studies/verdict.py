@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 from reslab.report.summary import Judgement, Run, Verdict, VerdictPart
-from reslab.studies.design import GENERAL_RULE, Absolute, Below, Claim, Depths, Sooner, Study, Test, Within
+from reslab.studies.design import GENERAL_RULE, Absolute, Below, Claim, Depths, Extent, Sooner, Study, Test, Within
 
 CONFIDENCE = 0.95
 
@@ -38,13 +38,13 @@ class Difference:
         """Whether the true difference is over a bound: decided only if the interval lies on one side of it."""
         if self.low > bound:
             return "held"
-        return "not held" if self.high <= bound else "not decided"
+        return "not held" if self.high < bound else "not decided"
 
     def below(self, bound: float) -> Judgement:
         """Whether the true difference is under a bound."""
         if self.high < bound:
             return "held"
-        return "not held" if self.low >= bound else "not decided"
+        return "not held" if self.low > bound else "not decided"
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
@@ -66,9 +66,17 @@ class Found:
     def __init__(self, runs: Sequence[Run]) -> None:
         self._runs = {(run.label, run.seed): run for run in runs}
 
-    def seeds(self, *labels: str) -> list[int]:
-        """Those that all of the labels have: others are in no pair."""
-        per_label = [{seed for label, seed in self._runs if label == wanted} for wanted in labels]
+    def seeds(self, *labels: str, metric: str = "test_error") -> list[int]:
+        """Those for which all of the labels have a metric: others are in no pair."""
+        beside = metric not in METRICS
+        per_label = [
+            {
+                seed
+                for (label, seed), run in self._runs.items()
+                if label == wanted and not (beside and metric not in run.measures)
+            }
+            for wanted in labels
+        ]
         return sorted(set.intersection(*per_label))
 
     def value(self, label: str, seed: int, metric: str) -> float:
@@ -79,9 +87,17 @@ class Found:
             return run.final_train_error
         return run.final_test_error if metric == "test_error" else run.measures[metric]
 
-    def reached(self, label: str, seed: int) -> int | None:
-        """Iterations to the threshold."""
-        return self._runs[label, seed].iterations_to_threshold
+    def reached(self, label: str, seed: int) -> tuple[int | None, int]:
+        """Iterations to the threshold, and of the whole run."""
+        run = self._runs[label, seed]
+        return run.iterations_to_threshold, run.iterations
+
+    def extent(self) -> Extent:
+        """How deep and how long they are; the length of the briefest training counts, as studies go by it."""
+        trained = [run for run in self._runs.values() if run.iterations]
+        return Extent(
+            max((run.depth for run in trained), default=0), min((run.iterations for run in trained), default=0)
+        )
 
 
 METRICS = {"train_error": ("training error", "points"), "test_error": ("test error", "points")}
@@ -92,57 +108,72 @@ def _named(metric: str) -> tuple[str, str]:
     return METRICS.get(metric, (metric.replace("_", " "), ""))
 
 
-def decide(test: Test, found: Found) -> tuple[Judgement, str]:
-    """What a test comes to, and its numbers in words."""
+def decide(test: Test, found: Found, *, of: int = 1) -> tuple[Judgement, str]:
+    """What a test comes to, and its numbers in words.
+
+    Of several tests of a claim (``of``) any that fails decides against it, which each may do by chance: so each has
+    to fail at a level that is as many times as strict (Bonferroni).
+    """
+    verdict, said = _decided(test, found, CONFIDENCE)
+    if verdict == "not held" and of > 1:
+        verdict = "not held" if _decided(test, found, 1 - (1 - CONFIDENCE) / of)[0] == "not held" else "not decided"
+    return verdict, said
+
+
+def _decided(test: Test, found: Found, confidence: float) -> tuple[Judgement, str]:
     match test:
         case Sooner():
-            return _sooner(test, found)
+            return _sooner(test, found, confidence)
         case Absolute():
             name, unit = _named(test.metric)
-            values = [found.value(test.a, seed, test.metric) for seed in found.seeds(test.a)]
-            each = Difference.of(values, unit="%" if unit else "")
+            seeds = found.seeds(test.a, metric=test.metric)
+            if not seeds:
+                return "not decided", f"{name} of {test.a}: not measured"
+            values = [found.value(test.a, seed, test.metric) for seed in seeds]
+            each = Difference.of(values, confidence, unit="%" if unit else "")
             verdict = each.above(test.bound) if test.side == "above" else each.below(test.bound)
             return verdict, f"{name} of {test.a}: {each}, to be {test.side} {test.bound:g}".replace(
                 "paired seeds", "seeds"
             )
         case Below() | Within():
             name, unit = _named(test.metric)
-            seeds = found.seeds(test.a, test.b)
+            seeds = found.seeds(test.a, test.b, metric=test.metric)
             if not seeds:
                 return "not decided", f"{name}, {test.a} and {test.b}: no seeds that both have"
             pairs = [found.value(test.a, s, test.metric) - found.value(test.b, s, test.metric) for s in seeds]
-            gap = Difference.of(pairs, unit=unit)
+            gap = Difference.of(pairs, confidence, unit=unit)
             said = f"{name}, {test.a} minus {test.b}: {gap}"
             if isinstance(test, Within):
                 verdict = both(gap.below(test.margin), gap.above(-test.margin))
                 return verdict, f"{said}, to be within {test.margin:g} either way"
             if test.bound:
                 return gap.below(test.bound), f"{said}, to be below {test.bound:+g}"
-            more = Difference.of([-pair for pair in pairs], unit=unit)  # what is claimed to be higher, first
+            # What is claimed to be higher, first.
+            more = Difference.of([-pair for pair in pairs], confidence, unit=unit)
             return gap.below(0.0), f"{name}, {test.b} minus {test.a}: {more}"
 
 
-def _sooner(test: Sooner, found: Found) -> tuple[Judgement, str]:
+def _sooner(test: Sooner, found: Found, confidence: float) -> tuple[Judgement, str]:
     seeds = found.seeds(test.a, test.b)
+    if not seeds:
+        return "not decided", f"iterations, {test.a} and {test.b}: no seeds that both have"
     first = [found.reached(test.a, seed) for seed in seeds]
     second = [found.reached(test.b, seed) for seed in seeds]
 
-    def show(values: Sequence[int | None]) -> str:
-        return ", ".join("never" if v is None else str(v) for v in values)
+    def show(values: Sequence[tuple[int | None, int]]) -> str:
+        return ", ".join("never" if at is None else f"{at:,}" for at, _ in values)
 
-    # A run that never came under the threshold is later than any that did.
-    sooner = [a is not None and (b is None or a < b) for a, b in zip(first, second, strict=True)]
-    later = [b is not None and (a is None or b <= a) for a, b in zip(first, second, strict=True)]
-    verdict: Judgement = "held" if all(sooner) else "not held" if all(later) else "not decided"
-    numbers = f"iterations: {test.a} {show(first)}; {test.b} {show(second)}"
-    return (verdict if len(seeds) > 1 else "not decided"), numbers
+    # One that never came under the threshold counts as having done so at its end, which is the least it can be.
+    logs = [math.log2((b or b_end) / (a or a_end)) for (a, a_end), (b, b_end) in zip(first, second, strict=True)]
+    later = Difference.of(logs, confidence, unit="doublings")
+    return later.above(0.0), f"iterations: {test.a} {show(first)}; {test.b} {show(second)}, later by {later}"
 
 
 def in_words(test: Test) -> str:
     """A test as a bound, for the rule."""
     match test:
         case Sooner():
-            return f"{test.a} comes under the threshold before {test.b}, for each seed"
+            return f"{test.a} comes under the threshold in fewer iterations than {test.b}"
         case Absolute():
             return f"{_named(test.metric)[0]} of {test.a} {test.side} {test.bound:g}"
         case Below():
@@ -153,33 +184,57 @@ def in_words(test: Test) -> str:
 
 def rule_of(study: Study, depths: Depths) -> str:
     """The rule of a study, in full."""
-    claims = [f"“{claim.text.rstrip('.')}”: {'; '.join(map(in_words, claim.tests(depths)))}." for claim in study.claims]
-    beside = [claim.text.rstrip(".") for claim in study.claims if not claim.decides]
+    asked = [claim for claim in study.claims if claim.tests(depths)]
+    claims = [
+        f"“{claim.text.rstrip('.')}”: {'; '.join(map(in_words, claim.tests(depths)))}{_said_of(claim.extent)}."
+        for claim in asked
+    ]
+    beside = [claim.text.rstrip(".") for claim in asked if not claim.decides]
+    threshold = "" if study.threshold is None else f" The threshold is {study.threshold:g} % training error."
     said = " The verdict is held if all claims are"
     said += f", but for what is reported beside ({'; '.join(beside)})." if beside else "."
-    return " ".join([GENERAL_RULE, *claims]) + said
+    return " ".join([GENERAL_RULE, *claims]) + threshold + said
+
+
+def _said_of(extent: Extent) -> str:
+    wanted = [f"{extent.depth} layers"] if extent.depth else []
+    wanted += [f"{extent.iterations:,} iterations"] if extent.iterations else []
+    return f" (against it, from {' and '.join(wanted)} on)" if wanted else ""
 
 
 def judge(study: Study, depths: Depths, runs: Sequence[Run]) -> Verdict:
     """The rule, applied to finished runs."""
     found = Found(runs)
-    parts = tuple(_part(claim, depths, found) for claim in study.claims)
-    overall = reduce(both, (part.verdict for part in parts if part.decides))
+    parts = tuple(_part(claim, depths, found) for claim in study.claims if claim.tests(depths))
+    overall = reduce(both, (part.verdict for part in parts if part.decides), parts[0].verdict)
     return Verdict(rule=rule_of(study, depths), parts=parts, overall=overall, sentence=_sentence(parts))
 
 
 def _part(claim: Claim, depths: Depths, found: Found) -> VerdictPart:
-    decided = [decide(test, found) for test in claim.tests(depths)]
-    assert decided, f"{claim.key} has no test at {depths}"
+    tests = claim.tests(depths)
+    decided = [decide(test, found, of=len(tests)) for test in tests]
     numbers = "; ".join(numbers for _, numbers in decided)
+    verdict = reduce(both, (verdict for verdict, _ in decided))
+    if verdict == "not held" and (short := _short_of(claim.extent, found.extent())):
+        verdict, numbers = "not decided", f"{numbers}. {short}"
     return VerdictPart(
         question=claim.text,
-        verdict=reduce(both, (verdict for verdict, _ in decided)),
+        verdict=verdict,
         numbers=numbers[0].upper() + numbers[1:],
         claim=claim.key,
         place=claim.place,
         decides=claim.decides,
     )
+
+
+def _short_of(wanted: Extent, have: Extent) -> str:
+    """Why what does not hold here says nothing against the paper; nothing where it does."""
+    short = []
+    if have.depth < wanted.depth:
+        short.append(f"{have.depth} layers, where the paper says it of {wanted.depth}")
+    if have.iterations < wanted.iterations:
+        short.append(f"{have.iterations:,} iterations, where it trains for {wanted.iterations:,}")
+    return f"It does not hold of {' and '.join(short)}: not decided at this budget" if short else ""
 
 
 def _sentence(parts: Sequence[VerdictPart]) -> str:

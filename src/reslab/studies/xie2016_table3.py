@@ -38,6 +38,7 @@ STUDY = Study(
     question="At equal complexity, do more groups make a network more accurate?",
     paper="Xie, Girshick, Dollar, Tu, He 2016, arXiv 1611.05431, Table 3",
     scales=((11,), (20,), (29,)),
+    on="ImageNet",
     usual=(11,),
     arms=_arms,
     claims=(
