@@ -1,7 +1,7 @@
 # `make` lists the targets. ARGS passes options on: make demo ARGS=--open, make test ARGS="-k architecture".
 # PYTHON names the interpreter to build .venv with; without it the first suitable one is taken.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench
+.PHONY: help setup demo test quick lint bench
 
 PYTHON ?=
 ARGS ?=
@@ -18,6 +18,9 @@ demo: $(STAMP)  ## plain and residual twins side by side on scanned digits, abou
 
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+quick: $(STAMP)  ## the tests that take little time each
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check

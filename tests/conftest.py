@@ -18,6 +18,23 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
+SLOW = {
+    "bench/test_bench_command.py", "data/test_cache.py", "nets/test_properties.py", "parity/test_timm.py",
+    "parity/test_torchvision.py", "probes/test_xray.py", "report/test_report_browser.py", "resume/test_kill.py",
+    "resume/test_kill_photographs.py", "resume/test_ranks.py", "resume/test_sync.py", "studies/test_degradation.py",
+    "studies/test_on_ray.py", "studies/test_runs_of_studies.py", "train/test_memory.py",
+}  # fmt: skip
+"""Modules whose tests take seconds each: clusters, killed processes, browsers, other libraries' largest networks."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of these modules."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix() in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _settings_of_torch() -> Iterator[None]:
     """Threads and deterministic kernels are settings of the whole process; a command that sets them must not leak."""

@@ -35,7 +35,7 @@ STUDY = Study(
         ),
         Claim(
             "he2015-converges-faster-deep",
-            "beside He et al. 2015, Fig. 4 (which says it of 18 layers)",
+            "He et al. 2015, beside Fig. 4 (there of 18 layers)",
             "The deep residual network converges faster than its deep plain twin.",
             _deep_sooner,
             extent=EARLY,

@@ -84,7 +84,7 @@ STUDY = Study(
         ),
         Claim(
             "he2015-sooner-deep",
-            "He et al. 2015, section 4.1 (said of ImageNet, 18 layers)",
+            "He et al. 2015, beside section 4.1 (there of 18 layers)",
             "The deep residual network comes under 40 % training error before its plain twin.",
             _sooner,
             decides=False,

@@ -78,7 +78,7 @@ STUDY = Study(
         Claim(
             "he2015-1202-test",
             "He et al. 2015, Table 6",
-            "Its test error is higher than that of 110 layers.",
+            "The network of 1202 layers has a higher test error than that of 110.",
             lambda depths: (Below(twins(110)[1], HUGE),) if {110, 1202} <= set(depths) else (),
             decides=False,
         ),
