@@ -300,7 +300,7 @@ def test_what_pruning_refuses(reslab: Reslab, tmp_path: Path) -> None:
     weights = made(tmp_path)
     words = ("prune", weights, *DIGITS)
     for more, said in (
-        (("--out", tmp_path / "a.safetensors"), "give one of the two"),
+        (("--out", tmp_path / "a.safetensors"), "give one of --drop, a number of blocks, and --max-error"),
         (("--out", tmp_path / "a.pth", "--drop", 1), "end the name in .safetensors"),
         (("--out", tmp_path / "a.safetensors", "--drop", 9), "give a number from 1 to 3"),
         (("--out", tmp_path / "a.safetensors", "--drop", 1, "--rounds", 0), "--rounds takes 1 or more"),

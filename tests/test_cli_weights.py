@@ -335,7 +335,7 @@ def test_inspect(reslab: Reslab) -> None:
     assert all(len(line) <= 80 for line in out.splitlines())
     for words in (
         "network     resnet18, 1000 classes",
-        "parameters  11,689,512 in 122 tensors",
+        "parameters  11,689,512, and statistics, in 122 tensors",
         "names       torchvision",
         "note        taken from its 'state_dict'",
         "note        without the prefix 'module.' of its names",

@@ -65,6 +65,7 @@ def test_what_is_no_summary_is_passed_over(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(text)
     assert getattr(row([tmp_path]), "verdict") == "held"  # noqa: B009
+    assert [path.parent.name for path in ledger.passed_over([tmp_path])] == ["bad", "older", "other"]
 
 
 def test_the_command(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +84,8 @@ def test_the_command(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyP
     code, text, _ = reslab("claims", tmp_path / "results")
     assert code == 0
     assert max(map(len, text.splitlines())) <= 80
-    assert "1 held" in text
+    assert "1 held, 0 not held, 0 not decided, " in text
+    assert text.rstrip().endswith(" not tested")
 
     page = tmp_path / "claims.html"
     code, text, _ = reslab("claims", tmp_path / "results", "--html", page, "--open")
@@ -108,6 +110,7 @@ def test_a_real_study_ends_up_in_the_ledger(reslab: Reslab, tmp_path: Path, monk
     found = {row.key: row for row in ledger.rows([Path("runs")]) if row.evidence}
     assert {key: row.verdict for key, row in found.items()} == verdicts
     assert all(row.evidence[0].of == "digits, 12 iterations, n = 2" for row in found.values())
+    assert not any(row.evidence[0].papers_data for row in found.values())
 
 
 def test_it_answers_without_torch_and_scipy() -> None:

@@ -155,7 +155,7 @@ def test_errors_over_depth_and_curves_on_one_page(tmp_path: Path) -> None:
 
 def test_the_ledger_opens_without_network(tmp_path: Path) -> None:
     evidence = claims.Evidence(
-        "held", "−3.10 points (95 % bounds −3.50 and −2.70)", 3, "cifar10, n = 3", "reslab study depth",
+        "held", "−3.10 points (one-sided 95 % bounds −3.50 and −2.70)", 3, "cifar10, n = 3", "reslab study depth",
         "2026-03-01", "a CPU", "results/depth/summary.json",
     )  # fmt: skip
     rows = (

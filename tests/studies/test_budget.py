@@ -77,7 +77,7 @@ def test_a_budget_that_is_too_small_says_what_the_least_is(reslab: Reslab, tmp_p
     code, _, err = reslab("study", "depth", "--data", "digits", "--budget", 0.02, "--out", tmp_path / "study")
     assert code == 2
     assert "--budget 0.02 is too little: 6 runs of 200 iterations" in err
-    assert "minutes here; give that, or fewer --seeds" in err
+    assert "here: give --budget" in err
     code, _, err = reslab("study", "depth", "--data", "digits", "--budget", -1)
     assert code == 2
     assert "--budget takes minutes" in err

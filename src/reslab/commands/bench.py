@@ -64,9 +64,11 @@ def run(options: Options) -> None:
     todo: dict[str, Maker] = {"reslab": partial(_OURS[options.what], case)}
     if options.against is not None:
         todo[options.against] = _theirs(options, case, options.against)
+    turns = " by turns" if options.against else ""
     try:
         console.print(
-            f"{options.what}: {spec.name}, {options.batch} images of {spec.size[0]}x{spec.size[1]}; {mode}",
+            f"{options.what}: {spec.name}, {options.batch} images of {spec.size[0]}x{spec.size[1]}; {mode}\n"
+            f"{options.rounds} rounds of {options.turn:g} s{turns}, in processes of their own, which have to start first",
             highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip
         seconds = _timed(todo, options, case, console)

@@ -15,7 +15,14 @@ def run(roots: Sequence[Path], *, html: Path | None, as_json: bool) -> None:
     for root in roots:
         if not root.is_dir():
             raise InputError(f"{root}: expected a folder of results, found none")
-    rows = ledger.rows(ledger.roots_or_usual(roots))
+    roots = ledger.roots_or_usual(roots)
+    rows = ledger.rows(roots)
+    if missed := ledger.passed_over(roots):
+        Console(stderr=True).print(
+            f"passed over, as no study's of this version: {', '.join(map(str, missed))}; run the study again with its "
+            "--out, or compare its runs by reslab report",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
     if html is not None:
         report.write(rows, html)
     if as_json:

@@ -64,6 +64,8 @@ def run(options: Options) -> None:
         raise InputError(
             f"--finetune takes 0 iterations or more, --lr a rate above 0, got {options.finetune} and {options.lr:g}"
         )
+    if (options.drop is None) == (options.max_error is None):
+        raise InputError("give one of --drop, a number of blocks, and --max-error, points that the error may rise")
     if options.rounds < 1:
         raise InputError(f"--rounds takes 1 or more rounds of timing, got {options.rounds}")
     execution = start(options.device, options.threads)

@@ -11,7 +11,7 @@ from rich.text import Text
 from reslab import studies
 from reslab.nets.catalog import resolve
 from reslab.nets.cost import cost
-from reslab.report.words import TONE, duration
+from reslab.report.words import TONE, roughly
 from reslab.studies import ledger
 from reslab.studies.design import Study
 
@@ -49,7 +49,7 @@ def listing(*, as_json: bool) -> None:
     table.add_column()
     for entry in found:
         text = Text.assemble(entry["question"], (f"\n{entry['paper']}", "dim"))
-        text.append(f"\nFrom about {duration(entry['seconds'])} here (CIFAR-10)", "dim")
+        text.append(f"\nFrom about {roughly(entry['seconds'])} here (CIFAR-10)", "dim")
         for result in entry["results"]:
             text.append("\nhere: ").append(result["verdict"], TONE[result["verdict"]])
             text.append(f" ({result['data']}, {result['iterations']:,} iterations, n = {result['n']})", "dim")

@@ -136,6 +136,10 @@ def _check(options: Options) -> None:
             raise InputError(f"--{option} takes {least} or more, got {value}")
     for path in options.figure:  # hours before it would be drawn
         figure.check_format(path)
+    if options.on is not None and options.on != "ray" and not options.on.startswith("ray://"):
+        raise InputError(f"--on takes ray, or ray://HOST:PORT of a cluster, got {options.on}")
+    if options.cpus < 1:
+        raise InputError(f"--cpus takes 1 or more, got {options.cpus}")
     if options.store is not None and options.on is None:
         raise InputError("--store is where runs on other machines leave their results; it goes with --on ray")
 

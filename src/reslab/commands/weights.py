@@ -34,7 +34,7 @@ def inspect(source: str, *, net: str | None, as_json: bool) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("network", escape(f"{record['net']}, {record['num_classes']} classes"))
-    table.add_row("parameters", f"{record['params']:,} in {record['tensors']} tensors")
+    table.add_row("parameters", f"{record['params']:,}, and statistics, in {record['tensors']} tensors")
     table.add_row("names", f"{weights.dialect}")
     if weights.look_alikes[1:]:
         table.add_row("fits also", ", ".join(name for name in weights.look_alikes if name != weights.spec.name))
@@ -50,7 +50,8 @@ def inspect(source: str, *, net: str | None, as_json: bool) -> None:
         table.add_row("loads in", f"{name}, as {theirs}")
     for name, value in weights.header.items():
         if isinstance(value, str | int | float):
-            table.add_row(escape(name), escape(str(value)))
+            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            table.add_row(escape(name.replace("_", " ")), escape(shown))
     Console().print(table)
     if source.startswith("reslab:"):
         Console().print(Markdown(shipped.card(source.removeprefix("reslab:"))))

@@ -158,6 +158,14 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
         raise wrong from None
 
 
+def _of_cifar(name: str) -> str:
+    """Any depth 6n + 2 of the family of He 2015, section 4.2, not those of the paper alone; "" for another name."""
+    found = re.fullmatch(r"(resnet|plain)(\d+)", name)
+    if found is None or (depth := int(found[2])) < 8 or (depth - 2) % 6:
+        return ""
+    return f'of CIFAR\'s family it is "cifar_{found[1]}(depth={depth})"'
+
+
 def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
     """The specification of a network given by name, by ``name(key=value, ...)``, or as it is.
 
@@ -181,7 +189,9 @@ def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
         if base in REFERENCES or _library(base):
             raise InputError(f"'{net}' is another library's network; what was asked for takes Reslab's own")
         known = [*CATALOG, *FAMILIES, *REFERENCES]
-        raise InputError(f"unknown network '{net}'; {nearest(base, known)} ('reslab nets' lists all)")
+        raise InputError(
+            f"unknown network '{net}'; {_of_cifar(base) or nearest(base, known)} ('reslab nets' lists all)"
+        )
     given = {**arguments, **overrides}
     own = {k: p for k, p in inspect.signature(make).parameters.items() if p.kind is not p.VAR_KEYWORD}
     known = [*own, *Common.__annotations__]

@@ -118,6 +118,11 @@ def _percent(value: float) -> str:
     return f"{value:.2f} %"
 
 
+def _share(value: float) -> str:
+    """Of 1, with two digits where it is small."""
+    return f"{100 * value:.2g} %" if value < 0.1 else f"{100 * value:.0f} %"
+
+
 def _say_responses(found: Responses) -> str:
     shown = found.of(3) if (found.kernel == 3).any() else found
     return (
@@ -150,15 +155,13 @@ def _say_lesions(found: Lesions) -> str:
         said += f"without one block that keeps the shape {np.median(same):+.2f} points in the median, "
     worst = int(np.nanargmax(risen))
     said += f"at worst {risen[worst]:+.2f} ({found.block[worst]})"
-    return f"{said}; cost {found.cost:.2f} of evaluating each by itself"
+    return said
 
 
 def _say_deletions(found: Deletions) -> str:
     half = int(np.abs(found.deleted - found.blocks / 2).argmin())
-    return (
-        f"median error {_percent(found.median[0])} with all {found.blocks} blocks, {_percent(found.median[1])} "
-        f"without {found.deleted[1]}, {_percent(found.median[half])} without {found.deleted[half]}"
-    )
+    without = [f"{_percent(found.median[i])} without {found.deleted[i]}" for i in dict.fromkeys((1, half)) if i]
+    return f"median error {_percent(found.median[0])} with all {found.blocks} blocks, {', '.join(without)}"
 
 
 def _say_permutations(found: Permutations) -> str:
@@ -173,15 +176,15 @@ def _say_depth(found: Depth) -> str:
     over = np.nonzero(found.error > found.error[0] + found.points)[0]
     gone = (int(over[0]) if len(over) else len(found.error)) - 1
     return (
-        f"{gone} of {len(found.deleted) - 1} blocks can go before the error has risen from {_percent(found.error[0])} "
-        f"by more than {found.points:g} point; {found.needed} are left then"
+        f"{gone} of {found.needed + gone} blocks can go before the error has risen from {_percent(found.error[0])} by "
+        f"more than {found.points:g} point; {found.needed} remain"
     )
 
 
 def _say_paths(found: Paths) -> str:
     return (
         f"95 % of the gradient comes by paths of {found.shortest} to {found.longest} of {len(found.length) - 1} "
-        f"blocks (mean {found.mean_length:.1f}), {100 * found.share_of_effective:.2g} % of all paths"
+        f"blocks (mean {found.mean_length:.1f}), {_share(found.share_of_effective)} of all paths"
     )
 
 

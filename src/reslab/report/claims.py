@@ -34,6 +34,8 @@ class Evidence:
     machine: str
     source: str
     """file that it stands in"""
+    papers_data: bool = True
+    """whether it is of the data that the papers have"""
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,13 @@ def to_json(rows: Sequence[ClaimRow]) -> str:
 
 
 def counts(rows: Sequence[ClaimRow]) -> str:
-    """``12 claims: 5 held, 2 not held, 5 not decided (3 of them not tested)``."""
-    of = {verdict: sum(row.verdict == verdict for row in rows) for verdict in words.TONE}
-    untested = sum(not row.evidence for row in rows)
+    """``12 claims: 5 held, 2 not held, 2 not decided, 3 not tested``."""
+    tested = [row for row in rows if row.evidence]
+    of = {verdict: sum(row.verdict == verdict for row in tested) for verdict in words.TONE}
     said = ", ".join(f"{count} {verdict}" for verdict, count in of.items())
-    return f"{words.plural(len(rows), 'claim')}: {said}" + (f" ({untested} of them not tested yet)" if untested else "")
+    elsewhere = sum(not row.evidence[0].papers_data and row.verdict != "not decided" for row in tested)
+    beside = f" ({elsewhere} on other data than the papers')" if elsewhere else ""
+    return f"{words.plural(len(rows), 'claim')}: {said}{beside}, {len(rows) - len(tested)} not tested"
 
 
 def print_rows(rows: Sequence[ClaimRow], console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich import box
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reslab.report import words
-from reslab.report.summary import Judgement, Summary
+from reslab.report.summary import Judgement, Row, Summary
 
 _MARK: dict[Judgement, str] = {"held": "✓", "not held": "✗", "not decided": "?"}
 
@@ -20,6 +20,10 @@ def print_summary(summary: Summary | Mapping[str, Any], console: Console) -> Non
     """Print a row per network and the verdict, with the numbers that each part of it rests on."""
     summary = Summary.of(summary)
     console.print(_table(summary))
+    if any(row.n > 1 for row in summary.rows):
+        console.print(
+            "±: standard deviation over n seeds; train error: over the last tenth of the iterations", style="dim"
+        )
     if summary.verdict is None:
         return
     lines = Table.grid(padding=(0, 1))
@@ -41,14 +45,24 @@ def _mark(verdict: Judgement, console: Console) -> str:
     return {"held": "+", "not held": "-", "not decided": "?"}[verdict]
 
 
+def _cells(summary: Summary, heading: str) -> list[str]:
+    """A column's cells, of which none may be cut."""
+    of: dict[str, Callable[[Row], str]] = {
+        "params": lambda row: words.count(row.params),
+        "n": lambda row: str(row.n),
+        "train error %": lambda row: words.spread(row.train_error),
+        "test error %": lambda row: words.spread(row.test_error),
+    }
+    return [of[heading](row) for row in summary.rows]
+
+
 def _table(summary: Summary) -> Table:
     table = Table(title=summary.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     published = any(row.published is not None for row in summary.rows)
-    table.add_column("network", no_wrap=True)
-    table.add_column("params", justify="right")
-    table.add_column("n", justify="right")
-    table.add_column("train error %", justify="right")
-    table.add_column("test error %", justify="right")
+    # A long name is folded; a number never is.
+    table.add_column("network", overflow="fold", min_width=8)
+    for heading in ("params", "n", "train error %", "test error %"):
+        table.add_column(heading, justify="right", min_width=max(len(each) for each in _cells(summary, heading)))
     if summary.threshold is not None:
         table.add_column(f"iterations to {summary.threshold:g} % train", justify="right")
     if published:

@@ -70,6 +70,15 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
+def roughly(seconds: float) -> str:
+    """A guess in round numbers: ``20 s``, ``5 min``, ``1 h``, ``3 h``, ``70 h``."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 0.9 * size:
+            whole = seconds / size
+            return f"{round(whole, -1) if whole >= 20 else max(1, round(whole)):.0f} {unit}"
+    return f"{max(1, round(seconds))} s"
+
+
 def moment(iso: str) -> str:
     """``2026-03-01T10:00:05+00:00`` as ``2026-03-01 10:00 +00:00``; other text as it came."""
     day, separator, rest = iso.partition("T")

@@ -16,6 +16,7 @@ import torch
 
 from reslab.data.sources import Dataset
 from reslab.errors import InputError
+from reslab.report import words
 from reslab.studies.design import ITERATIONS, Depths, Study
 from reslab.studies.plan import Plan, macs_of
 from reslab.train.device import Execution
@@ -192,9 +193,10 @@ def choose(
             most = longest(plan, known)
     if most < least:
         need = Budget(replace(plan, iterations=least), known, jobs).total + (60 * minutes - left())
+        wanted = math.ceil(need / 60)
         raise InputError(
             f"--budget {minutes:g} is too little: {len(plan.planned())} runs of {least:,} iterations, the least that "
-            f"shows anything, take about {math.ceil(need / 60 * 10) / 10:g} minutes here; give that, or fewer --seeds"
+            f"shows anything, take about {words.duration(60 * wanted)} here: give --budget {wanted}, or fewer --seeds"
         )
     plan = replace(plan, iterations=most if iterations is None else iterations)
     if seeds is None and plan.iterations in (ITERATIONS, iterations):

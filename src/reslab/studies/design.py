@@ -127,6 +127,8 @@ class Claim:
     decides: bool = True
     """whether the verdict of the whole study rests on it"""
     extent: Extent = Extent()
+    asked_of: Depths = ()
+    """depths to ask for, where the study leaves them out by itself"""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,8 @@ class Study:
     caveats: tuple[str, ...] = ()
     on: Literal["CIFAR-10", "ImageNet"] = "CIFAR-10"
     """the paper's data"""
+    in_an_hour: bool = True
+    """whether two cores can say anything of it in an hour"""
     paper_sizes: Depths = ()
     """the paper's depths, where it has them on CIFAR-10"""
     check: Callable[[Depths], None] = lambda depths: None

@@ -33,7 +33,10 @@ def _gain(metric: str, depths: Depths) -> tuple[Test, ...]:
 
 
 def _each(depths: Depths) -> tuple[Test, ...]:
-    return tuple(Below(twins(deep)[1], twins(shallow)[1]) for shallow, deep in pairwise(_to_110(depths)))
+    usual = _to_110(depths)  # of two depths it is the claim before
+    return (
+        tuple(Below(twins(deep)[1], twins(shallow)[1]) for shallow, deep in pairwise(usual)) if len(usual) > 2 else ()
+    )
 
 
 STUDY = Study(
@@ -74,6 +77,7 @@ STUDY = Study(
             "A network of 1202 layers is trained without difficulty: to a training error below 0.1 %.",
             lambda depths: (Absolute(HUGE, "below", 0.1, "train_error"),) if 1202 in depths else (),
             decides=False,
+            asked_of=(20, 110, 1202),
         ),
         Claim(
             "he2015-1202-test",
@@ -81,6 +85,7 @@ STUDY = Study(
             "The network of 1202 layers has a higher test error than that of 110.",
             lambda depths: (Below(twins(110)[1], HUGE),) if {110, 1202} <= set(depths) else (),
             decides=False,
+            asked_of=(20, 110, 1202),
         ),
     ),
     x_label="depth",

@@ -42,7 +42,9 @@ def rows(roots: Sequence[Path]) -> tuple[ClaimRow, ...]:
 
 def _row(study: Study, claim: Claim, evidence: tuple[Evidence, ...]) -> ClaimRow:
     paper, place = _where(claim.place)
-    command = f"reslab study {study.name} --data cifar10 --budget 60"
+    depths = "".join(f" {depth}" for depth in claim.asked_of)
+    how = f" --depths{depths}" if depths else " --budget 60" if study.in_an_hour else ""
+    command = f"reslab study {study.name} --data cifar10{how}"
     return ClaimRow(claim.key, paper, place, claim.text, command, evidence)
 
 
@@ -76,12 +78,12 @@ def _probed(claim: ProbeClaim | PairClaim, figures: Sequence[Figure]) -> ClaimRo
     if isinstance(claim, ProbeClaim):
         for measured, made, path in of_it:
             if claim.of(measured.about):
-                found.append((_weight(measured), _looked(decided(claim, measured), made, path)))
+                found.append((_weight(measured), _looked(decided(claim, measured), made, path, measured)))
     else:
         for first, made, path in of_it:
             for second, _, _ in of_it:
                 if claim.of(first.about, second.about):
-                    found.append((_weight(first, second), _looked(decided(claim, first, second), made, path)))
+                    found.append((_weight(first, second), _looked(decided(claim, first, second), made, path, first)))
     found.sort(key=lambda item: item[0], reverse=True)
     paper, place = _where(claim.place)
     command = f"reslab probe RUN --data cifar10 --{GROUP_OF.get(claim.figure, claim.figure)} --out runs/probes"
@@ -91,15 +93,19 @@ def _probed(claim: ProbeClaim | PairClaim, figures: Sequence[Figure]) -> ClaimRo
 def _weight(*measured: Measured) -> tuple[bool, int, int]:
     """How strong figures are: those of the papers' data first, then of more images, then of deeper networks."""
     abouts = [each.about for each in measured]
-    real = all(about.get("data") != "digits" and about.get("data") != "synthetic" for about in abouts)
+    real = all(map(_of_papers_data, measured))
     return real, min(int(a.get("images") or 0) for a in abouts), sum(int(a.get("depth") or 0) for a in abouts)
 
 
-def _looked(decided: tuple[Judgement, str], made: dict[str, Any], path: Path) -> Evidence:
-    verdict, numbers = decided
+def _of_papers_data(measured: Measured) -> bool:
+    return measured.about.get("data") not in ("digits", "synthetic")
+
+
+def _looked(found: tuple[Judgement, str], made: dict[str, Any], path: Path, measured: Measured) -> Evidence:
+    verdict, numbers = found
     return Evidence(
         verdict=verdict, numbers=numbers, n=1, of=made["of"], command=made["command"], when=made["when"],
-        machine=made["machine"], source=path.as_posix(),
+        machine=made["machine"], source=path.as_posix(), papers_data=_of_papers_data(measured),
     )  # fmt: skip
 
 
@@ -132,11 +138,20 @@ class _Found:
 def _summaries(roots: Sequence[Path]) -> Iterator[_Found]:
     """The summaries of the studies that were judged, wherever they lie under some folders."""
     for root in roots:
-        # A folder below a folder, and no deeper: the runs of a study are many files.
-        for depth in ("", "*/", "*/*/"):
-            for path in sorted(root.glob(f"{depth}{SUMMARY}")):
-                if found := _read(path):
-                    yield found
+        for path in _files(root):
+            if found := _read(path):
+                yield found
+
+
+def passed_over(roots: Sequence[Path]) -> list[Path]:
+    """Summaries under some folders that this version cannot read, or that were judged by none."""
+    return [path for root in roots for path in _files(root) if _read(path) is None]
+
+
+def _files(root: Path) -> Iterator[Path]:
+    # A folder below a folder, and no deeper: the runs of a study are many files.
+    for depth in ("", "*/", "*/*/"):
+        yield from sorted(root.glob(f"{depth}{SUMMARY}"))
 
 
 def _read(path: Path) -> _Found | None:
@@ -182,6 +197,7 @@ def _evidence(found: _Found) -> Iterator[tuple[str, tuple[float, ...], Evidence]
                 when=found.when,
                 machine=found.machine,
                 source=found.source,
+                papers_data=found.whole,
             )
             real = found.whole and found.as_published
             decided = part["verdict"] != "not decided"

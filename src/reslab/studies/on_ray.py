@@ -77,10 +77,6 @@ class RayWorkers:
             cpus: that a run takes, and as many threads.
             said: told where the runs go.
         """
-        if address != "ray" and not address.startswith("ray://"):
-            raise InputError(f"--on takes ray, or ray://HOST:PORT of a cluster, got {address}")
-        if cpus < 1:
-            raise InputError(f"--cpus takes 1 or more, got {cpus}")
         self._ray = _ray()
         self._folder = folder.absolute()
         self._store = None if store is None else Store(store)

@@ -23,6 +23,7 @@ STUDY = Study(
     paper="He, Zhang, Zhang, Zhang, Xie, Li 2018, arXiv 1812.01187, Table 5",
     scales=((50,),),
     on="ImageNet",
+    in_an_hour=False,
     usual=(50,),
     arms=_arms,
     claims=(

@@ -50,7 +50,8 @@ class Difference:
         unit = f" {self.unit}" if self.unit else ""
         if self.n == 1:
             return f"{self.mean:+.2f}{unit} (one seed, so no interval)"
-        return f"{self.mean:+.2f}{unit} (95 % bounds {self.low:+.2f} and {self.high:+.2f}, n = {self.n} paired seeds)"
+        bounds = f"one-sided 95 % bounds {self.low:+.2f} and {self.high:+.2f}"
+        return f"{self.mean:+.2f}{unit} ({bounds}, n = {self.n} paired seeds)"
 
 
 def both(a: Judgement, b: Judgement) -> Judgement:

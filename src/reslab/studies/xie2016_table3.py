@@ -39,6 +39,7 @@ STUDY = Study(
     paper="Xie, Girshick, Dollar, Tu, He 2016, arXiv 1611.05431, Table 3",
     scales=((11,), (20,), (29,)),
     on="ImageNet",
+    in_an_hour=False,
     usual=(11,),
     arms=_arms,
     claims=(

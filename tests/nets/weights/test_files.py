@@ -258,3 +258,20 @@ def test_what_is_no_state_dict(value: Any, found: str, tmp_path: Path) -> None:
 def test_tensors_without_numbers_of_their_own(tensor: torch.Tensor, tmp_path: Path) -> None:
     saved(tmp_path / "odd.pth", STATE | {"conv1.weight": tensor})
     assert "expected plain tensors, found 'conv1.weight'" in refusal(tmp_path / "odd.pth")
+
+
+def test_numbers_that_were_altered_are_refused(tmp_path: Path) -> None:
+    """A file of ours says what it held when it was written; those of earlier versions, and of others, do not."""
+    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.bfloat16), "c": torch.tensor(7)}
+    content = bytearray(to_bytes(tensors, {"net": "resnet20"}))
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    assert read(path).header == {"net": "resnet20"}
+    for place in (-1, -20):
+        content[place] ^= 1
+        path.write_bytes(content)
+        assert "was damaged or altered since it was written: expected numbers with the digest" in refusal(path)
+        content[place] ^= 1
+    bare = to_bytes(tensors, {})
+    path.write_bytes(bare[:-1] + bytes([bare[-1] ^ 1]))
+    assert read(path).header == {}

@@ -1,5 +1,6 @@
 """Files of weights: safetensors, and PyTorch's pickles of tensors. Nothing in a file is ever executed."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -37,8 +38,17 @@ class Stored:
     """what had to be unwrapped"""
 
 
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """16 hex digits of BLAKE2b over names, types, shapes and numbers."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def to_bytes(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> bytes:
-    """Safetensors with a JSON header of ours."""
+    """Safetensors with a JSON header of ours, and in it a digest of the tensors, by which damage is found."""
     plain: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, tensor in tensors.items():
@@ -47,7 +57,8 @@ def to_bytes(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> bytes:
         plain[name] = own.clone() if place in places else own  # safetensors refuses tensors that share memory
         places.add(place)
     # One entry alone: safetensors writes several in random order, and equal weights should give equal files.
-    return serialized(plain, metadata={"reslab": json.dumps(header, allow_nan=False)} if header else None)
+    ours = json.dumps(header | {"digest": digest_of(plain)}, allow_nan=False) if header else None
+    return serialized(plain, metadata=None if ours is None else {"reslab": ours})
 
 
 def pickled(tensors: Mapping[str, Tensor]) -> bytes:
@@ -86,12 +97,19 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as handle:
             meta = (handle.metadata() or {}).get("reslab")
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-        return tensors, dict(json.loads(meta)) if meta else {}
+        header = dict(json.loads(meta)) if meta else {}
     except FileNotFoundError:
         raise InputError(f"expected a checkpoint at {path}, but there is no such file") from None
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         what = "file of weights" if path.suffix in PICKLES else "safetensors file"
         raise InputError(f"{path} is not a whole {what} ({error}); it was refused, and nothing in it run") from None
+    written = header.pop("digest", None)  # which files of earlier versions have not
+    if written is not None and written != (found := digest_of(tensors)):
+        raise InputError(
+            f"{path} was damaged or altered since it was written: expected numbers with the digest {written}, found "
+            f"{found}; take it from where it came from, or train on from an earlier checkpoint"
+        )
+    return tensors, header
 
 
 def _unpickled(path: Path) -> Any:

@@ -1,6 +1,5 @@
 """From a file or a hub's name to weights of a network."""
 
-import hashlib
 import logging
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,6 +16,7 @@ from reslab.nets.network import Network, build_any
 from reslab.nets.reference import build_reference
 from reslab.nets.spec import AnyNet, NetSpec, ReferenceSpec
 from reslab.nets.weights import hub
+from reslab.nets.weights.files import digest_of
 from reslab.nets.weights.keys import to_ours
 from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.nets.weights.recognise import (
@@ -73,11 +73,7 @@ class Weights:
 
     def fingerprint(self) -> str:
         """16 hex digits of BLAKE2b over names, shapes and numbers."""
-        digest = hashlib.blake2b(digest_size=8)
-        for name, tensor in sorted(self.tensors.items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return digest_of(self.tensors)
 
     def module(self, *, seed: int = 0) -> nn.Module:
         """The network with these weights; a new head, which they do not hold, is drawn from ``seed``."""
