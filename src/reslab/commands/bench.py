@@ -68,7 +68,7 @@ def run(options: Options) -> None:
     try:
         console.print(
             f"{options.what}: {spec.name}, {options.batch} images of {spec.size[0]}x{spec.size[1]}; {mode}\n"
-            f"{options.rounds} rounds of {options.turn:g} s{turns}, in processes of their own, which have to start first",
+            f"{options.rounds} rounds of {options.turn:g} s{turns}, in processes of their own, which start first",
             highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip
         seconds = _timed(todo, options, case, console)
