@@ -97,8 +97,8 @@ def _card(
         if recipe["select"] == "last"
         else "selected on held-out images",
         "precision": f"{recipe['precision']} in training, {entry.dtype} in the file ({size:,} bytes)",
-        "machine": f"{gpu}, {env['cores']} cores, torch {env['torch']}",
-        "time": f"{result['seconds'] / 60:.1f} minutes",
+        "machine": f"{gpu}, {env['threads']} of {env['cores']} cores, torch {env['torch']}",
+        "time": f"{result['seconds'] / 60:.1f} minutes, waiting for other work on the machine included",
         "test error": f"{entry.test_error:.2f} % of {result['n_test_images']:,} images, one look at each "
         f"(this seed, these weights as stored)",
         "with flips and shifts": f"{entry.test_error_flip_shift:.2f} %",

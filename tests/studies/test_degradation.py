@@ -133,7 +133,7 @@ def test_a_real_study(reslab: Reslab, tmp_path: Path) -> None:
     assert code == 0, err
     assert "8 runs of 12 iterations on digits" in err
     assert err.splitlines()[-1] == f"Report: {out / 'report.html'}"
-    assert " here: The deeper plain network has the higher training error" in " ".join(text.split())
+    assert "The deeper plain network has the higher training error. " in " ".join(text.split())
 
     summary = json.loads((out / "summary.json").read_text())
     assert [row["net"] for row in summary["rows"]] == [

@@ -30,7 +30,7 @@ def print_summary(summary: Summary | Mapping[str, Any], console: Console) -> Non
     lines.add_column(no_wrap=True)
     lines.add_column()
     overall = summary.verdict.overall
-    lines.add_row(Text(_mark(overall, console), f"bold {words.TONE[overall]}"), Text(summary.verdict.sentence, "bold"))
+    lines.add_row(Text(_mark(overall, console), f"bold {words.TONE[overall]}"), Text(words.headline(summary), "bold"))
     for part in summary.verdict.parts:
         style = f"bold {words.TONE[part.verdict]}"
         said = Text.assemble(part.question, " ", (part.verdict, style), (f"\n{part.numbers}", "dim"))
