@@ -47,7 +47,10 @@ class Graphed:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self.device)
         # PyTorch's own stream for captures is the first device's, on which nothing of another's would be recorded.
-        with torch.cuda.device(self.device), torch.cuda.graph(graph, stream=self.aside):  # records, and runs nothing
+        with (
+            torch.cuda.device(self.device),
+            torch.cuda.graph(graph, stream=self.aside, capture_error_mode="thread_local"),  # records, and runs nothing
+        ):
             self.work(self.index, self.epoch)
         self.graph = graph
         graph.replay()
