@@ -83,7 +83,8 @@ def train(
 
     The paper's ResNet-20 on CIFAR-10: `reslab train he2015_cifar --net resnet20 --data cifar10 --out runs/resnet20`
 
-    Stopped, or killed? `reslab train --resume runs/resnet20` ends where it would have ended.
+    Stopped, or killed? `reslab train --resume runs/resnet20` ends where it would have ended. Ctrl-C, and SIGTERM as
+    schedulers send it, let the iteration end and leave a checkpoint.
 
     How long would it take? `reslab train he2015_imagenet --data imagenet --dry-run` measures a few steps.
 

@@ -1,5 +1,6 @@
 """A training that was killed, again and again, ends with the same bits as one that was not."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -178,6 +179,24 @@ def test_ctrl_c_says_how_to_go_on(forge: Forge, straight: Callable[[str], dict[s
         assert "Traceback" not in text
         words = ("--resume", out)
     assert forge("train", *words)[0] == 0
+    assert outcome(out) == straight("last")
+
+
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
+def test_asked_to_stop_it_leaves_a_checkpoint(
+    sent: str, forge: Forge, straight: Callable[[str], dict[str, bytes]], tmp_path: Path
+) -> None:
+    """Where it was, and not where the last one was: schedulers give a minute's notice before they take a machine."""
+    out = tmp_path / "run"
+    words = (*DIGITS, *FEW, "--threads", 1, "--checkpoint-every", 1000, "--out", out)
+    code, text, _ = forge("train", *words, stop={"signal": sent, "run": str(out), "lines": 3})
+    assert code == 130
+    assert "interrupted; go on by" in text
+    [left] = out.glob("checkpoints/iteration-*")
+    recorded = [json.loads(line)["iteration"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert int(left.stem.partition("-")[2]) >= recorded[-1]
+    code, text, _ = forge("train", "--resume", out)
+    assert code == 0, text
     assert outcome(out) == straight("last")
 
 

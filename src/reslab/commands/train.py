@@ -3,7 +3,10 @@
 import json
 import math
 import shlex
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ from reslab.nets.weights.load import load as load_weights
 from reslab.runs import RunDir
 from reslab.train.device import DAMAGED_SHARE, Execution, cores, describe, pick_device, resolve_precision
 from reslab.train.distributed import World, joined, launched, local_rank
-from reslab.train.loop import train
+from reslab.train.loop import Stopped, train
 from reslab.train.memory import size_of
 from reslab.train.recipe import Recipe, override, validated
 from reslab.train.rehearsal import rehearse
@@ -142,21 +145,44 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
             show(plan, recipe, how, as_json=options.json)
         return
     try:
-        result = train(
-            recipe,
-            data,
-            out,
-            execution=execution,
-            source=_source(options),
-            checkpoint_every=options.checkpoint_every,
-            weights=options.weights,
-            new_head=options.num_classes is not None,
-        )
-    except KeyboardInterrupt:
+        with asked_to_stop() as stop:
+            result = train(
+                recipe,
+                data,
+                out,
+                execution=execution,
+                source=_source(options),
+                checkpoint_every=options.checkpoint_every,
+                weights=options.weights,
+                new_head=options.num_classes is not None,
+                stop=stop,
+            )
+    except (KeyboardInterrupt, Stopped):
         go_on = f"go on by: reslab train --resume {shlex.quote(str(out))}"
         raise KeyboardInterrupt(go_on if RunDir(out).exists else "nothing was written") from None
     if execution.world.leads:
         _print(result, out, options.json)
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C, or SIGTERM as schedulers send it before they take a machine away, asks; a second one ends at once.
+
+    So a run ends between two iterations, with a checkpoint, and not in the midst of one.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, _frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def start(
