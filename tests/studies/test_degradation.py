@@ -283,7 +283,7 @@ def test_the_demo_from_finished_runs(reslab: Reslab, tmp_path: Path, monkeypatch
     said = " ".join(text.split())
     for words in (
         "about two minutes",
-        "Held here: The deeper plain network has the higher training error; With shortcuts",
+        "The claims held here. ✓ The deeper plain network has the higher training error. held",
         "What it cannot: degradation after saturation",
         "reslab nets resnet56",
         "reslab train he2015_cifar --data cifar10",
