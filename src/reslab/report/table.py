@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rich import box
@@ -45,38 +45,35 @@ def _mark(verdict: Judgement, console: Console) -> str:
     return {"held": "+", "not held": "-", "not decided": "?"}[verdict]
 
 
-def _cells(summary: Summary, heading: str) -> list[str]:
-    """A column's cells, of which none may be cut."""
-    of: dict[str, Callable[[Row], str]] = {
-        "params": lambda row: words.count(row.params),
-        "n": lambda row: str(row.n),
-        "train error %": lambda row: words.spread(row.train_error),
-        "test error %": lambda row: words.spread(row.test_error),
-    }
-    return [of[heading](row) for row in summary.rows]
+def _cells(row: Row, summary: Summary, *, published: bool) -> list[str]:
+    """In the order of the columns; a name, then numbers."""
+    cells = [
+        row.label,
+        words.count(row.params),
+        str(row.n),
+        words.spread(row.train_error),
+        words.spread(row.test_error),
+    ]
+    cells += [] if summary.threshold is None else [words.to_threshold(row)]
+    return cells + ([words.percent(row.published)] if published else [])
 
 
 def _table(summary: Summary) -> Table:
     table = Table(title=summary.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     published = any(row.published is not None for row in summary.rows)
+    lines = [_cells(row, summary, published=published) for row in summary.rows]
     # A long name is folded; a number never is.
     table.add_column("network", overflow="fold", min_width=8)
-    for heading in ("params", "n", "train error %", "test error %"):
-        table.add_column(heading, justify="right", min_width=max(len(each) for each in _cells(summary, heading)))
+    for place, heading in enumerate(("params", "n", "train error %", "test error %"), 1):
+        table.add_column(heading, justify="right", min_width=max(len(cells[place]) for cells in lines))
     if summary.threshold is not None:
         table.add_column(f"iterations to {summary.threshold:g} % train", justify="right")
     if published:
         table.add_column("paper", justify="right")
     previous = None
-    for row in summary.rows:
+    for row, cells in zip(summary.rows, lines, strict=True):
         if previous is not None and row.group != previous:
             table.add_section()
         previous = row.group
-        cells = [row.label, words.count(row.params), str(row.n)]
-        cells += [words.spread(row.train_error), words.spread(row.test_error)]
-        if summary.threshold is not None:
-            cells.append(words.to_threshold(row))
-        if published:
-            cells.append(words.percent(row.published))
         table.add_row(*(Text(cell) for cell in cells))
     return table
