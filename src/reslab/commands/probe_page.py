@@ -60,14 +60,7 @@ def command_of(options: Options) -> str:
     given = ["reslab", "probe", *options.weights, "--data", looking.data]
     given += ["--all"] if options.every else [f"--{group}" for group in options.groups]
     given += ["--images", str(looking.images)]
-    for name, value, default in (
-        ("net", looking.net, None), ("split", looking.split, "test"), ("precision", looking.precision, "fp32"),
-        ("outputs", looking.outputs, None), ("batch-size", looking.batch, 100),
-    ):  # fmt: skip
-        given += [] if value == default else [f"--{name}", str(value)]
-    for name, values in (("mean", looking.mean), ("std", looking.std)):
-        given += [f"--{name}", *map(str, values)] if values else []
-    return shlex.join([*given, *(["--out", str(options.out)] if options.out else [])])
+    return shlex.join([*given, *looking.words(), *(["--out", str(options.out)] if options.out else [])])
 
 
 def _panel(name: str, results: Sequence[tuple[str, Result]]) -> sheet.Panel:

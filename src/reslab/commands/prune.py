@@ -193,11 +193,8 @@ def command_of(options: Options) -> str:
     for name, value, usual in (
         ("drop", options.drop, None), ("max-error", options.max_error, None), ("finetune", options.finetune, 0),
         ("lr", options.lr, 0.01), ("images", looking.images, 2000), ("rounds", options.rounds, 5),
-        ("seed", options.seed, 0), ("net", looking.net, None), ("outputs", looking.outputs, None),
-        ("batch-size", looking.batch, 100), ("precision", looking.precision, "fp32"), ("device", options.device, None),
-        ("threads", options.threads, None), ("report", options.report, None),
+        ("seed", options.seed, 0), ("device", options.device, None), ("threads", options.threads, None),
+        ("report", options.report, None),
     ):  # fmt: skip
         words += [] if value == usual else [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
-    for name, values in (("mean", looking.mean), ("std", looking.std)):
-        words += [f"--{name}", *map(str, values)] if values else []
-    return shlex.join([*words, *([] if options.calibrate else ["--no-calibrate"])])
+    return shlex.join([*words, *looking.words(), *([] if options.calibrate else ["--no-calibrate"])])

@@ -38,6 +38,18 @@ class Looking:
     outputs: Path | None = None
     """the names of the network's outputs"""
 
+    def words(self) -> list[str]:
+        """The options that say the same again; those that are as usual are left out."""
+        found: list[str] = []
+        for name, value, usual in (
+            ("net", self.net, None), ("split", self.split, "test"), ("outputs", self.outputs, None),
+            ("batch-size", self.batch, 100), ("precision", self.precision, "fp32"),
+        ):  # fmt: skip
+            found += [] if value == usual else [f"--{name}", str(value)]
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            found += [f"--{name}", *map(str, values)] if values else []
+        return found
+
 
 @dataclass(frozen=True)
 class Seen:
