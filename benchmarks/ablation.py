@@ -38,18 +38,14 @@ ROWS: dict[str, dict[str, tuple[str, ...]]] = {
         "ReLU": ("net.activation=relu",),
         "average pool at the end": ("net.pool=average",),
         "BN statistics slower (0.1)": ("net.norm.momentum=0.1",),
-        "BN over 250 images": ("bn_group=250",),
         "SGD, logits unscaled": ("net=cifar_fast(logit_scale=1.0)", f"optimizer={SGD}"),
         "Muon without normalised filters": ("optimizer.normalize=false",),
         "a ramp up first": ("schedule.start=0.2", "schedule.peak=0.15"),
         "no label smoothing": ("label_smoothing=0",),
         "mirrored at random": ("data.augment.flip=true",),
         "not shifted": ("data.augment.pad=0",),
-        "shifted by up to 4": ("data.augment.pad=4",),
         "images of 24 pixels first": ('resolution={"start":24,"end":32,"ramp":[0.3,0.6],"step":8}',),
         "weights averaged (0.95, every 5)": ('average={"decay":0.95,"every":5}',),
-        "batches of 250": ("batch=250",),
-        "batches of 1,000": ("batch=1000",),
     },
 }
 """By recipe, what is changed: settings as of `reslab train --set`, and ``net=NAME`` for another network."""
