@@ -32,11 +32,11 @@ def write(folder: Path, verdict: Judgement, *, iterations: int = 4000, seeds: in
 
 
 def row(roots: list[Path], key: str = "he2015-degradation") -> object:
-    return next(row for row in ledger.rows(roots) if row.key == key)
+    return next(row for row in ledger.read(roots).rows if row.key == key)
 
 
 def test_without_results_nothing_is_decided(tmp_path: Path) -> None:
-    rows = ledger.rows([tmp_path])
+    rows = ledger.read([tmp_path]).rows
     keys = [claim.key for _, claim in studies.claims()] + [claim.key for claim in CLAIMS]
     assert sorted(row.key for row in rows) == sorted(keys)
     assert len(set(keys)) == len(keys)
@@ -64,8 +64,10 @@ def test_what_is_no_summary_is_passed_over(tmp_path: Path) -> None:
     for name, text in (("bad", "{"), ("other", "[]"), ("older", '{"verdict": {"parts": [{"claim": "x"}]}}')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(text)
+    (tmp_path / "comparison").mkdir()
+    (tmp_path / "comparison" / "summary.json").write_text(sample().model_copy(update={"verdict": None}).to_json())
     assert getattr(row([tmp_path]), "verdict") == "held"  # noqa: B009
-    assert [path.parent.name for path in ledger.passed_over([tmp_path])] == ["bad", "older", "other"]
+    assert [path.parent.name for path in ledger.read([tmp_path]).passed_over] == ["bad", "older", "other"]
 
 
 def test_the_command(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +109,7 @@ def test_a_real_study_ends_up_in_the_ledger(reslab: Reslab, tmp_path: Path, monk
     assert code == 0, err
     verdicts = {part["claim"]: part["verdict"] for part in json.loads(text)["verdict"]["parts"]}
     monkeypatch.chdir(tmp_path)
-    found = {row.key: row for row in ledger.rows([Path("runs")]) if row.evidence}
+    found = {row.key: row for row in ledger.read([Path("runs")]).rows if row.evidence}
     assert {key: row.verdict for key, row in found.items()} == verdicts
     assert all(row.evidence[0].of == "digits, 12 iterations, n = 2" for row in found.values())
     assert not any(row.evidence[0].papers_data for row in found.values())

@@ -15,12 +15,12 @@ def run(roots: Sequence[Path], *, html: Path | None, as_json: bool) -> None:
     for root in roots:
         if not root.is_dir():
             raise InputError(f"{root}: expected a folder of results, found none")
-    roots = ledger.roots_or_usual(roots)
-    rows = ledger.rows(roots)
-    if missed := ledger.passed_over(roots):
+    found = ledger.read(ledger.roots_or_usual(roots))
+    rows = found.rows
+    if found.passed_over:
         Console(stderr=True).print(
-            f"passed over, as no study's of this version: {', '.join(map(str, missed))}; run the study again with its "
-            "--out, or compare its runs by reslab report",
+            f"passed over, as this version cannot read: {', '.join(map(str, found.passed_over))}; run the study again "
+            "with its --out",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
     if html is not None:

@@ -27,7 +27,16 @@ RESIZED = 256
 Kind = Literal["one-crop", "ten-crop", "multi-scale"]
 
 
-class OneCrop(Spec):
+class _Named(Spec):
+    name: str
+
+    @property
+    def called(self) -> str:
+        """What a result calls it."""
+        return self.name
+
+
+class OneCrop(_Named):
     """The centre of each image; with ``resize`` None all of it, which is the CIFAR test (He 2015, section 4.2)."""
 
     name: Literal["one-crop"] = "one-crop"
@@ -53,7 +62,7 @@ class OneCrop(Spec):
         return crop if passes == 1 else f"{crop}, logits averaged over {passes} passes ({self.called})"
 
 
-class TenCrop(Spec):
+class TenCrop(_Named):
     """Four corners, the centre, and their mirror images; softmax scores averaged (Krizhevsky 2012, section 4.1)."""
 
     name: Literal["ten-crop"] = "ten-crop"
@@ -65,11 +74,6 @@ class TenCrop(Spec):
         if self.resize < max(self.crop):
             raise ValueError(f"crops of {_by(self.crop)} lie inside a shorter side of {self.resize} pixels")
         return self
-
-    @property
-    def called(self) -> str:
-        """What a result calls it."""
-        return self.name
 
     @property
     def views(self) -> int:
@@ -84,7 +88,7 @@ class TenCrop(Spec):
         )
 
 
-class MultiScale(Spec):
+class MultiScale(_Named):
     """The whole image at several sizes through the fully convolutional network (He 2015, section 3.4).
 
     The head is applied at each position of the feature map; softmax scores are averaged over the positions, then over
@@ -107,11 +111,6 @@ class MultiScale(Spec):
         return self
 
     @property
-    def called(self) -> str:
-        """What a result calls it."""
-        return self.name
-
-    @property
     def views(self) -> int:
         """Softmax scores, each a mean over positions, that are averaged for each image."""
         return len(self.scales) * (2 if self.flip else 1)
@@ -129,16 +128,11 @@ Single = OneCrop | TenCrop | MultiScale
 """What one network's scores can be made by."""
 
 
-class Ensemble(Spec):
+class Ensemble(_Named):
     """Softmax scores averaged over several networks, each by its own protocol (He 2015, section 4.1, Table 5)."""
 
     name: Literal["ensemble"] = "ensemble"
     members: tuple[Annotated[Single, Field(discriminator="name")], ...] = Field(min_length=1)
-
-    @property
-    def called(self) -> str:
-        """What a result calls it."""
-        return self.name
 
     def words(self) -> str:
         """One line for people."""

@@ -112,6 +112,8 @@ class Extent:
 
 EARLY = Extent(iterations=0)
 """Of a claim about the beginning of a training, or about speed."""
+DEEP = Extent(depth=110)
+"""Of a claim of He 2016, whose tables begin at 110 layers."""
 
 
 @dataclass(frozen=True)

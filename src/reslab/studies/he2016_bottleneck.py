@@ -3,7 +3,7 @@
 reslab study bottleneck --data cifar10 --budget 60
 """
 
-from reslab.studies.design import Arm, Below, Claim, Depths, Extent, Study, Test, twins
+from reslab.studies.design import DEEP, Arm, Below, Claim, Depths, Study, Test, twins
 from reslab.studies.he2015_table3 import one_depth
 
 
@@ -51,7 +51,7 @@ STUDY = Study(
             "He et al. 2016, Table 2",
             "The network of bottlenecks has the lower test error.",
             lambda depths: _better("test_error", depths),
-            extent=Extent(depth=110),
+            extent=DEEP,
         ),
     ),
     check=one_depth,

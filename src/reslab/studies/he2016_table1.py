@@ -3,7 +3,7 @@
 reslab study identity-shortcuts --data cifar10 --budget 120
 """
 
-from reslab.studies.design import Arm, Below, Claim, Depths, Extent, Study, Test, twins
+from reslab.studies.design import DEEP, Arm, Below, Claim, Depths, Study, Test, twins
 from reslab.studies.he2015_table3 import one_depth
 
 PLACE = "He et al. 2016, Table 1"
@@ -27,7 +27,6 @@ WHOLE_TABLE = {
 """The other rows of the table, which are trained where its own networks are: of 110 layers."""
 LIKE_THE_IDENTITY = ("shortcut-only-gating", "conv1x1")
 """Whose solutions include those of the identity."""
-DEEP = Extent(depth=110)
 
 
 def _net(depth: int, skip: str) -> str:

@@ -5,7 +5,7 @@ reslab study orderings --data cifar10 --budget 120
 
 from collections.abc import Callable
 
-from reslab.studies.design import Arm, Below, Claim, Depths, Extent, Study, Test, Within, twins
+from reslab.studies.design import DEEP, Arm, Below, Claim, Depths, Study, Test, Within, twins
 from reslab.studies.he2015_table3 import one_depth
 
 MARGIN = 2.0
@@ -23,7 +23,6 @@ ORDERS = {
 
 VERY_DEEP = (164, 1001)
 """Of Table 3, which compares two orders, in networks of bottlenecks."""
-DEEP = Extent(depth=110)
 
 
 def _very_deep(depth: int) -> tuple[Arm, ...]:

@@ -24,10 +24,21 @@ def roots_or_usual(roots: Sequence[Path]) -> Sequence[Path]:
     return roots or [Path(name) for name in ROOTS]
 
 
-def rows(roots: Sequence[Path]) -> tuple[ClaimRow, ...]:
-    """Every claim, paper by paper as the studies come, with its evidence."""
+@dataclass(frozen=True)
+class Ledger:
+    """What folders of results say of the claims."""
+
+    rows: tuple[ClaimRow, ...]
+    """every claim, paper by paper as the studies come, with its evidence"""
+    passed_over: tuple[Path, ...]
+    """files called as a study's summary is that this version cannot read"""
+
+
+def read(roots: Sequence[Path]) -> Ledger:
+    """All that lies in some folders."""
     found: dict[str, list[tuple[tuple[float, ...], Evidence]]] = {}
-    for summary in _summaries(roots):
+    summaries, passed_over = _summaries(roots)
+    for summary in summaries:
         for key, weight, evidence in _evidence(summary):
             found.setdefault(key, []).append((weight, evidence))
     listed = []
@@ -37,7 +48,7 @@ def rows(roots: Sequence[Path]) -> tuple[ClaimRow, ...]:
     figures = list(_figures(roots))
     listed += [_probed(claim, figures) for claim in PROBED]
     order = list(dict.fromkeys(row.paper for row in listed))
-    return tuple(sorted(listed, key=lambda row: order.index(row.paper)))
+    return Ledger(tuple(sorted(listed, key=lambda row: order.index(row.paper))), tuple(passed_over))
 
 
 def _row(study: Study, claim: Claim, evidence: tuple[Evidence, ...]) -> ClaimRow:
@@ -135,17 +146,17 @@ class _Found:
     machine: str
 
 
-def _summaries(roots: Sequence[Path]) -> Iterator[_Found]:
-    """The summaries of the studies that were judged, wherever they lie under some folders."""
-    for root in roots:
-        for path in _files(root):
-            if found := _read(path):
-                yield found
-
-
-def passed_over(roots: Sequence[Path]) -> list[Path]:
-    """Summaries under some folders that this version cannot read, or that were judged by none."""
-    return [path for root in roots for path in _files(root) if _read(path) is None]
+def _summaries(roots: Sequence[Path]) -> tuple[list[_Found], list[Path]]:
+    """The summaries of judged studies, wherever they lie under some folders; and the files that cannot be read."""
+    found, unread = [], []
+    for path in (path for root in roots for path in _files(root)):
+        try:
+            summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if summary["verdict"] is not None:  # a comparison of runs has none
+                found.append(_found(summary, path))
+        except (OSError, ValueError, KeyError, TypeError):
+            unread.append(path)  # not a study's summary, or one of another version
+    return found, unread
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -154,31 +165,25 @@ def _files(root: Path) -> Iterator[Path]:
         yield from sorted(root.glob(f"{depth}{SUMMARY}"))
 
 
-def _read(path: Path) -> _Found | None:
-    try:
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        verdict, data, machine, rows = summary["verdict"], summary["data"], summary["machine"], summary["rows"]
-        if verdict is None:
-            return None
-        return _Found(
-            source=path.as_posix(),
-            study=summary["study"],
-            data=data["name"],
-            whole=data["name"] == "cifar10" and data["n_train"] == 50_000,
-            iterations=int(summary["recipe"]["iterations"]),
-            deepest=max(row["depth"] for row in rows),
-            seeds=min(row["n"] for row in rows if row["train_error"] is not None),
-            most_seeds=max(row["n"] for row in rows),
-            as_published=summary["recipe"]["batch"] == 128
-            and not any(text.startswith("Settings changed") for text in summary["differs_from_paper"]),
-            overall=verdict["overall"],
-            parts=tuple({key: part[key] for key in ("claim", "verdict", "numbers")} for part in verdict["parts"]),
-            command=summary["command"],
-            when=summary["finished"],
-            machine=", ".join(machine[key] for key in ("cpu", "gpu") if machine.get(key) not in (None, "none")),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # not a study's summary, or one of another version
+def _found(summary: dict[str, Any], path: Path) -> _Found:
+    verdict, data, machine, rows = summary["verdict"], summary["data"], summary["machine"], summary["rows"]
+    return _Found(
+        source=path.as_posix(),
+        study=summary["study"],
+        data=data["name"],
+        whole=data["name"] == "cifar10" and data["n_train"] == 50_000,
+        iterations=int(summary["recipe"]["iterations"]),
+        deepest=max(row["depth"] for row in rows),
+        seeds=min(row["n"] for row in rows if row["train_error"] is not None),
+        most_seeds=max(row["n"] for row in rows),
+        as_published=summary["recipe"]["batch"] == 128
+        and not any(text.startswith("Settings changed") for text in summary["differs_from_paper"]),
+        overall=verdict["overall"],
+        parts=tuple({key: part[key] for key in ("claim", "verdict", "numbers")} for part in verdict["parts"]),
+        command=summary["command"],
+        when=summary["finished"],
+        machine=", ".join(machine[key] for key in ("cpu", "gpu") if machine.get(key) not in (None, "none")),
+    )
 
 
 def _evidence(found: _Found) -> Iterator[tuple[str, tuple[float, ...], Evidence]]:
@@ -216,5 +221,5 @@ def verdicts() -> list[dict[str, Any]]:
             "n": found.most_seeds,
             "source": found.source,
         }
-        for found in _summaries(roots_or_usual(()))
+        for found in _summaries(roots_or_usual(()))[0]
     ]
