@@ -103,6 +103,9 @@ def test_nothing_else_changes_and_the_original_stays(recipe: Recipe) -> None:
         ("schedule.drops=[0]", r"drops must ascend from 1, got \[0\]"),
         ("schedule.drops=20", "schedule.drops: .*, got 20"),
         ("precision=fp16", "precision: .*, got 'fp16'"),
+        ("average=0.99", r"average: has fields; give all of them as JSON, .*, got 0.99$"),
+        ('average={"decay":0.9,"step":5}', "average.step: no such field, got 5"),
+        ("optimizer.kind=adam", "optimizer.kind: should be 'sgd' or 'muon', got 'adam'"),
     ],
 )
 def test_a_wrong_field_or_value_is_named(recipe: Recipe, assignment: str, said: str) -> None:

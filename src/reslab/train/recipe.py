@@ -258,7 +258,7 @@ def validated(values: dict[str, Any], source: str) -> Recipe:
         raise InputError(f"{source}: {what_is_wrong(error)}") from None
 
 
-TAGS = ("sgd", "muon", "steps", "ramp", "plateau", "ours", "reference", "shift", "scale-crop", "resized-crop")
+TAGS = ("sgd", "muon", "steps", "ramp", "plateau", "ours", "reference", "shift", "scale-crop", "resized-crop", "bool")
 """Members of unions, which pydantic names on the way to a field, and nobody writes there."""
 
 
@@ -266,5 +266,14 @@ def what_is_wrong(error: ValidationError) -> str:
     """The first thing that does not fit, in one line: field, reason, and the value that came."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part not in TAGS)
-    reason = first["msg"].removeprefix("Value error, ")
+    match first["type"]:
+        case "model_type" | "dict_type":
+            reason = 'has fields; give all of them as JSON, {"FIELD": VALUE, ...}'
+        case "union_tag_invalid":
+            about = first["ctx"]
+            return f"{where}.kind: should be {about['expected_tags'].replace(', ', ' or ')}, got {about['tag']!r}"
+        case "extra_forbidden":
+            reason = "no such field"
+        case _:
+            reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{where}: {reason}, got {first['input']!r}" if where else reason
