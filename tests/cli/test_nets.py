@@ -17,11 +17,6 @@ from reslab.nets.describe import describe
 Reslab = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(autouse=True)
-def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-
-
 def tidy(text: str) -> list[str]:
     return [line.rstrip() for line in text.splitlines()]
 

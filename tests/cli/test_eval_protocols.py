@@ -1,16 +1,13 @@
 """``reslab eval`` by each protocol, of several weights and together, as a terminal would call it."""
 
 import csv
-import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from reslab.data.images import ImageSet
 from reslab.data.loader import Eval
@@ -20,75 +17,21 @@ from reslab.evaluate.ensemble import averaged
 from reslab.evaluate.figures import figures
 from reslab.evaluate.predictions import load
 from reslab.evaluate.recalibrate import recalibrate
-from reslab.nets import build
 from reslab.nets.network import Network
-from reslab.nets.weights.files import to_bytes
-from reslab.nets.weights.load import header_of
 from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.runs import read_json
 
-Reslab = Callable[..., tuple[int, str, str]]
+from . import sample
+from .sample import TINY, TRAIN, Reslab, photos, refused, said
 
-TINY = "cifar_resnet(depth=8, width=4)"
-TRAIN = ("train", "he2015_cifar", "--data", "digits", "--iterations", 4, "-b", 32, "--threads", 1, "--net", TINY)
 GREY = Preprocessing(mean=(0.3,), std=(0.4,), crop=(8, 8))
 COLOUR = Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), crop=(16, 16), resize=20)
 DIGITS = ("--data", "digits", "--json")
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs and caches lie below the current folder; 80 columns."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("RESLAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "80")
-    torch.set_num_threads(1)
-
-
-def ours(
-    path: str,
-    seed: int = 3,
-    *,
-    preprocessing: Preprocessing = GREY,
-    classes: tuple[str, ...] | None = None,
-    **fields: Any,
-) -> Network:
-    """A file of ours with random weights."""
-    made = build(TINY, seed=seed, **({"in_channels": 1} | fields))
-    made.fc.weight.data.mul_(5)
-    Path(path).write_bytes(to_bytes(made.state_dict(), header_of(made.spec, preprocessing, classes)))
-    return made.eval()
-
-
-def photos(folder: Path, *classes: str, count: int = 3) -> Path:
-    """A folder of images of random colours and two shapes."""
-    draw = torch.Generator().manual_seed(0)
-    for name in classes:
-        (folder / name).mkdir(parents=True)
-        for i in range(count):
-            pixels = torch.randint(0, 256, (30 + 10 * (i % 2), 34, 3), dtype=torch.uint8, generator=draw)
-            Image.fromarray(pixels.numpy()).save(folder / name / f"{name}{i}.png")
-    return folder
-
-
-def refused(reslab: Reslab, *words: object) -> str:
-    """Runs a command that is to be refused; returns the one line that says why."""
-    before = sorted(Path().rglob("*"))
-    code, out, err = reslab(*words)
-    assert (code, out) == (2, ""), err
-    assert sorted(Path().rglob("*")) == before, "something was written"
-    assert "Traceback" not in err
-    lines = err.splitlines()
-    assert lines[-1].startswith("reslab: error: ")
-    return lines[-1].removeprefix("reslab: error: ")
-
-
-def said(reslab: Reslab, *words: object) -> Any:
-    """What a command prints as JSON."""
-    code, out, err = reslab(*words)
-    assert code == 0, err
-    return json.loads(out)
+def ours(path: str, seed: int = 3, *, preprocessing: Preprocessing = GREY, **fields: Any) -> Network:
+    """Of digits, if nothing else is said."""
+    return sample.ours(path, seed=seed, preprocessing=preprocessing, **({"in_channels": 1} | fields))
 
 
 def test_each_protocol(reslab: Reslab) -> None:
@@ -142,7 +85,7 @@ def test_for_people(reslab: Reslab) -> None:
 
 
 def test_a_run_is_evaluated_once(reslab: Reslab, caplog: pytest.LogCaptureFixture) -> None:
-    assert reslab(*TRAIN, "--precision", "fp32", "--out", "run")[0] == 0
+    assert reslab(*TRAIN, "--net", TINY, "--precision", "fp32", "--out", "run")[0] == 0
     words = ("eval", "run", *DIGITS, "--protocol", "ten-crop")
     first = said(reslab, *words)
     place = Path(first["kept"])
@@ -167,7 +110,7 @@ def test_a_run_is_evaluated_once(reslab: Reslab, caplog: pytest.LogCaptureFixtur
         assert other["kept"] != first["kept"]
     # Other weights in the same place.
     net = Path("run/checkpoints/final.safetensors")
-    assert reslab(*TRAIN, "--precision", "fp32", "--seed", 5, "--out", "other")[0] == 0
+    assert reslab(*TRAIN, "--net", TINY, "--precision", "fp32", "--seed", 5, "--out", "other")[0] == 0
     net.write_bytes(Path("other/checkpoints/final.safetensors").read_bytes())
     assert said(reslab, *words)["computed_again"] is True
     # And the run itself is none the worse for it.
@@ -175,7 +118,7 @@ def test_a_run_is_evaluated_once(reslab: Reslab, caplog: pytest.LogCaptureFixtur
 
 
 def test_a_run_that_cannot_be_written(reslab: Reslab, caplog: pytest.LogCaptureFixture) -> None:
-    assert reslab(*TRAIN, "--out", "run")[0] == 0
+    assert reslab(*TRAIN, "--net", TINY, "--out", "run")[0] == 0
     Path("run/eval").write_text("in the way")
     found = said(reslab, "eval", "run", *DIGITS)
     assert found["kept"] is None
@@ -197,7 +140,7 @@ def test_several_weights(reslab: Reslab) -> None:
 def test_an_ensemble_of_weights_runs_and_predictions(reslab: Reslab) -> None:
     for seed in (1, 2, 3):
         ours(f"w{seed}.safetensors", seed)
-    assert reslab(*TRAIN, "--out", "run")[0] == 0
+    assert reslab(*TRAIN, "--net", TINY, "--out", "run")[0] == 0
     ten = ("--protocol", "ten-crop")
     saved = said(reslab, "eval", "w3.safetensors", *DIGITS, *ten, "--save", "new/w3.npz")
     names = ("w1.safetensors", "w2.safetensors", "new/w3.npz", "run")
@@ -247,7 +190,7 @@ def test_predictions_that_are_not_what_was_asked_for(reslab: Reslab) -> None:
 
 
 def test_members_whose_classes_are_in_another_order(reslab: Reslab) -> None:
-    photos(Path("photos"), "ant", "bee", "cat")
+    photos("photos", "ant", "bee", "cat", count=3)
     fields: dict[str, Any] = {"preprocessing": COLOUR, "in_channels": 3, "num_classes": 3}
     ours("a.safetensors", 1, classes=("ant", "bee", "cat"), **fields)
     ours("b.safetensors", 2, classes=("ant", "cat", "bee"), **fields)
@@ -306,7 +249,7 @@ def test_statistics_computed_anew(reslab: Reslab) -> None:
 
 def test_statistics_of_a_folder(reslab: Reslab) -> None:
     """Of each class some images, mixed; and never of those that are evaluated on."""
-    photos(Path("photos"), "ant", "bee", "cat", count=10)
+    photos("photos", "ant", "bee", "cat", count=10)
     ours("w.safetensors", preprocessing=COLOUR, in_channels=3, num_classes=3)
     words = ("eval", "w.safetensors", "--data", "photos", "--json")
     found = said(reslab, *words, "--recalibrate-bn", "-b", 8)
@@ -321,7 +264,7 @@ def test_statistics_of_a_folder(reslab: Reslab) -> None:
 
 
 def test_flat_images_with_a_list(reslab: Reslab) -> None:
-    photos(Path("photos"), "ant", "bee")
+    photos("photos", "ant", "bee", count=3)
     ours("w.safetensors", preprocessing=COLOUR, in_channels=3, num_classes=2, classes=("ant", "bee"))
     by_folders = said(reslab, "eval", "w.safetensors", "--data", "photos", "--split", "all", "--json")
     Path("flat").mkdir()
