@@ -13,7 +13,7 @@ help:  ## list these targets
 
 setup: $(STAMP)  ## install Reslab and its tools into .venv (the others do it when needed)
 
-demo: $(STAMP)  ## plain and residual twins side by side on scanned digits, about 3 minutes
+demo: $(STAMP)  ## plain and residual twins side by side on scanned digits, about 2 minutes
 	$(BIN)/reslab demo $(ARGS)
 
 test: $(STAMP)  ## the test suite

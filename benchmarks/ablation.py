@@ -116,13 +116,10 @@ def main() -> None:
         row: compared(own, base) | {"settings": list(settings)}
         for (row, settings), own in zip({"as it is": (), **ROWS[options.recipe]}.items(), found.values(), strict=True)
     }
-    epochs = "" if options.epochs is None else f" --epochs {options.epochs:g}"
     runs.write_json(
         options.out or ROOT / "results" / f"ablation_{options.recipe}.json",
         {
-            "command": f"python benchmarks/ablation.py {options.recipe} --seeds {options.seeds}{epochs}",
-            "when": runs.now(),
-            "machine": runs.describe() | {"threads": str(torch.get_num_threads())},
+            **runs.made(threads=torch.get_num_threads()),
             "images": {"trained on": data.info.n_train - HOLDOUT, "validated on": HOLDOUT},
             "recipe": next(iter(planned.values())).model_dump(mode="json"),
             "rows": rows,

@@ -74,7 +74,7 @@ def main() -> None:
     if args.one:
         print(json.dumps(measure(args.one, args.batch, args.checkpointed, args.precision)))
         return
-    from reslab.runs import describe, now, write_json
+    from reslab.runs import made, write_json
 
     rows = []
     print(f"{'network':<24} {'without':>9} {'with':>9} {'less':>6} {'time':>7}   batch {args.batch}, {args.precision}")
@@ -89,8 +89,8 @@ def main() -> None:
         text = [f"{a['bytes'] / 1e9:>7.2f}GB" if a else " " * 9, f"{b['bytes'] / 1e9:>7.2f}GB"]
         text += [f"{a['bytes'] / b['bytes']:>5.1f}x", f"{b['seconds'] / a['seconds']:>6.2f}x"] if a else []
         print(f"{name:<24} {' '.join(text)}   built in {b['built_in']:.1f} s", flush=True)
-    record = {"what": __doc__.splitlines()[0] if __doc__ else "", "command": " ".join(sys.argv), "when": now()}
-    write_json(args.out, record | {"batch": args.batch, "precision": args.precision, **describe(), "rows": rows})
+    record = {"what": __doc__.splitlines()[0] if __doc__ else "", **made()}
+    write_json(args.out, record | {"batch": args.batch, "precision": args.precision, "rows": rows})
 
 
 if __name__ == "__main__":

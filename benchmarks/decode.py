@@ -185,9 +185,7 @@ def main() -> None:
     runs.write_json(
         options.out,
         {
-            "command": f"python benchmarks/decode.py --rounds {options.rounds}",
-            "when": runs.now(),
-            "machine": runs.describe() | {"threads": "1"},
+            **runs.made(threads=1),
             "images": len(images),
             "median_pixels": statistics.median(w * h for w, h in sizes),
             "images_per_second": rates,

@@ -57,9 +57,7 @@ def main() -> None:
     runs.write_json(
         options.out,
         {
-            "command": f"python benchmarks/kept_memory.py --rounds {options.rounds}",
-            "when": runs.now(),
-            "machine": runs.describe() | {"threads": str(torch.get_num_threads())},
+            **runs.made(threads=torch.get_num_threads()),
             "milliseconds": found,
         },
     )

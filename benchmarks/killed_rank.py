@@ -98,9 +98,7 @@ def main() -> None:
     runs.write_json(
         options.out,
         {
-            "command": f"python benchmarks/killed_rank.py --iterations {options.iterations}",
-            "when": runs.now(),
-            "machine": runs.describe(),
+            **runs.made(),
             "kills": kills,
             "weights_equal": same,
             "metrics_equal": metrics[0] == metrics[1],

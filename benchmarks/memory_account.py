@@ -65,7 +65,7 @@ def main() -> None:
     if args.one:
         print(json.dumps(measure(args.nets[0], args.batch, args.twice[0], args.precisions[0])))
         return
-    from reslab.runs import describe, now, write_json
+    from reslab.runs import made, write_json
 
     rows = []
     for name in args.nets:
@@ -82,8 +82,8 @@ def main() -> None:
                     f"{100 * (reckoned / real - 1):+.0f} %",
                     flush=True,
                 )
-    record = {"what": __doc__.splitlines()[0] if __doc__ else "", "command": " ".join(sys.argv), "when": now()}
-    write_json(args.out, record | {"batch": args.batch, "steps": STEPS, **describe(), "rows": rows})
+    record = {"what": __doc__.splitlines()[0] if __doc__ else "", **made()}
+    write_json(args.out, record | {"batch": args.batch, "steps": STEPS, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -75,13 +75,10 @@ def main() -> None:
         "minutes": round(statistics.mean(minutes), 2),
         "goal": options.goal,
     }
-    command = " ".join(["python benchmarks/minutes.py", options.recipe, "--seeds", str(options.seeds), *options.more])
     runs.write_json(
         options.out or ROOT / "results" / f"minutes_{options.recipe}.json",
         {
-            "command": command,
-            "when": runs.now(),
-            "machine": runs.describe() | {"threads": str(torch.get_num_threads())},
+            **runs.made(threads=torch.get_num_threads()),
             **summary,
             "runs": found,
             "recipe": runs.read_json(RunDir(folder / "seed0").recipe),

@@ -100,9 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     data = load(options.data)
     found = {
-        "command": f"python benchmarks/modes.py --seeds {options.seeds} --iterations {options.iterations}",
-        "when": runs.now(),
-        "machine": runs.describe() | {"threads": str(torch.get_num_threads())},
+        **runs.made(threads=torch.get_num_threads()),
         "side_by_side": side_by_side(data),
         "over_seeds": over_seeds(
             data, options.data, options.runs, options.seeds, options.iterations, options.jobs

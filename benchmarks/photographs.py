@@ -137,11 +137,8 @@ def main() -> None:
     options = parser.parse_args()
     classes, images = plan(options.data)
     more = [] if options.workers is None else ["--workers", str(options.workers)]
-    words = ["python benchmarks/photographs.py", f"--steps {options.steps}", f"--batch {options.batch}", *more]
     record: dict[str, Any] = {
-        "command": " ".join(words),
-        "when": runs.now(),
-        "machine": runs.describe(),
+        **runs.made(),
         "files": COUNT,
         "damaged_files": round(COUNT * DAMAGED),
         "images_trained_on": options.steps * options.batch,

@@ -77,9 +77,7 @@ def main() -> None:
     runs.write_json(
         options.out,
         {
-            "command": f"python benchmarks/photographs_by_protocol.py --net {options.net}",
-            "when": runs.now(),
-            "machine": runs.describe() | {"threads": str(torch.get_num_threads())},
+            **runs.made(threads=torch.get_num_threads()),
             "weights": "random, seeds 0 to 2" if options.weights is None else options.weights,
             "results": results,
         },

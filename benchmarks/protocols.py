@@ -189,10 +189,7 @@ def main() -> None:
     runs.write_json(
         options.out,
         {
-            "command": f"python benchmarks/protocols.py --net {options.net} --images {options.images} "
-            f"--batch {options.batch} --rounds {options.rounds}",
-            "when": runs.now(),
-            "machine": runs.describe() | {"threads": str(torch.get_num_threads())},
+            **runs.made(threads=torch.get_num_threads()),
             **summary,
         },
     )

@@ -190,8 +190,7 @@ def main() -> None:
     from reslab import runs
 
     found = measure(options.nets, options.rounds)
-    command = f"python benchmarks/ranks.py --rounds {options.rounds} --nets {' '.join(options.nets)}"
-    runs.write_json(options.out, {"command": command, "when": runs.now(), "machine": runs.describe(), **found})
+    runs.write_json(options.out, {**runs.made(), **found})
 
 
 if __name__ == "__main__":

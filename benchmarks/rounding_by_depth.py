@@ -46,8 +46,7 @@ def main() -> None:
         rows.append({"depth": depth, "plain": round(row["plain"], 4), "residual": round(row["resnet"], 4)})
         print(f"{depth:5d}   {row['plain']:.3f}   {row['resnet']:.3f}", flush=True)
     if options.out:
-        command = "python benchmarks/rounding_by_depth.py"
-        found = {"command": command, "when": runs.now(), "machine": runs.describe(), "seeds": SEEDS, "rows": rows}
+        found = {**runs.made(), "seeds": SEEDS, "rows": rows}
         runs.write_json(options.out, found)
 
 

@@ -53,9 +53,7 @@ def main() -> None:
     runs.write_json(
         options.out,
         {
-            "command": f"python benchmarks/start.py --net {options.net} --rounds {options.rounds}",
-            "when": runs.now(),
-            "machine": runs.describe(),
+            **runs.made(),
             "seconds": found,
             "median": statistics.median(found),
         },

@@ -53,9 +53,7 @@ def main() -> None:
     runs.write_json(
         options.out,
         {
-            "command": f"python benchmarks/start_large.py --images {options.images}",
-            "when": runs.now(),
-            "machine": runs.describe(),
+            **runs.made(),
             "images": options.images,
             "first": found[0],
             "list_kept": found[1:],

@@ -91,10 +91,7 @@ def main() -> None:
         runs.write_json(
             options.out,
             {
-                "command": f"python benchmarks/train_step.py --net {options.net} --batch {options.batch} "
-                f"--rounds {options.rounds} --turn {options.turn:g}",
-                "when": runs.now(),
-                "machine": runs.describe() | {"threads": str(torch.get_num_threads())},
+                **runs.made(threads=torch.get_num_threads()),
                 "mode": mode,
                 "peer_ms": [round(1e3 * a, 2) for a, _ in pairs],
                 "reslab_ms": [round(1e3 * b, 2) for _, b in pairs],

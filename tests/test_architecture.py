@@ -23,7 +23,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("evaluate", "report"),
     ("train",),
     ("bench",),
-    ("probes", "transfer", "detect", "deploy"),
+    ("probes",),
     ("recipes",),
     ("studies",),
     ("commands",),

@@ -473,7 +473,8 @@ def bench(
 
     `reslab bench train --net resnet50 -b 32 --against torchvision`
 
-    Both run by turns in one process, so that a machine whose speed drifts slows both; the ratio is the median.
+    Both run by turns, each in a process of its own, so that a machine whose speed drifts slows both; the ratio is the
+    median.
 
     Args:
         what: train: whole steps, batches made anew. infer: forward passes. data: batches alone.

@@ -291,7 +291,7 @@ def demo(out: Path) -> Path:
         "  reslab nets resnet56                     the network, stage by stage\n"
         "  reslab train he2015_cifar --data cifar10 the paper's training of ResNet-20\n"
         "  reslab study degradation --data cifar10 --iterations 4000\n"
-        "                                           the study on photographs, 2.5 hours\n"
+        "                                           the study on photographs, hours\n"
         "  reslab study                             fourteen more questions",
         highlight=False,
     )

@@ -14,7 +14,7 @@ TestTime = Literal["none", "flip", "flip-shift"]
 - ``none``: the image as it is, once
 - ``flip``: the image and its mirror image, logits averaged (2 passes)
 - ``flip-shift``: these, and both once more of the image shifted by a pixel up and left, and down and right, the
-  borders mirrored; the unshifted count half (6 passes; Jordan 2024, arXiv 2404.00498, section 3.4)
+  borders mirrored; the unshifted count half (6 passes; Jordan 2024, arXiv 2404.00498, section 3.5)
 """
 PROTOCOLS: dict[TestTime, str] = {"none": "one-crop", "flip": "flips", "flip-shift": "flips and shifts"}
 PASSES: dict[TestTime, int] = {"none": 1, "flip": 2, "flip-shift": 6}

@@ -207,7 +207,7 @@ class Network(nn.Module):
             for module in stage.modules():
                 if isinstance(module, Conv2d):
                     # With our own kernel on several threads the C library's heap keeps what checkpointing frees:
-                    # ResNet-1202 then takes 13 GB rather than 2.5 (docs/log.md).
+                    # ResNet-1202 then takes as much as with everything kept (docs/log.md).
                     module.direct = not checkpointed
         return self
 

@@ -3,8 +3,9 @@
     reslab train fast_he2015_cifar --net resnet20 --data cifar10
 
 From He 2015, section 4.2, stay the network, its initialisation, the batch of 128 with BN over 64, and He's weights.
-Changed are the schedule (a linear ramp to zero in place of two drops), Nesterov's momentum, the weight decay (5e-4),
-mirror images that alternate, and shifts of up to 2 pixels with mirrored borders in place of 4 with black ones.
+Changed are the schedule (a linear ramp up over a tenth and down to zero, in place of two drops and a warm-up), the rate
+(0.2 at its peak), the momentum (Nesterov's, the rate outside the velocity), the weight decay (5e-4), mirror images that
+alternate, and shifts of up to 2 pixels with mirrored borders in place of 4 with mean-coloured ones.
 Figures: docs/fast.md.
 """
 

@@ -2,10 +2,13 @@
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 _PACKAGES = ("reslab", "torch", "torchvision", "numpy", "safetensors")
 
@@ -64,3 +67,16 @@ def describe() -> dict[str, str]:
 def now() -> str:
     """The time in UTC, to the second (ISO 8601)."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def called() -> str:
+    """The command line of this process; paths cut to their last part, as they are their owner's affair."""
+    script, *words = sys.argv
+    shown = [Path(word).name if "/" in word else word for word in words]
+    return shlex.join(["python", "/".join(Path(script).parts[-2:]), *shown])
+
+
+def made(**about: object) -> dict[str, Any]:
+    """How a file of results came about: the command, when, and on which machine, with more ``about`` that."""
+    more = {name: str(text) for name, text in about.items()}
+    return {"command": called(), "when": now(), "machine": describe() | more}
