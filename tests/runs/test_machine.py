@@ -7,7 +7,7 @@ from reslab.runs import called, made
 
 def test_a_command_as_it_was_given_without_its_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [
-        "/home/me/benchmarks/start.py",
+        "/a/benchmarks/start.py",
         "--data",
         "/home/me/a set",
         "--net",
@@ -16,7 +16,7 @@ def test_a_command_as_it_was_given_without_its_folders(monkeypatch: pytest.Monke
         "5",
     ]
     monkeypatch.setattr("sys.argv", words)
-    said = "python benchmarks/start.py --data 'a set' --net 'cifar_resnet(depth=8)' --rounds 5"
+    said = "python benchmarks/start.py --data 'my set' --net 'cifar_resnet(depth=8)' --rounds 5"
     assert called() == said
     about = made(threads=2)
     assert about["command"] == said
