@@ -132,6 +132,10 @@ def train(
         dry_run: Check everything, measure a few steps, say what the training would take, and write nothing.
         json: Print the result as JSON.
     """
+    from reslab.commands.names import check
+
+    if resume is None:
+        check(recipe=recipe, net=net, data=data, weights=[weights] if weights else [])
     from reslab.commands.train import Options, run
 
     settings = (
@@ -207,6 +211,9 @@ def study(
 
         listing(as_json=json)
         return
+    from reslab.commands.names import check
+
+    check(study=name, data=data)
     from reslab.commands.study import Options, run
 
     report = run(
@@ -347,6 +354,9 @@ def evaluate(
         threads: CPU threads; by default all cores.
         json: Print JSON: an object, or a list for several weights.
     """
+    from reslab.commands.names import check
+
+    check(net=net, data=data, weights=weights)
     from reslab.commands.eval import Options, run
     from reslab.commands.preprocessing import Given
 
@@ -387,6 +397,9 @@ def inspect(weights: str, /, *, net: Net = None, json: bool = False) -> None:
         net: The network, where names and shapes cannot tell.
         json: Print JSON, the whole specification included.
     """
+    from reslab.commands.names import check
+
+    check(net=net, weights=[weights])
     from reslab.commands.weights import inspect as run
 
     run(weights, net=net, as_json=json)
@@ -413,6 +426,9 @@ def convert(
         num_classes: Replace the head by a new one of so many classes.
         force: Overwrite the file.
     """
+    from reslab.commands.names import check
+
+    check(net=net, weights=[weights])
     from reslab.commands.weights import convert as run
 
     run(weights, out, to=to, net=net, num_classes=num_classes, force=force)
@@ -446,6 +462,9 @@ def deepen(weights: str, /, *, to: str, out: Path, net: Net = None, force: bool 
         net: The network of the weights, where names and shapes cannot tell.
         force: Overwrite the file.
     """
+    from reslab.commands.names import check
+
+    check(net=net, weights=[weights])
     from reslab.commands.deepen import run
 
     run(weights, to=to, out=out, net=net, force=force)
@@ -491,6 +510,9 @@ def bench(
         out: Also write the figures to this JSON file.
         json: Print JSON.
     """
+    from reslab.commands.names import check
+
+    check(net=net)
     from reslab.commands.bench import Options, run
 
     run(
@@ -567,6 +589,9 @@ def probe(
         open: Open the page in the browser.
         json: Print JSON.
     """
+    from reslab.commands.names import check
+
+    check(net=net, data=data, weights=weights)
     from reslab.commands.probe import Options, run
     from reslab.commands.subject import Looking
 
@@ -647,6 +672,9 @@ def prune(
         force: Overwrite the file.
         json: Print JSON.
     """
+    from reslab.commands.names import check
+
+    check(net=net, data=data, weights=[weights])
     from reslab.commands.prune import Options, run
     from reslab.commands.subject import Looking
 
@@ -704,6 +732,9 @@ def features(
         threads: CPU threads; by default all cores.
         force: Overwrite the file.
     """
+    from reslab.commands.names import check
+
+    check(net=net, data=data, weights=[weights])
     from reslab.commands.features import Options, run
     from reslab.commands.subject import Looking
 

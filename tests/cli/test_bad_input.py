@@ -351,3 +351,31 @@ def test_a_disk_that_fills_up(forge: Reslab, refused: Refused, small_disk: Path)
     filler.unlink()
     code, text, _ = forge("train", "--resume", out)
     assert code == 0, text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "he2015"), "unknown recipe 'he2015'"),
+        (("train", "he2015_cifar", "--net", "resnet21", "--data", "digits"), "unknown network 'resnet21'"),
+        (("train", "he2015_cifar", "--data", "cifar"), "unknown data set 'cifar'"),
+        (("train", "he2015_cifar", "--data", "digits", "--weights", "no.pth"), "expected weights at no.pth"),
+        (("study", "depths"), "unknown study 'depths'"),
+        (("study", "depth", "--data", "cifar"), "unknown data set 'cifar'"),
+        (("eval", "no.pth", "--data", "digits"), "expected weights at no.pth"),
+        (("probe", "no.pth", "--data", "digits", "--all"), "expected weights at no.pth"),
+        (("prune", "no.pth", "--data", "digits", "--out", "x.safetensors"), "expected weights at no.pth"),
+        (("features", "no.pth", "--data", "digits", "--out", "x.npz"), "expected weights at no.pth"),
+        (("weights", "inspect", "no.pth"), "expected weights at no.pth"),
+        (("bench", "train", "--net", "resnet21"), "unknown network 'resnet21'"),
+    ],
+)
+def test_a_misspelt_name_does_not_wait_for_pytorch(words: tuple[str, ...], said: str) -> None:
+    code = (
+        "import sys\nfrom reslab.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    assert 'torch' not in sys.modules\n    raise"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1

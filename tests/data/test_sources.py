@@ -24,7 +24,8 @@ from PIL import Image
 from reslab.data import decode as decoding
 from reslab.data.download import Remote, load_remote
 from reslab.data.images import fingerprint, held_out
-from reslab.data.sources import KNOWN, load
+from reslab.data.names import KNOWN
+from reslab.data.sources import load
 from reslab.data.spec import Augment
 from reslab.errors import InputError
 

@@ -12,7 +12,7 @@ from reslab.commands.preprocessing import at_size, by
 from reslab.data.decode import Fit, check_memory, decode, fitted
 from reslab.data.draws import permutation
 from reslab.data.images import Dataset, ImageSet
-from reslab.data.sources import KNOWN
+from reslab.data.names import KNOWN
 from reslab.data.sources import load as load_data
 from reslab.data.stored import lists_images
 from reslab.data.stream import Listing, in_memory, listing

@@ -18,7 +18,8 @@ from rich.markup import escape
 from reslab import recipes, runs
 from reslab.commands.train_plan import show
 from reslab.data.large import Photographs, load_photographs
-from reslab.data.sources import KNOWN, Dataset, load
+from reslab.data.names import KNOWN
+from reslab.data.sources import Dataset, load
 from reslab.data.spec import Augment, Source
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any

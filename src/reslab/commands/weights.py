@@ -16,8 +16,8 @@ from reslab.nets.weights import shipped
 from reslab.nets.weights.export import PEERS, Library, exported, peer_of
 from reslab.nets.weights.files import PICKLES as PICKLES
 from reslab.nets.weights.files import pickled, to_bytes
-from reslab.nets.weights.hub import is_hub
 from reslab.nets.weights.load import Weights, load
+from reslab.nets.weights.names import is_hub
 from reslab.runs.files import write_bytes
 
 Format = Literal["reslab", "torchvision", "timm"]

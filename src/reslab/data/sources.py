@@ -9,18 +9,11 @@ import torch.nn.functional as F
 
 from reslab.data.decode import Fit, check_memory, fitted
 from reslab.data.images import Dataset, ImageSet, dataset, decoded, held_out
+from reslab.data.names import KNOWN, existing
 from reslab.data.spec import Augment
-from reslab.errors import InputError, nearest
+from reslab.errors import InputError
 
-__all__ = ["KNOWN", "Dataset", "ImageSet", "load"]
-
-KNOWN: dict[str, str] = {
-    "digits": "1,797 scanned digits of 8x8 pixels from scikit-learn, embedded: no download",
-    "cifar10": "60,000 colour images of 32x32 pixels in 10 classes, fetched once and cached",
-    "cifar100": "60,000 colour images of 32x32 pixels in 100 classes, fetched once and cached",
-    "synthetic": "2,560 random 32x32 images whose class can be learnt, for throughput and tests",
-}
-"""The names that ``load`` takes beside paths, with a line of description each."""
+__all__ = ["Dataset", "ImageSet", "load"]
 
 DIGITS_TEST = 360
 SYNTHETIC = (2048, 512)  # images to train on and to test on
@@ -45,7 +38,7 @@ def load(source: str, *, cache_dir: Path | None = None, size: int | Fit | None =
         known = _load_known(source, cache_dir)
         known = _both(known) if whole else known
         return known if fit is None else _refitted(known, fit)
-    path = _existing(source)
+    path = existing(source)
     try:
         parquet = any(path.rglob("*.parquet"))
         empty = not any(path.iterdir())
@@ -88,25 +81,6 @@ def _load_known(name: str, cache_dir: Path | None) -> Dataset:
     from reslab.data.download import CIFAR, load_remote
 
     return load_remote(CIFAR[name], cache_dir=cache_dir)
-
-
-def _existing(source: str) -> Path:
-    """The folder that ``source`` names; an error tells a misspelt name from a missing path."""
-    try:
-        path = Path(source).expanduser()
-    except RuntimeError as why:
-        raise InputError(f"{source}: expected a folder, found no such user; give the path in full") from why
-    if source and path.is_dir():
-        return path
-    if source and path.exists():
-        raise InputError(f"{path}: expected a folder, found a file; give the folder that it lies in")
-    if "/" in source or "\\" in source or source.startswith((".", "~")):
-        parent = next((p for p in path.parents if p.is_dir()), Path())
-        raise InputError(f"{path}: expected a folder, found nothing there ({parent} exists); check the path")
-    raise InputError(
-        f"unknown data set '{source}': expected {', '.join(sorted(KNOWN))} or the path of a folder, "
-        f"found no such name or folder; {nearest(source, KNOWN)}"
-    )
 
 
 def _digits() -> Dataset:

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from reslab.data.sources import KNOWN, load
+from reslab.data.names import KNOWN
+from reslab.data.sources import load
 from reslab.errors import InputError
 from reslab.runs import RunDir
 from reslab.studies.plan import Planned

@@ -10,11 +10,12 @@ from pydantic import ValidationError
 
 from reslab import __version__, runs
 from reslab.data.large import Photographs
-from reslab.data.sources import KNOWN, Dataset
+from reslab.data.names import KNOWN
+from reslab.data.sources import Dataset
 from reslab.data.spec import Source
 from reslab.errors import InputError
-from reslab.nets.weights.hub import is_hub
 from reslab.nets.weights.load import load
+from reslab.nets.weights.names import is_hub
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
 from reslab.train.device import Execution, resolve_precision

@@ -26,7 +26,6 @@ from reslab.nets.weights.files import read
 from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.nets.weights.recognise import Unrecognised
 
-PREFIXES = ("reslab:", "torchvision:", "timm:", "hf:")
 T = TypeVar("T")
 
 
@@ -43,11 +42,6 @@ class Fetched:
     said: tuple[str, ...] = ()
     adjust: Callable[[NetSpec], NetSpec] | None = None
     """what a description says of the network and names and shapes do not"""
-
-
-def is_hub(source: str) -> bool:
-    """Whether this names weights on a hub rather than a file."""
-    return source.startswith(PREFIXES)
 
 
 def fetch(source: str) -> Fetched:

@@ -18,6 +18,7 @@ from reslab.nets.spec import AnyNet, NetSpec, ReferenceSpec
 from reslab.nets.weights import hub
 from reslab.nets.weights.files import digest_of
 from reslab.nets.weights.keys import to_ours
+from reslab.nets.weights.names import is_hub
 from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.nets.weights.recognise import (
     COUNTER,
@@ -146,7 +147,7 @@ def load(source: str | Path, *, net: str | AnyNet | None = None, num_classes: in
 
 def _found(source: str | Path, wanted: AnyNet | None) -> tuple[Weights, AnyNet | None, str]:
     """The weights, under the names of the ``wanted`` network's kind; their network if it is known, and why not."""
-    on_hub = isinstance(source, str) and hub.is_hub(source)
+    on_hub = isinstance(source, str) and is_hub(source)
     fetched = hub.fetch(str(source)) if on_hub else _local(Path(source))
     header, tensors, origin = dict(fetched.header), fetched.tensors, str(source)
     placeholder = ReferenceSpec(library="torchvision", model="", name="")
