@@ -13,8 +13,8 @@ from typing import Any
 
 from reslab.data.spec import DataInfo
 from reslab.nets.spec import AnyNet
-from reslab.recipes import he2015_cifar
 from reslab.recipes.fast_cifar import lightly
+from reslab.recipes.he2015_cifar import fields as paper
 from reslab.recipes.making import length_of, made
 from reslab.train.recipe import Ramp, Recipe, Sgd
 
@@ -37,9 +37,9 @@ def fast_he2015_cifar(
     length = length_of(data, epochs=epochs, iterations=iterations, holdout=holdout, batch=batch)
 
     def fields() -> dict[str, Any]:
-        paper = he2015_cifar.fields(net, data, iterations=length, holdout=holdout, seed=seed, batch=batch)
-        return paper | {
-            "data": paper["data"].model_copy(update={"augment": lightly(data.augment)}),
+        found = paper(net, data, iterations=length, holdout=holdout, seed=seed, batch=batch)
+        return found | {
+            "data": found["data"].model_copy(update={"augment": lightly(data.augment)}),
             "optimizer": Sgd(lr=0.2, momentum=0.9, momentum_form="lr-outside", nesterov=True, weight_decay=5e-4),
             "schedule": Ramp(start=0.2, peak=0.1),
             "warm_up": None,  # the ramp begins low
