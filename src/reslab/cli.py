@@ -134,7 +134,7 @@ def train(
     """
     from reslab.commands.names import check
 
-    if resume is None:
+    if resume is None and not _rank():  # of several ranks none ends before it has told the others
         check(recipe=recipe, net=net, data=data, weights=[weights] if weights else [])
     from reslab.commands.train import Options, run
 
