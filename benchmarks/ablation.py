@@ -1,6 +1,7 @@
 """What each part of a quick recipe is worth: the recipe with one thing changed at a time, on held-out images.
 
     python benchmarks/ablation.py fast_cifar --data path/to/cifar10 [--seeds 3] [--jobs 2] [--epochs 3]
+    python benchmarks/ablation.py fast_cifar --data path/to/cifar10 --only "mirrored at random"   # at its own length
 
 Trains on 45,000 images and reads the error on the 5,000 others; the test images decide nothing. A difference is
 taken seed by seed. Runs that are there are not run again. The recipe is cut short in proportion by --epochs: the parts
@@ -9,6 +10,7 @@ of a recipe for six passes show their worth in three, at half the price.
 
 import argparse
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from reslab.train.recipe import Recipe, override
 
 ROOT = Path(__file__).parents[1]
 HOLDOUT = 5000
+BASE = "as it is"
 SGD = '{"kind":"sgd","lr":1.0,"momentum":0.9,"momentum_form":"lr-outside","nesterov":true,"weight_decay":5e-4}'
 """Tried on one seed, with a ramp up first: logits as they are, rates 0.01 to 0.1 (33 % error at best), times 1/8, rates
 0.1, 0.4 and 1 (13 %), times 1/64, rate 2 (14 %)."""
@@ -48,23 +51,28 @@ ROWS: dict[str, dict[str, tuple[str, ...]]] = {
         "images of 24 pixels first": ('resolution={"start":24,"end":32,"ramp":[0.3,0.6],"step":8}',),
         "weights averaged (0.95, every 5)": ('average={"decay":0.95,"every":5}',),
         "SGD": ("net=cifar_fast(logit_scale=0.125)", f"optimizer={SGD}", "schedule.start=0.2", "schedule.peak=0.15"),
+        "two convolutions in a branch, equal time": ("net=cifar_fast(convs=2)", "passes=0.75"),
     },
 }
-"""By recipe, what is changed: settings as of `reslab train --set`, and ``net=NAME`` for another network."""
+"""By recipe, what is changed: settings as of `reslab train --set`, ``net=NAME`` for another network, and
+``passes=SHARE`` of the passes where a change makes each dearer."""
 
 
-def plan(name: str, info: DataInfo, seeds: int, epochs: float | None) -> dict[str, Recipe]:
+def plan(name: str, info: DataInfo, seeds: int, epochs: float | None, rows: Sequence[str]) -> dict[str, Recipe]:
     """The recipe of each run by its name: seed by seed, so that an early stop leaves whole rows."""
     entry = recipes.find(name)
     found = {}
     for seed in range(seeds):
-        for number, (row, settings) in enumerate({"as it is": (), **ROWS[name]}.items()):
+        for number, (row, settings) in enumerate({BASE: (), **ROWS[name]}.items()):
+            if row not in (BASE, *rows):
+                continue
             net = next((text.removeprefix("net=") for text in settings if text.startswith("net=")), entry.net)
-            sizes = [int(text.removeprefix("batch=")) for text in settings if text.startswith("batch=")]
-            more: dict[str, Any] = {"batch": sizes[0]} if sizes else {}
-            more |= {} if epochs is None else {"epochs": epochs}
-            recipe = entry.make(net, info, seed=seed, holdout=HOLDOUT, **more)
-            others = [text for text in settings if not text.startswith(("net=", "batch="))]
+            share = next((float(text.removeprefix("passes=")) for text in settings if text.startswith("passes=")), 1.0)
+            recipe = entry.make(net, info, seed=seed, holdout=HOLDOUT, **({} if epochs is None else {"epochs": epochs}))
+            if share != 1.0:
+                length = round(share * recipe.iterations)
+                recipe = entry.make(net, info, seed=seed, holdout=HOLDOUT, iterations=length)
+            others = [text for text in settings if not text.startswith(("net=", "passes="))]
             found[f"{number:02d}-{_plain(row)}-seed{seed}"] = override(recipe, others)
     return found
 
@@ -101,11 +109,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, help="instead of the recipe's")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="these rows, besides the recipe as it is")
     parser.add_argument("--runs", type=Path, help="folder of the runs; by default runs/ablation-RECIPE")
     parser.add_argument("--out", type=Path, help="by default results/ablation_RECIPE.json")
     options = parser.parse_args()
+    changes = ROWS[options.recipe]
+    if unknown := sorted(set(options.only or ()) - set(changes)):
+        parser.error(f"--only {unknown[0]!r}: the rows are {', '.join(map(repr, changes))}")
+    changes = {row: settings for row, settings in changes.items() if options.only is None or row in options.only}
     data = load(options.data)
-    planned = plan(options.recipe, data.info, options.seeds, options.epochs)
+    planned = plan(options.recipe, data.info, options.seeds, options.epochs, list(changes))
     folder = options.runs or ROOT / "runs" / f"ablation-{options.recipe}"
     console = Console()
     execution = Execution(torch.device("cpu"))
@@ -114,7 +127,7 @@ def main() -> None:
     base = next(iter(found.values()))
     rows = {
         row: compared(own, base) | {"settings": list(settings)}
-        for (row, settings), own in zip({"as it is": (), **ROWS[options.recipe]}.items(), found.values(), strict=True)
+        for (row, settings), own in zip({BASE: (), **changes}.items(), found.values(), strict=True)
     }
     runs.write_json(
         options.out or ROOT / "results" / f"ablation_{options.recipe}.json",
