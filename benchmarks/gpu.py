@@ -34,8 +34,9 @@ from reslab.bench import peak, works
 from reslab.bench.paired import Work, ratio, take_turns_apart
 from reslab.data.sources import Dataset, load
 from reslab.data.spec import Source
+from reslab.errors import InputError
 from reslab.evaluate.metrics import evaluate
-from reslab.nets.catalog import resolve_any
+from reslab.nets.catalog import resolve, resolve_any
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
 from reslab.studies.design import Depths
@@ -49,6 +50,8 @@ from reslab.train.recipe import Recipe, override
 
 ROOT = Path(__file__).parents[1]
 CUDA = torch.device("cuda")
+SAME = 1e-3
+"""Weights may differ by so much after 20 steps in fp32."""
 
 
 @dataclass(frozen=True)
@@ -87,27 +90,38 @@ class Job:
 
 
 def throughput(
-    net: str, batch: int, against: works.Against, *, bn_group: int | None = None
+    net: str, batch: int, against: works.Against, *, bn_group: int | None = None, compiled: bool = True
 ) -> Callable[[Context], dict[str, Any]]:
-    """Training images a second, ours captured and not, by turns with the peer; each in a process of its own.
+    """Training images a second, ours captured, compiled and as it is, by turns with the peer; each in its own process.
 
-    ``bn_group`` is 64 for the networks of He 2015, section 4.2, which were trained in two halves of 64.
+    ``bn_group`` is 64 for the networks of He 2015, section 4.2, which were trained in two halves of 64. Of very deep
+    networks ``compiled`` False saves the minutes that compiling takes.
     """
 
     def run(context: Context) -> dict[str, Any]:
         case = works.Case(resolve_any(net), batch, Execution(CUDA), "bf16", bn_group)
-        eager = replace(case, execution=Execution(CUDA, graphs=False))
+        eager, written = Execution(CUDA, graphs=False), Execution(CUDA, compile=True)
         makers: dict[str, Callable[[], Work]] = {
             "reslab": partial(works.step_of, case),
-            "reslab uncaptured": partial(works.step_of, eager),
+            "reslab uncaptured": partial(works.step_of, replace(case, execution=eager)),
             against: partial(works.peer_training, case, against),
         }
-        seconds = take_turns_apart(makers, rounds=10, turn=0.5, device=CUDA)
+        if compiled:
+            makers["reslab compiled"] = partial(works.step_of, replace(case, execution=written))
+        try:
+            seconds = take_turns_apart(makers, rounds=10, turn=0.5, device=CUDA)
+        except (InputError, RuntimeError) as error:
+            if not compiled:
+                raise
+            print(f"    without the compiler: {error}", flush=True)
+            makers.pop("reslab compiled")
+            seconds = take_turns_apart(makers, rounds=10, turn=0.5, device=CUDA)
+        ours = min(("reslab", "reslab compiled"), key=lambda name: statistics.median(seconds.get(name, [math.inf])))
         limit = peak.measure(CUDA, case.precision)
         return {
             "net": net, "batch": batch, "precision": case.precision, "bn_group": bn_group, "against": against,
             "images_per_second": {name: batch / statistics.median(each) for name, each in seconds.items()},
-            "ratio": vars(ratio(seconds[against], seconds["reslab"])),
+            "ours": ours, "ratio": vars(ratio(seconds[against], seconds[ours])),
             "seconds": seconds, "peak": vars(limit),
         }  # fmt: skip
 
@@ -120,21 +134,37 @@ def captured_is_eager(context: Context) -> dict[str, Any]:
     recipe = override(he2015_cifar("resnet20", data.info, iterations=400), ["precision=fp32"])
     found: dict[str, Any] = {}
     trainers = {}
-    for name, graphs in (("captured", True), ("eager", False), ("eager again", False)):
-        trainer = Trainer(recipe, data, Execution(CUDA, graphs=graphs, deterministic=True))
+    ways = {
+        "captured": Execution(CUDA, deterministic=True),
+        "eager": Execution(CUDA, graphs=False, deterministic=True),
+        "eager again": Execution(CUDA, graphs=False, deterministic=True),
+        "compiled and captured": Execution(CUDA, compile=True, deterministic=True),
+    }
+    for name, execution in ways.items():
+        trainer = Trainer(recipe, data, execution)
         trainer.net.train()
-        for _ in range(20):
+        start = time.perf_counter()
+        try:
+            trainer.step()
+        except (InputError, RuntimeError) as error:
+            if not execution.compile:
+                raise
+            found[name] = {"why_not": str(error)}
+            continue
+        torch.cuda.synchronize()
+        found[name] = {"seconds_of_first_step": time.perf_counter() - start}
+        for _ in range(19):
             trainer.step()
         trainer.look()
         trainers[name] = trainer
     eager = trainers["eager"].net.state_dict()
-    for name in ("captured", "eager again"):
+    for name in trainers.keys() - {"eager"}:
         state = trainers[name].net.state_dict()
         apart = [float((state[k].float() - v.float()).abs().max()) for k, v in eager.items()]
-        found[name] = {"greatest_difference": max(apart), "equal": max(apart) == 0.0}
+        found[name] |= {"greatest_difference": max(apart), "equal": max(apart) == 0.0}
         found[name]["loss"] = trainers[name].window.mean_loss()
-    found["eager"] = {"loss": trainers["eager"].window.mean_loss()}
-    if not found["captured"]["greatest_difference"] < 1e-3:
+    found["eager"]["loss"] = trainers["eager"].window.mean_loss()
+    if not found["captured"]["greatest_difference"] < SAME:
         raise RuntimeError(f"captured steps are not the steps: {found}")
     return found
 
@@ -215,6 +245,20 @@ def _paper(net: str, data: Dataset, seed: int, iterations: int = 64_000) -> Reci
     return he2015_cifar(net, data.info, iterations=iterations, seed=seed)
 
 
+def _quickest(context: Context, net: str, iterations: int) -> Execution:
+    """Compiled where that was seen to compute the same here, and to save more time than it takes."""
+    steps, speed = context.out / "captured-is-eager.json", context.out / f"speed-{net}.json"
+    if not steps.exists() or not speed.exists():
+        return Execution(CUDA)
+    compiled = runs.read_json(steps)["compiled and captured"]
+    seconds = runs.read_json(speed)["seconds"]
+    if compiled.get("greatest_difference", math.inf) > SAME or "reslab compiled" not in seconds:
+        return Execution(CUDA)
+    saved = statistics.median(seconds["reslab"]) - statistics.median(seconds["reslab compiled"])
+    longer = resolve(net).depth / resolve("resnet20").depth
+    return Execution(CUDA, compile=iterations * saved > longer * compiled["seconds_of_first_step"])
+
+
 def training(net: str, seed: int, iterations: int) -> Callable[[Context], dict[str, Any]]:
     """One run by the paper's recipe; its curve and result, and its weights beside."""
 
@@ -224,7 +268,8 @@ def training(net: str, seed: int, iterations: int) -> Callable[[Context], dict[s
         folder = context.folder / "paper" / "runs" / name  # where studies find it
         recipe = _paper(net, data, seed, iterations)
         result = train(
-            recipe, data, folder, execution=Execution(CUDA), source=Source(name=context.data or ""), quiet=True,
+            recipe, data, folder, execution=_quickest(context, net, iterations),
+            source=Source(name=context.data or ""), quiet=True,
             stop=lambda: context.left() < 5,
         )  # fmt: skip
         final = folder / "checkpoints" / "final.safetensors"
@@ -298,12 +343,24 @@ def study(name: str, depths: Depths, iterations: int, seeds: int = 3) -> Callabl
 def agenda() -> list[Job]:
     """The jobs, the most valuable first."""
     jobs = [
-        Job("captured-is-eager", "captured steps equal eager ones", 0.5, 2, captured_is_eager),
+        Job("captured-is-eager", "captured and compiled steps equal eager ones", 1.5, 2, captured_is_eager),
         Job("speed-resnet20", "ResNet-20 against eager", 0.7, 4, throughput("resnet20", 128, "eager", bn_group=64)),
-        Job("speed-resnet56", "ResNet-56 against eager", 0.7, 4, throughput("resnet56", 128, "eager", bn_group=64)),
-        Job("speed-resnet110", "ResNet-110 against eager", 0.9, 4, throughput("resnet110", 128, "eager", bn_group=64)),
         Job(
-            "speed-resnet50", "ResNet-50 at 224 against torchvision", 1, 60, throughput("resnet50", 256, "torchvision")
+            "speed-resnet56",
+            "ResNet-56 against eager",
+            0.7,
+            4,
+            throughput("resnet56", 128, "eager", bn_group=64, compiled=False),
+        ),
+        Job(
+            "speed-resnet110",
+            "ResNet-110 against eager",
+            0.9,
+            4,
+            throughput("resnet110", 128, "eager", bn_group=64, compiled=False),
+        ),
+        Job(
+            "speed-resnet50", "ResNet-50 at 224 against torchvision", 2, 60, throughput("resnet50", 256, "torchvision")
         ),
         Job("seconds-to-94", "94 % by fast_cifar94, five seeds", 1.5, 4, seconds_to_94),
         Job("concurrency", "trainings at a time", 1, 8, concurrency),

@@ -72,6 +72,7 @@ def train(
     accumulate: int | None = None,
     sync_bn: bool | None = None,
     fused: Annotated[bool | None, Parameter(negative="--no-fused")] = None,
+    compile: Annotated[bool | None, Parameter(negative="--no-compile")] = None,
     workers: Annotated[int | None, Parameter(name=["--workers", "-j"])] = None,
     size: int | None = None,
     labels: Path | None = None,
@@ -122,6 +123,7 @@ def train(
         sync_bn: Of several ranks, take BN's statistics over the images of all where the recipe's group is larger than
             a rank's share of the batch.
         fused: On the CPU, BN, addition and ReLU as one kernel; by default where a compiler is there.
+        compile: Forward and backward by torch.compile, in place of kernels of our own: a minute or more first.
         workers: Processes that decode photographs beside the training; by default all cores but one.
         size: Pixels of an image's side: of the crops of photographs (by default 224), or what a folder of small images
             is resized to.
@@ -150,8 +152,8 @@ def train(
             seed=seed, holdout=holdout, settings=settings, device=device, threads=threads, weights=weights,
             num_classes=num_classes, resume=resume, checkpoint_every=checkpoint_every, deterministic=deterministic,
             checkpoint_activations=checkpoint_activations, memory_budget=memory_budget, accumulate=accumulate,
-            sync_bn=sync_bn, fused=fused, workers=workers, size=size, labels=labels, damaged=damaged,
-            dry_run=dry_run, json=json,
+            sync_bn=sync_bn, fused=fused, compile=compile, workers=workers, size=size, labels=labels,
+            damaged=damaged, dry_run=dry_run, json=json,
         )
     )  # fmt: skip
 
@@ -485,6 +487,7 @@ def bench(
     precision: Literal["auto", "bf16", "fp32"] = "auto",
     device: str | None = None,
     threads: int | None = None,
+    compile: bool = False,
     out: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -507,6 +510,7 @@ def bench(
         precision: Ours; bf16 where the hardware has it. The peer's is fp32, its default.
         device: cpu, cuda, cuda:1, ...; by default CUDA where there is one.
         threads: CPU threads; by default all cores.
+        compile: Ours by torch.compile; compiling itself is not timed.
         out: Also write the figures to this JSON file.
         json: Print JSON.
     """
@@ -518,7 +522,8 @@ def bench(
     run(
         Options(
             what=what, net=net, against=against, batch=batch_size, size=size, rounds=rounds, turn=turn,
-            workers=workers, precision=precision, device=device, threads=threads, out=out, json=json,
+            workers=workers, precision=precision, device=device, threads=threads, compile=compile, out=out,
+            json=json,
         )
     )  # fmt: skip
 

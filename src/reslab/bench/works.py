@@ -15,6 +15,7 @@ from reslab.nets.network import Network, build_any
 from reslab.nets.spec import AnyNet, ReferenceSpec
 from reslab.nets.weights.export import Library, peer_of
 from reslab.train.device import Execution, use_exact_fp32, use_usual_fp32
+from reslab.train.inductor import compiled
 from reslab.train.loop import Trainer
 from reslab.train.recipe import Recipe, Sgd, Steps
 
@@ -120,12 +121,13 @@ def inference(case: Case) -> Call:
     net = build_any(case.spec).to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     if isinstance(net, Network):
         net.fuse(case.execution.fuses)
+    answer = compiled(net) if case.execution.compile else net
     images = _fixed_batch(case)[0].contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def run() -> Tensor:
         with autocast(device, case.precision):
-            return net(images)  # type: ignore[no-any-return]
+            return answer(images)
 
     return run
 

@@ -45,6 +45,7 @@ class Options:
     precision: Literal["auto", "bf16", "fp32"]
     device: str | None
     threads: int | None
+    compile: bool
     out: Path | None
     json: bool
 
@@ -54,12 +55,14 @@ def run(options: Options) -> None:
     for name, value, least in (("rounds", options.rounds, 1), ("turn", options.turn, 0.01)):
         if value < least:
             raise InputError(f"--{name} takes {least} or more, got {value}")
-    execution = start(options.device, options.threads)
+    if options.compile and options.what == "data":
+        raise InputError("bench data makes batches, which has nothing to do with --compile; leave it out")
+    execution = start(options.device, options.threads, compile=options.compile)
     overrides = {"size": (options.size, options.size)} if options.size else {}
     spec = resolve_any(options.net, **overrides)
     case = works.Case(spec, options.batch, execution, resolve_precision(options.precision, execution.device))
     works.check(case)
-    mode = describe(execution.device, case.precision, execution.fuses)
+    mode = describe(execution.device, case.precision, execution.fuses, execution.compile)
     console = Console(stderr=True)
     todo: dict[str, Maker] = {"reslab": partial(_OURS[options.what], case)}
     if options.against is not None:
@@ -131,6 +134,7 @@ def command_of(options: Options) -> str:
         ("device", options.device), ("threads", options.threads),
     ):  # fmt: skip
         words += [] if value is None else [f"--{name}", str(value)]
+    words += ["--compile"] if options.compile else []
     return shlex.join(words)
 
 

@@ -64,6 +64,7 @@ class Options:
     accumulate: int | None
     sync_bn: bool | None
     fused: bool | None
+    compile: bool | None
     workers: int | None
     size: int | None
     labels: Path | None
@@ -85,10 +86,13 @@ def run(options: Options) -> None:
         raise InputError("--memory-budget decides about --checkpoint-activations; give one of the two")
     if options.resume is not None:
         options = _as_before(options)
+    if options.compile:
+        _check_compile(options)
     execution = start(
         options.device,
         options.threads,
         fused_kernels=options.fused is not False,
+        compile=bool(options.compile),
         deterministic=bool(options.deterministic),
         checkpoint_activations=options.checkpoint_activations,
         memory_budget=(
@@ -101,6 +105,17 @@ def run(options: Options) -> None:
     )
     with joined(execution.device) as world:
         _run(options, replace(execution, world=world), Console(stderr=True, quiet=not world.leads))
+
+
+def _check_compile(options: Options) -> None:
+    """The compiler decides itself what is kept for backward, and compiles no talk between ranks."""
+    clashes = {
+        "--checkpoint-activations": options.checkpoint_activations,
+        "--memory-budget": options.memory_budget,
+        "--sync-bn": options.sync_bn,
+    }
+    if clash := [name for name, value in clashes.items() if value]:
+        raise InputError(f"--compile does not go with {', '.join(clash)}; leave out one or the other")
 
 
 def _run(options: Options, execution: Execution, console: Console) -> None:
@@ -119,7 +134,7 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
         soft_wrap=True,
     )
     ours = isinstance(recipe.net, NetSpec)
-    how = describe(execution.device, precision, execution.fuses and ours)
+    how = describe(execution.device, precision, execution.fuses and ours, execution.compile)
     if not execution.world.alone:
         how = f"{execution.world.size} ranks, each: {how}"
     if precision == "fp32" and resolve_precision("auto", execution.device) == "bf16" and not options.precision_given:
@@ -191,6 +206,7 @@ def start(
     threads: int | None = None,
     *,
     fused_kernels: bool = True,
+    compile: bool = False,
     deterministic: bool = False,
     checkpoint_activations: bool | tuple[int, ...] | None = None,
     memory_budget: int | None = None,
@@ -218,6 +234,7 @@ def start(
     return Execution(
         where,
         fused=fused_kernels,
+        compile=compile,
         deterministic=deterministic,
         checkpoint_activations=checkpoint_activations,
         memory_budget=memory_budget,
@@ -362,6 +379,7 @@ def _as_before(options: Options) -> Options:
         accumulate=env.get("accumulate", 1) if options.accumulate is None else options.accumulate,
         sync_bn=env.get("sync_bn", False) if options.sync_bn is None else options.sync_bn,
         fused=env["fused"] if options.fused is None else options.fused,
+        compile=env.get("compile", False) if options.compile is None else options.compile,
         workers=env.get("workers") if options.workers is None else options.workers,
         damaged=env.get("damaged_share") if options.damaged is None else options.damaged,
         size=env["data"].get("chosen_size"),

@@ -115,6 +115,8 @@ def shared(x: Tensor) -> Tensor:
 
     It is taken off the tensor: a tensor that refers to another of the same graph is freed late.
     """
+    if torch.compiler.is_compiling():  # which cannot follow attributes of tensors, and runs no kernel of ours
+        return x
     twin: Tensor = x.__dict__.pop("twin", x)
     return twin
 

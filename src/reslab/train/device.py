@@ -24,6 +24,8 @@ class Execution:
 
     device: torch.device
     fused: bool = True
+    compile: bool = False
+    """forward and backward compiled by PyTorch, in place of kernels of our own"""
     deterministic: bool = False
     checkpoint_activations: bool | tuple[int, ...] | None = None
     """of all stages, or of these, counted from 1; None: as ``memory_budget`` needs it, without one of none"""
@@ -45,7 +47,7 @@ class Execution:
     @property
     def fuses(self) -> bool:
         """Whether the fused kernels are wanted, made for the device, and there."""
-        return self.fused and self.device.type == "cpu" and library() is not None
+        return self.fused and not self.compile and self.device.type == "cpu" and library() is not None
 
     def most_damaged(self, images: int) -> int:
         """How many of so many photographs may be damaged: at least one, unless none may."""
@@ -152,11 +154,13 @@ def use_usual_fp32(device: torch.device) -> None:
         torch.backends.cudnn.benchmark = True
 
 
-def describe(device: torch.device, precision: str, fused: bool) -> str:
+def describe(device: torch.device, precision: str, fused: bool, compiles: bool = False) -> str:
     """One line for the start of a run; ``fused`` is what `Execution.fuses` says."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     how = ["channels-last"]
     if fused:
         how.append("fused BN+ReLU")
+    if compiles:
+        how.append("compiled (which comes first, and takes a minute or more)")
     off = " (--precision fp32 turns bf16 off)" if precision == "bf16" else ""
     return f"{where}; {precision}, {', '.join(how)}{off}"

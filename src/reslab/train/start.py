@@ -87,6 +87,7 @@ def _environment(
         "gpu": gpu,
         "threads": torch.get_num_threads(),
         "fused": execution.fuses,
+        "compile": execution.compile,
         "deterministic": execution.deterministic,
         "checkpoint_activations": execution.checkpoint_activations or False,
         "memory_budget": execution.memory_budget,

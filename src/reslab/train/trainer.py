@@ -29,6 +29,7 @@ from reslab.train.device import (
 from reslab.train.distributed import World, overlapping
 from reslab.train.feed import InMemory, feed_of
 from reslab.train.graph import Graphed
+from reslab.train.inductor import compiled, said_plainly
 from reslab.train.memory import Plan, plan
 from reslab.train.optim import make_optimizer
 from reslab.train.recipe import Plateau, Recipe
@@ -151,7 +152,7 @@ class Trainer:
         if isinstance(net, Network):
             if isinstance(net.spec.stem, WhiteningStem):
                 net.whiten(self.feed.some(WHITENED))
-            net.group_norm_statistics(recipe.bn_group).fuse(execution.fused and self.device.type == "cpu")
+            net.group_norm_statistics(recipe.bn_group).fuse(execution.fuses)
             if execution.sync_bn and (ranks := ranks_of_group(recipe, self.world.size)) > 1:
                 synchronise(net, self.world, ranks)
         elif execution.checkpoint_activations:
@@ -172,6 +173,7 @@ class Trainer:
         overlaps = not self.world.alone and self.device.type == "cuda"
         self.shared: nn.Module = overlapping(self.net) if overlaps else self.net
         """the network, on GPUs with gradients averaged over the ranks"""
+        self.forward = compiled(self.shared) if execution.compile else self.shared
         self.iteration = 0  # iterations done
         self.evaluating = False
         self.window = Window.empty(self.device)
@@ -250,6 +252,10 @@ class Trainer:
 
     def step(self) -> None:
         """One iteration: batch, forward, backward, update."""
+        with said_plainly() if self.execution.compile else nullcontext():
+            self._step()
+
+    def _step(self) -> None:
         start = time.perf_counter()
         self.optimizer.set_lr(self.lr())
         if self.graphed is not None and isinstance(self.feed, InMemory):
@@ -280,7 +286,7 @@ class Trainer:
         for number, (x, wanted) in enumerate(parts, 1):
             with self._gradients_stay(here=number < len(parts)):
                 with autocast(self.device, self.recipe.precision):
-                    logits = self.shared(x)
+                    logits = self.forward(x)
                 logits = logits.float()
                 loss = F.cross_entropy(logits, wanted, label_smoothing=self.recipe.label_smoothing)
                 (loss if len(parts) == 1 else loss / len(parts)).backward()

@@ -1,0 +1,39 @@
+"""A network's forward and backward compiled by PyTorch (TorchDynamo, TorchInductor): fewer, larger kernels."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from reslab.errors import InputError
+
+BACKEND = "inductor"
+
+
+def compiled(net: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What computes as the network does, and shares its weights; compiled at its first call, a minute or more.
+
+    Shapes are taken as they come: another size of the images or of the batch compiles anew.
+    """
+    return torch.compile(net, dynamic=False, backend=BACKEND)
+
+
+@contextmanager
+def said_plainly() -> Iterator[None]:
+    """What hinders the compiler as one line: it comes with the first steps, from deep inside.
+
+    Raises:
+        InputError: there is no C++ compiler or no Triton, or a part of the network cannot be compiled.
+    """
+    try:
+        yield
+    except Exception as error:
+        from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
+        from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
+
+        if not isinstance(error, TorchDynamoException | CppCompileError | InvalidCxxCompiler):
+            raise
+        cause = getattr(error, "inner_exception", error)
+        why = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+        raise InputError(f"--compile does not work here ({why}); leave it out") from error
