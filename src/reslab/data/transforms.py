@@ -95,7 +95,7 @@ def _mirrored(position: Tensor, size: int) -> Tensor:
 
 def _shortest(values: Tensor) -> tuple[float, ...]:
     """The shortest decimals that give the same fp32 numbers back."""
-    return tuple(float(str(value)) for value in values.flatten().numpy())
+    return tuple(float(str(value)) for value in values.flatten().cpu().numpy())
 
 
 def sum_of(images: Tensor) -> tuple[Tensor, Tensor]:

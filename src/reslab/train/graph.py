@@ -1,5 +1,6 @@
 """A training step captured once as a CUDA graph and replayed: the host says one word instead of a thousand."""
 
+import gc
 from collections.abc import Callable
 
 import torch
@@ -45,6 +46,7 @@ class Graphed:
     def _capture(self, index: Tensor, epoch: Tensor) -> None:
         self.index, self.epoch = index.clone(), epoch.clone()
         graph = torch.cuda.CUDAGraph()
+        gc.collect()  # graphs of earlier trainings are not to be freed in the midst of this one's capture
         torch.cuda.synchronize(self.device)
         # PyTorch's own stream for captures is the first device's, on which nothing of another's would be recorded.
         with (
