@@ -19,10 +19,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 SLOW = {
-    "bench/test_bench_command.py", "bench/test_gpu_agenda.py", "data/test_cache.py", "nets/test_properties.py", "parity/test_timm.py",
-    "parity/test_torchvision.py", "probes/test_xray.py", "report/test_report_browser.py", "resume/test_kill.py",
-    "resume/test_kill_photographs.py", "resume/test_ranks.py", "resume/test_sync.py", "studies/test_degradation.py",
-    "studies/test_on_ray.py", "studies/test_runs_of_studies.py", "train/test_inductor.py", "train/test_memory.py",
+    "bench/test_bench_command.py", "bench/test_gpu_agenda.py", "data/test_cache.py", "nets/test_properties.py",
+    "parity/test_timm.py", "parity/test_torchvision.py", "probes/test_xray.py", "report/test_report_browser.py",
+    "resume/test_kill.py", "resume/test_kill_photographs.py", "resume/test_ranks.py", "resume/test_sync.py",
+    "studies/test_degradation.py", "studies/test_on_ray.py", "studies/test_runs_of_studies.py",
+    "train/test_inductor.py", "train/test_memory.py",
 }  # fmt: skip
 """Modules whose tests take seconds each: clusters, killed processes, browsers, other libraries' largest networks."""
 
