@@ -1,6 +1,7 @@
 """``reslab bench``: what it times, what it says, and what it refuses."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,14 @@ def test_against_the_same_network_as_scripts_have_it(reslab: Reslab, what: str) 
     assert found["machine"]["threads"] == "1"
 
 
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_compiled(reslab: Reslab) -> None:
+    found = figures(reslab, "infer", "--net", NET, *SHORT, "--compile")
+    assert found["images_per_second"]["reslab"] > 0
+    assert found["command"].endswith(" --compile")
+    assert "compiled" in found["mode"]
+
+
 def test_against_another_library(reslab: Reslab, tmp_path: Path) -> None:
     words = ("infer", "--model", "resnet18", "--size", 32, "--device", "cpu", *SHORT, "--against", "torchvision")
     found = figures(reslab, *words, "--out", tmp_path / "bench.json")
@@ -75,6 +84,7 @@ def test_batches_against_the_usual_loader(reslab: Reslab) -> None:
         (("train", "--net", NET, "--turn", 0), "--turn takes 0.01 or more"),
         (("train", "--net", "mlp(depth=4)"), "takes vectors"),
         (("train", "--net", NET, "--device", "cuda:9"), "--device cuda:9 is not there"),
+        (("data", "--net", NET, "--compile"), "bench data makes batches, which has nothing to do with --compile"),
         (("fly",), "fly"),
     ],
 )

@@ -1,17 +1,19 @@
 """A step whose forward and backward PyTorch compiles is the step."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from reslab.data.sources import load
 from reslab.errors import InputError
 from reslab.recipes.he2015_cifar import he2015_cifar
-from reslab.runs import RunDir
-from reslab.train import inductor
+from reslab.runs import RunDir, read_json
+from reslab.train import inductor, trainer
 from reslab.train.device import Execution
 from reslab.train.loop import Trainer, train
 from reslab.train.recipe import Recipe
@@ -25,12 +27,12 @@ def recipe(net: str, iterations: int = 8) -> Recipe:
 
 
 def steps(net: str, execution: Execution) -> Trainer:
-    trainer = Trainer(recipe(net), load("digits"), execution)
-    trainer.net.train()
+    one = Trainer(recipe(net), load("digits"), execution)
+    one.net.train()
     for _ in range(8):
-        trainer.step()
-        trainer.look()
-    return trainer
+        one.step()
+        one.look()
+    return one
 
 
 @pytest.mark.parametrize(
@@ -66,15 +68,41 @@ def test_a_run_with_code_that_the_compiler_wrote(tmp_path: Path) -> None:
     assert losses["compiled"] == pytest.approx(losses["eager"], rel=1e-3)
 
 
+def test_a_run_goes_on_compiled(reslab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is told otherwise; ends as one that was never stopped."""
+    seen: list[nn.Module] = []
+
+    def compiled(net: nn.Module) -> Callable[[Tensor], Tensor]:
+        seen.append(net)
+        return inductor.compiled(net)
+
+    monkeypatch.setattr(inductor, "BACKEND", "aot_eager")
+    monkeypatch.setattr(trainer, "compiled", compiled)
+    torch._dynamo.reset()
+    net = ("--net", "cifar_resnet(depth=8, width=4)", "--data", "digits", "--batch-size", 32, "--precision", "fp32")
+    words = ("train", "he2015_cifar", *net, "--iterations", 6, "--checkpoint-every", 2, "--compile")
+    for name in ("whole", "stopped"):
+        assert reslab(*words, "--out", tmp_path / name)[0] == 0
+    stopped = RunDir(tmp_path / "stopped")
+    for file in (stopped.result, *stopped.checkpoints.glob("final*"), *stopped.checkpoints.glob("*6.safetensors")):
+        file.unlink()
+    assert read_json(stopped.env)["compile"] is True
+    assert reslab("train", "--resume", stopped.path)[0] == 0
+    assert len(seen) == 3
+    finals = [RunDir(tmp_path / name).checkpoints / "final.safetensors" for name in ("whole", "stopped")]
+    assert finals[0].read_bytes() == finals[1].read_bytes()
+    assert reslab("train", "--resume", stopped.path, "--no-compile")[0] == 0
+
+
 def test_what_cannot_be_compiled_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("no Triton here\nand more")
 
     monkeypatch.setattr(inductor, "BACKEND", broken)
     torch._dynamo.reset()
-    trainer = Trainer(recipe("cifar_resnet(depth=8, width=4)"), load("digits"), Execution(CPU, compile=True))
+    one = Trainer(recipe("cifar_resnet(depth=8, width=4)"), load("digits"), Execution(CPU, compile=True))
     with pytest.raises(InputError, match=r"--compile does not work here .*no Triton here.*leave it out"):
-        trainer.step()
+        one.step()
 
 
 def test_other_errors_stay_what_they_are() -> None:
