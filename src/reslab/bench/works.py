@@ -15,7 +15,7 @@ from reslab.nets.network import Network, build_any
 from reslab.nets.spec import AnyNet, ReferenceSpec
 from reslab.nets.weights.export import Library, peer_of
 from reslab.train.device import Execution, use_exact_fp32, use_usual_fp32
-from reslab.train.inductor import compiled
+from reslab.train.inductor import compiled, said_plainly
 from reslab.train.loop import Trainer
 from reslab.train.recipe import Recipe, Sgd, Steps
 
@@ -126,7 +126,7 @@ def inference(case: Case) -> Call:
 
     @torch.no_grad()
     def run() -> Tensor:
-        with autocast(device, case.precision):
+        with said_plainly(case.execution.compile), autocast(device, case.precision):
             return answer(images)
 
     return run

@@ -97,11 +97,11 @@ class OnDisk:
             )
         if spec.holdout:
             raise InputError("--holdout is for images in memory; of photographs on disk the validation folder is used")
-        constants = Normalizer.of(spec.normalization, torch.empty(0, 3, 1, 1, dtype=torch.uint8))
-        self.normalizer = constants.to(execution.device)
+        self.normalizer = Normalizer.of(spec.normalization, torch.empty(0, 3, 1, 1, dtype=torch.uint8))
+        self.normalizer = self.normalizer.to(execution.device)
         resize = round(min(spec.size) * RESIZE)
         self.preprocessing = Preprocessing(
-            mean=constants.mean_values(), std=constants.std_values(), crop=spec.size, resize=resize
+            mean=self.normalizer.mean_values(), std=self.normalizer.std_values(), crop=spec.size, resize=resize
         )
         self.device, world = execution.device, execution.world
         self.spec, self.seed = spec.augment, recipe.seed

@@ -20,8 +20,8 @@ def compiled(net: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 @contextmanager
-def said_plainly() -> Iterator[None]:
-    """What hinders the compiler as one line: it comes with the first steps, from deep inside.
+def said_plainly(compiling: bool = True) -> Iterator[None]:
+    """What hinders the compiler as one line: it comes with the first calls, from deep inside.
 
     Raises:
         InputError: there is no C++ compiler or no Triton, or a part of the network cannot be compiled.
@@ -29,6 +29,8 @@ def said_plainly() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if not compiling:
+            raise
         from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
         from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 

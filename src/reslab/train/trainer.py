@@ -252,7 +252,7 @@ class Trainer:
 
     def step(self) -> None:
         """One iteration: batch, forward, backward, update."""
-        with said_plainly() if self.execution.compile else nullcontext():
+        with said_plainly(self.execution.compile):
             self._step()
 
     def _step(self) -> None:

@@ -1,4 +1,4 @@
-// Vectors of 16 floats, and the loads and stores that widen bf16 to them and round them to it.
+// Vectors of floats as wide as the processor's registers, and the loads and stores that widen bf16 to them and round them to it.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,12 @@
 
 namespace {
 
+// Wider vectors than the registers compile too, into code that keeps them in memory: several times slower.
+#ifdef __AVX512F__
 constexpr int kLanes = 16;
+#else
+constexpr int kLanes = 8;
+#endif
 typedef float Vec __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
 typedef uint16_t Half __attribute__((vector_size(2 * kLanes)));
