@@ -1,44 +1,25 @@
 """The kernels for other processors than this one: with vectors as wide as theirs they compute the same."""
 
-import ctypes
-import dataclasses
-import platform
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reslab.compiled import NotBuilt, loaded
 from reslab.nets.blocks import Conv2d
 from reslab.nets.kernels import build, conv, pool
 from reslab.nets.kernels.norm import Activation
 
 from .test_fused import CASES, by_kernel, norm, normal
 
-pytestmark = [
-    pytest.mark.skipif(build.library() is None, reason="no C++ compiler: there are no kernels"),
-    pytest.mark.skipif(platform.machine() != "x86_64", reason="the options are those of one kind of processor"),
-]
+NARROW = pytest.mark.parametrize("processor", ["-mno-avx512f", "-mno-avx"], indirect=True)
 
 
-@pytest.fixture(params=["-mno-avx512f", "-mno-avx"])
-def narrow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
-    """The kernels as a processor without AVX-512, or without AVX, compiles them, in place of this one's."""
-    source = dataclasses.replace(build.SOURCE, name="narrow-kernels", flags=(*build.SOURCE.flags, request.param))
-    try:
-        library = loaded(source)
-    except NotBuilt as why:
-        pytest.skip(f"the compiler has no such option: {why}")
-    monkeypatch.setattr(build, "library", lambda: library)
-    return library
-
-
+@NARROW
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("act", ["none", "relu", "gelu"])
 @pytest.mark.parametrize("case", CASES)
 def test_bn(
-    case: tuple[int, ...], act: Activation, dtype: torch.dtype, narrow: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+    case: tuple[int, ...], act: Activation, dtype: torch.dtype, processor: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, residual = normal(case, 1, dtype), normal(case, 2, dtype)
     ours = by_kernel(x, residual, norm(case[1]), act)
@@ -51,8 +32,9 @@ def test_bn(
         torch.testing.assert_close(ours[name], value, rtol=close, atol=close, msg=name)
 
 
+@NARROW
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_pooling(dtype: torch.dtype, narrow: ctypes.CDLL) -> None:
+def test_pooling(dtype: torch.dtype, processor: None) -> None:
     x = normal((3, 32, 9, 8), 1, dtype).requires_grad_()
     y, expected = pool.max_pool(x, 3), F.max_pool2d(x, 3, 2, 1)
     assert torch.equal(y, expected)
@@ -63,10 +45,12 @@ def test_pooling(dtype: torch.dtype, narrow: ctypes.CDLL) -> None:
     torch.testing.assert_close(ours, theirs.to(dtype))
 
 
-def test_the_narrow_convolution_is_left_to_the_library(narrow: ctypes.CDLL) -> None:
+@pytest.mark.parametrize("processor", ["-mno-avx"], indirect=True)
+def test_where_there_is_no_kernel_the_convolution_is_left_to_the_library(processor: None) -> None:
     module = Conv2d(16, 16, 3, padding=1, bias=False)
     module.fused = True
     x: Tensor = normal((2, 16, 8, 8), 1)
     assert not build.has("conv16", x.dtype)
+    assert not build.has("winograd", x.dtype)
     assert not conv.supports(x, module)
     torch.testing.assert_close(module(x), torch.nn.Conv2d.forward(module, x), rtol=0, atol=0)
