@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import pytest
 from scipy import stats
 
-from reslab.report.summary import Curve, Judgement, Kind, Run, Verdict
+from reslab.report.summary import Curve, Judgement, Kind, Run, Verdict, VerdictPart
 from reslab.studies.design import Absolute, Below, Test, Within
 from reslab.studies.he2015_figure6 import MARGIN, STUDY
+from reslab.studies.he2015_table6 import STUDY as depth_study
 from reslab.studies.summarise import tail_error
 from reslab.studies.verdict import Difference, Found, both, decide, rule_of
 from reslab.studies.verdict import judge as judge_study
@@ -199,6 +200,25 @@ def test_against_a_claim_only_what_the_paper_says_it_of() -> None:
         assert part.verdict == "not decided"
         assert part.numbers.endswith(f"It does not hold of {why}: not decided at this budget")
         assert judged(iterations, deep, WORSE).parts[0].verdict == "held"
+
+
+def test_what_too_little_training_would_confirm_is_not_confirmed_by_it() -> None:
+    """That a network of 1202 layers is worse than one of 110 is said of networks that are trained."""
+
+    def judged(iterations: int, huge: float) -> VerdictPart:
+        found = []
+        for seed in range(3):
+            for depth, error in ((20, 9.0), (110, 6.0), (1202, huge)):
+                found.append(run("residual", depth, seed, error + seed / 10, iterations=iterations))
+        parts = judge_study(depth_study, (20, 110, 1202), found).parts
+        return next(part for part in parts if part.claim == "he2015-1202-test")
+
+    assert judged(64_000, 8.0).verdict == "held"
+    assert judged(64_000, 5.0).verdict == "not held"
+    for huge, said in ((8.0, "That is"), (5.0, "It does not hold")):
+        part = judged(4000, huge)
+        assert part.verdict == "not decided"
+        assert f"{said} of 4,000 iterations, where it trains for 64,000: not decided" in part.numbers
 
 
 def test_of_several_tests_each_has_to_fail_more_clearly() -> None:

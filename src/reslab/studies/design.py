@@ -131,6 +131,8 @@ class Claim:
     extent: Extent = Extent()
     asked_of: Depths = ()
     """depths to ask for, where the study leaves them out by itself"""
+    of_trained: bool = False
+    """whether networks that are not trained enough would confirm it: less than the extent then decides nothing"""
 
 
 @dataclass(frozen=True)

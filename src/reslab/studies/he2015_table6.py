@@ -85,6 +85,7 @@ STUDY = Study(
             "The network of 1202 layers has a higher test error than that of 110.",
             lambda depths: (Below(twins(110)[1], HUGE),) if {110, 1202} <= set(depths) else (),
             decides=False,
+            of_trained=True,
             asked_of=(20, 110, 1202),
         ),
     ),

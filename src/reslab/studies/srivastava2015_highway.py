@@ -71,6 +71,7 @@ STUDY = Study(
             "Highway networks gain no accuracy from more than 100 layers.",
             _no_gain,
             extent=Extent(depth=100),
+            of_trained=True,
         ),
     ),
     precision="fp32",

@@ -187,7 +187,7 @@ def rule_of(study: Study, depths: Depths) -> str:
     """The rule of a study, in full."""
     asked = [claim for claim in study.claims if claim.tests(depths)]
     claims = [
-        f"“{claim.text.rstrip('.')}”: {'; '.join(map(in_words, claim.tests(depths)))}{_said_of(claim.extent)}."
+        f"“{claim.text.rstrip('.')}”: {'; '.join(map(in_words, claim.tests(depths)))}{_said_of(claim)}."
         for claim in asked
     ]
     beside = [claim.text.rstrip(".") for claim in asked if not claim.decides]
@@ -197,10 +197,12 @@ def rule_of(study: Study, depths: Depths) -> str:
     return " ".join([GENERAL_RULE, *claims]) + threshold + said
 
 
-def _said_of(extent: Extent) -> str:
+def _said_of(claim: Claim) -> str:
+    extent = claim.extent
     wanted = [f"{extent.depth} layers"] if extent.depth else []
     wanted += [f"{extent.iterations:,} iterations"] if extent.iterations else []
-    return f" (against it, from {' and '.join(wanted)} on)" if wanted else ""
+    what = "" if claim.of_trained else "against it, "
+    return f" ({what}from {' and '.join(wanted)} on)" if wanted else ""
 
 
 def judge(study: Study, depths: Depths, runs: Sequence[Run]) -> Verdict:
@@ -216,8 +218,10 @@ def _part(claim: Claim, depths: Depths, found: Found) -> VerdictPart:
     decided = [decide(test, found, of=len(tests)) for test in tests]
     numbers = "; ".join(numbers for _, numbers in decided)
     verdict = reduce(both, (verdict for verdict, _ in decided))
-    if verdict == "not held" and (short := _short_of(claim.extent, found.extent())):
-        verdict, numbers = "not decided", f"{numbers}. {short}"
+    decides_nothing = ("held", "not held") if claim.of_trained else ("not held",)
+    if verdict in decides_nothing and (short := _short_of(claim.extent, found.extent())):
+        said = "That is" if verdict == "held" else "It does not hold"
+        verdict, numbers = "not decided", f"{numbers}. {said} of {short}: not decided at this budget"
     return VerdictPart(
         question=claim.text,
         verdict=verdict,
@@ -229,13 +233,13 @@ def _part(claim: Claim, depths: Depths, found: Found) -> VerdictPart:
 
 
 def _short_of(wanted: Extent, have: Extent) -> str:
-    """Why what does not hold here says nothing against the paper; nothing where it does."""
+    """Why what is found here says nothing of the paper's claim; nothing where it does."""
     short = []
     if have.depth < wanted.depth:
         short.append(f"{have.depth} layers, where the paper says it of {wanted.depth}")
     if have.iterations < wanted.iterations:
         short.append(f"{have.iterations:,} iterations, where it trains for {wanted.iterations:,}")
-    return f"It does not hold of {' and '.join(short)}: not decided at this budget" if short else ""
+    return " and ".join(short)
 
 
 def _sentence(parts: Sequence[VerdictPart]) -> str:
