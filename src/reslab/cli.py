@@ -545,6 +545,8 @@ def probe(
     shattering: bool = False,
     identity: bool = False,
     out: Path | None = None,
+    figures: Path | None = None,
+    format: Literal["png", "svg", "pdf"] = "png",
     images: int = 2000,
     split: Literal["test", "train", "all"] = "test",
     net: Net = None,
@@ -581,6 +583,8 @@ def probe(
         shattering: How alike gradients at neighbouring inputs are, in fresh networks; not of the weights.
         identity: How well fresh stacks of layers learn to copy; not of the weights.
         out: The page, such as xray.html, with the figures as JSON in a folder beside it; or that folder.
+        figures: Folder for each figure as a picture, for a paper or a slide.
+        format: Of these pictures.
         images: How many images to look at, evenly spaced over the split; costly figures take fewer.
         split: Which images; of a folder without test/ or val/, test is a fifth held out, and all is all.
         net: The network, where names and shapes of the weights cannot tell.
@@ -612,7 +616,7 @@ def probe(
     page = run(
         Options(
             weights=weights, looking=looking, groups=tuple(name for name, wanted in asked.items() if wanted),
-            every=all, out=out, device=device, threads=threads, json=json,
+            every=all, out=out, figures=figures, format=format, device=device, threads=threads, json=json,
         )
     )  # fmt: skip
     if page is not None:
@@ -634,6 +638,7 @@ def prune(
     images: int = 2000,
     rounds: int = 5,
     report: Path | None = None,
+    figure: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
     seed: int = 0,
     net: Net = None,
     outputs: Path | None = None,
@@ -665,6 +670,7 @@ def prune(
         images: Training images that choose, and that BN's statistics are taken from.
         rounds: Of timing; in each every network has a turn.
         report: Also write the curve as this page, with its figures as JSON beside it.
+        figure: Also write the curve to these files: .pdf, .svg or .png.
         seed: Of the fine-tuning's order and augmentation.
         net: The network, where names and shapes of the weights cannot tell.
         outputs: Text file with the name of each output's class, a line each, if the weights do not say.
@@ -690,7 +696,7 @@ def prune(
     run(
         Options(
             weights=weights, out=out, looking=looking, drop=drop, max_error=max_error, finetune=finetune, lr=lr,
-            calibrate=calibrate, rounds=rounds, report=report, seed=seed, force=force, device=device,
+            calibrate=calibrate, rounds=rounds, report=report, figure=figure, seed=seed, force=force, device=device,
             threads=threads, json=json,
         )
     )  # fmt: skip

@@ -175,9 +175,10 @@ for _test, _command, _options in (
     ("test_all_figures_on_a_page", "probe", "WEIGHTS --all --open --out"),
     ("test_figures_by_name", "probe", "--responses --shares --lesions --paths --gradients --downsampling"),
     ("test_figures_by_name", "probe", "--perturbations --attribution --shattering --identity --json"),
+    ("test_figures_as_pictures", "probe", "--figures --format"),
     ("test_gates", "probe", "--gates"),
     ("test_batches_and_precision_of_a_probe", "probe", "--split"),
-    ("test_pruning", "prune", "WEIGHTS --out --drop --max-error --report --force --json"),
+    ("test_pruning", "prune", "WEIGHTS --out --drop --max-error --report --figure --force --json"),
     ("test_what_pruning_can_do_besides", "prune", "--finetune --lr --no-calibrate --seed --rounds"),
     ("test_features", "features", "WEIGHTS --out --stages --split --force"),
 ):

@@ -124,6 +124,27 @@ def test_the_folder_of_the_figures(reslab: Reslab, tmp_path: Path) -> None:
     assert json.loads(file.read_text())["result"]["shortcut"] == [0.75, 0.75]
 
 
+@pytest.mark.parametrize(("format", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_figures_as_pictures(format: str, begins: bytes, reslab: Reslab, tmp_path: Path) -> None:
+    """A file for each, under the name that it has in the JSON; the same results give the same bytes."""
+    words = ("probe", made(tmp_path), *DIGITS, "--downsampling", "--responses", "--out", tmp_path / "a", "--figures")
+    for folder in ("one", "two"):
+        code, _, err = reslab(*words, tmp_path / folder, "--format", format)
+        assert code == 0, err
+    one, two = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("one", "two")
+    )  # fmt: skip
+    assert set(one) == {f"{name}.{format}" for name in ("downsampling", "responses", "signal")}
+    assert all(picture.startswith(begins) for picture in one.values())
+    assert one == two
+    (tmp_path / "file").write_text("mine")
+    code, _, err = reslab(*words, tmp_path / "file")
+    assert code == 2
+    assert "--figures" in err
+    assert "expected a folder" in err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.parametrize("command", ["probe", "prune", "features"])
 def test_weights_that_carry_nothing(command: str, reslab: Reslab, tmp_path: Path) -> None:
     """Their network and how their images were normalised come from the options."""
@@ -242,8 +263,10 @@ def test_what_probe_refuses(reslab: Reslab, tmp_path: Path) -> None:
 def test_pruning(reslab: Reslab, tmp_path: Path) -> None:
     weights, out, page = made(tmp_path), tmp_path / "small.safetensors", tmp_path / "curve.html"
     words = ("prune", weights, *DIGITS, "--out", out, "--rounds", 2)
-    code, said, err = reslab(*words, "--drop", 2, "--report", page)
+    pictures = (tmp_path / "curve.png", tmp_path / "curve.pdf")
+    code, said, err = reslab(*words, "--drop", 2, "--report", page, "--figure", *pictures)
     assert code == 0, err
+    assert [path.read_bytes()[:4] for path in pictures] == [b"\x89PNG", b"%PDF"]
     assert "60 training images choose, 180 test images decide, 180 others report" in err
     assert f"{out}: {RESIDUAL} without 2 blocks (layer" in said
     small = load(out)
@@ -308,6 +331,10 @@ def test_what_pruning_refuses(reslab: Reslab, tmp_path: Path) -> None:
         (
             ("--out", tmp_path / "a.safetensors", "--drop", 1, "--report", "a.txt"),
             "expected a page, such as",
+        ),
+        (
+            ("--out", tmp_path / "a.safetensors", "--drop", 1, "--figure", "a.gif"),
+            "end the name in .png, .svg or .pdf",
         ),
     ):
         code, _, err = reslab(*words, *more)

@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.figure import Figure as Canvas
 
 from reslab.errors import InputError
 from reslab.nets import build
@@ -192,3 +193,29 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file cannot be written .*; choose another --out"):
         measure(plan([subject()], ["downsampling"], None), tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.3, 8, ["0.5", "1", "2", "5"]),
+        (0.05, 60, ["0.1", "1", "10"]),
+        (1e-6, 1, [r"$10^{-6}$", r"$10^{-4}$", r"$10^{-2}$", r"$10^{0}$"]),
+    ],
+)
+def test_labels_of_a_logarithmic_axis(low: float, high: float, expected: list[str]) -> None:
+    """Numbers as people write them where there are few decades about 1, powers where there are many."""
+
+    def draw(canvas: Canvas, _: object) -> None:
+        ax = canvas.subplots()
+        ax.plot([0, 1], [low, high])
+        ax.set_ylim(low, high)
+        drawing._grid(ax, x="x", y="y", log=True)
+        canvas.draw_without_rendering()
+        ticks = [*ax.get_yticklabels(), *ax.get_yticklabels(minor=True)]
+        found.extend(t.get_text() for t in ticks if t.get_text() and low <= t.get_position()[1] <= high)
+
+    found: list[str] = []
+    drawing.svg(draw, [], salt="x")
+    assert set(found) >= set(expected)
+    assert len(found) <= 8

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from reslab.commands.probe_page import command_of, summary, write_page
+from reslab.commands.probe_page import command_of, summary, write_figures, write_page
 from reslab.commands.subject import Looking, Seen, checked, seen
 from reslab.commands.train import start
 from reslab.errors import InputError
@@ -34,6 +34,8 @@ class Options:
     """the figures that were asked for by name"""
     every: bool
     out: Path | None
+    figures: Path | None
+    format: str
     device: str | None
     threads: int | None
     json: bool
@@ -46,6 +48,8 @@ def run(options: Options) -> Path | None:
         raise InputError(f"probe takes the weights of 1 to {MOST_NETWORKS} networks, got {len(options.weights)}")
     names = _figures(options)
     page, folder = _places(options.out)
+    if options.figures is not None and options.figures.exists() and not options.figures.is_dir():
+        raise InputError(f"--figures {options.figures}: expected a folder, but there is a file of that name")
     execution = start(options.device, options.threads)
     found = [seen(source, options.looking, execution) for source in options.weights]
     subjects = [
@@ -68,6 +72,9 @@ def run(options: Options) -> Path | None:
         print(json.dumps(_record(done), indent=2))
     else:
         _print(done)
+    if options.figures is not None:
+        write_figures(options.figures, options.format, done)
+        console.print(f"Figures: {options.figures}", highlight=False, markup=False, soft_wrap=True)
     if page is None or folder is None:
         return None
     write_page(page, done, subjects, found, options)

@@ -40,6 +40,16 @@ def write_page(path: Path, done: Done, subjects: Sequence[Subject], found: Seque
         raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another --out") from None
 
 
+def write_figures(folder: Path, format: str, done: Done) -> None:
+    """Each figure as a file of its own, called as it is in ``--json``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, results in done.results.items():
+            drawing.save(FIGURES[name].draw, results, folder / f"{name}.{format}")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror or error}); choose another --figures") from None
+
+
 def summary(done: Done, subjects: Sequence[Subject], found: Sequence[Seen], options: Options) -> dict[str, Any]:
     """What was found, in words, and how: the command, the networks, the machine and the time."""
     return {

@@ -23,6 +23,7 @@ from reslab.probes.chain import Variant, evaluate_variants
 from reslab.probes.prune import Curve, Images, Pruned, finetune, prune
 from reslab.probes.seam import Sample
 from reslab.report import sheet
+from reslab.report.figure import check_format
 from reslab.runs.files import write_json
 
 HOW = (
@@ -45,6 +46,7 @@ class Options:
     calibrate: bool
     rounds: int
     report: Path | None
+    figure: tuple[Path, ...]
     seed: int
     force: bool
     device: str | None
@@ -60,6 +62,8 @@ def run(options: Options) -> None:
         raise InputError(f"{options.out}: a pruned network travels with its description; end the name in .safetensors")
     if options.report is not None and options.report.suffix != ".html":
         raise InputError(f"--report {options.report}: expected a page, such as curve.html")
+    for path in options.figure:
+        check_format(path)
     if options.finetune < 0 or options.lr <= 0:
         raise InputError(
             f"--finetune takes 0 iterations or more, --lr a rate above 0, got {options.finetune} and {options.lr:g}"
@@ -93,6 +97,11 @@ def run(options: Options) -> None:
     write(options.out, dict(pruned.net.state_dict()), header | about)
     if options.report is not None:
         _page(options.report, pruned, found, record)
+    for path in options.figure:
+        try:
+            drawing.save(drawing.pruning, [(found.weights.spec.name, pruned.curve)], path)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another --figure") from None
     if options.json:
         print(json.dumps(record, indent=2))
     else:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +24,9 @@ from reslab.probes.responses import Responses, Signal
 from reslab.probes.result import Floats
 from reslab.probes.shares import Shares
 from reslab.probes.shattering import AlongImages, Decay, Shattering
+from reslab.report.figure import check_format
 from reslab.report.view import LIGHT
+from reslab.runs.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +49,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": SOFT,
     "legend.frameon": False,
     "legend.fontsize": 9,
-    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
 }
 
 Named = Sequence[tuple[str, Any]]
@@ -59,17 +63,39 @@ def svg(draw: Callable[[Canvas, Named], None], results: Named, *, salt: str) -> 
         results: by the network's name.
         salt: of the names inside; different for each figure of a page.
     """
+    style = {"svg.hashsalt": salt, "svg.fonttype": "none"}  # text stays text: the page has the font
+    return _on_the_page(_drawn(draw, results, "svg", style, transparent=True).decode(), salt)
+
+
+def save(draw: Callable[[Canvas, Named], None], results: Named, path: Path) -> None:
+    """The figure as a file for a paper or a slide, on white; the same results give the same bytes.
+
+    Args:
+        draw: one of the functions here.
+        results: by the network's name.
+        path: where to; its suffix, png, svg or pdf, says the format. A png has 2220 x 990 pixels.
+
+    Raises:
+        InputError: if the suffix is another one.
+    """
+    write_bytes(path, _drawn(draw, results, check_format(path), {"svg.hashsalt": "reslab"}, transparent=False))
+
+
+def _drawn(
+    draw: Callable[[Canvas, Named], None], results: Named, format: str, style: dict[Any, Any], *, transparent: bool
+) -> bytes:
     import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}):
-        canvas = Figure(figsize=(7.4, 3.3), layout="constrained")
-        FigureCanvasSVG(canvas)
+    with matplotlib.rc_context({**_STYLE, **style}):
+        canvas = Figure(figsize=(7.4, 3.3), layout="constrained", facecolor="white")
+        FigureCanvasAgg(canvas)
         draw(canvas, results)
-        buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return _on_the_page(buffer.getvalue(), salt)
+        buffer = io.BytesIO()
+        metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[format]
+        canvas.savefig(buffer, format=format, dpi=300, transparent=transparent, metadata=metadata)
+    return buffer.getvalue()
 
 
 def _on_the_page(text: str, salt: str) -> str:
@@ -98,8 +124,26 @@ def _grid(ax: Axes, *, x: str, y: str, log: bool = False, whole: bool = True) ->
     ax.set_ylabel(y)
     if log:
         ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(_power(ax, minor=False))
+        ax.yaxis.set_minor_formatter(_power(ax, minor=True))
     ax.grid(axis="y", color=GRID, linewidth=0.7)
     ax.set_axisbelow(True)
+
+
+def _power(ax: Axes, *, minor: bool) -> Callable[[float, float], str]:
+    """Labels of a logarithmic axis: numbers as people write them where it has but a few decades about 1."""
+
+    def text(value: float, _: float) -> str:
+        low, high = sorted(ax.get_ylim())
+        exponent = math.floor(math.log10(value) + 1e-9)
+        # Between the powers of ten 2 and 5 are enough, and none where there are powers enough.
+        if minor and (round(value / 10**exponent) not in (2, 5) or high > 200 * low):
+            return ""
+        if low > 3e-4 and high < 3e4:
+            return f"{value:g}"
+        return rf"$10^{{{exponent}}}$" if not minor else ""
+
+    return text
 
 
 def _legend(ax: Axes, results: Named) -> None:
