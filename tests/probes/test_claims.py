@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from reslab.probes.claims import CLAIMS, Measured, PairClaim, ProbeClaim, decided, spearman
+from reslab.probes.claims import CLAIMS, Measured, PairClaim, ProbeClaim, decided, has_learnt, spearman
 from reslab.probes.figures import FIGURES
 from reslab.report.summary import Judgement
 
@@ -94,6 +94,34 @@ def test_of_a_network_that_guesses_nothing_is_said() -> None:
     assert decide("veit2016-smooth", median=[60, 70, 80], deleted=[0, 1, 2], chance=90.0) == "not decided"
     tau = {"tau": [1 - 0.02 * i for i in range(40)], "error": [60 + i / 2 for i in range(40)], "chance": 90.0}
     assert decide("veit2016-order", whole_error=60.0, **tau) == "not decided"
+
+
+@pytest.mark.parametrize(
+    ("about", "against"),
+    [
+        ({"depth": 110, "data": "cifar10"}, "not held"),
+        ({"depth": 56, "data": "cifar10"}, "not decided"),
+        ({"depth": 110, "data": "digits"}, "not decided"),
+    ],
+)
+def test_less_than_the_papers_network_cannot_speak_against_it(about: dict[str, Any], against: Judgement) -> None:
+    """What bears a claim out counts anywhere."""
+    claim = BY_KEY["veit2016-paths"]
+    for longest, expected in ((12, "held"), (20, against)):
+        found = {"length": list(range(28)), "shortest": 3, "longest": longest, "mean_length": 8.0}
+        verdict, said = decided(claim, Measured("paths", "net", about, found))
+        assert verdict == expected
+        assert ("cannot speak against" in said) is (expected == "not decided")
+
+
+def test_which_networks_have_learnt() -> None:
+    for found, expected in (
+        ({"whole_error": 44.0, "chance": 90.0}, True),
+        ({"whole_error": 46.0, "chance": 90.0}, False),
+        ({"median": [60.0, 80.0], "deleted": [0, 1], "chance": 90.0}, False),
+        ({"median": [60.0, 80.0]}, True),
+    ):
+        assert has_learnt(Measured("figure", "net", {}, found)) is expected
 
 
 def test_figures_that_are_no_numbers_decide_nothing() -> None:

@@ -20,6 +20,8 @@ BARELY = 2.0
 """Points of error that count as barely a change."""
 LEARNT = 0.5
 """Share of the error of guessing that a network has to be below, before anything is said of what it loses."""
+EASY = ("digits", "synthetic")
+"""Data too easy to speak against a paper."""
 CHANCE = 0.9
 """Share of the error of guessing from which a network counts as ruined."""
 DRAWS = 2000
@@ -56,6 +58,8 @@ class ProbeClaim:
     decide: Callable[[Measured], Decision]
     of: Callable[[Values], bool] = lambda about: True
     """which networks it is about"""
+    asked_of: int = 0
+    """layers of the paper's network: fewer can bear it out, and not speak against it"""
 
 
 @dataclass(frozen=True)
@@ -69,25 +73,59 @@ class PairClaim:
     decide: Callable[[Measured, Measured], Decision]
     of: Callable[[Values, Values], bool]
     """which pairs it is about, the first and the second"""
+    asked_of: int = 0
 
 
 def decided(claim: ProbeClaim | PairClaim, *measured: Measured) -> Decision:
-    """What a claim's rule says; not decided where a figure is no number, as of a network that has diverged."""
+    """What a claim's rule says; not decided where a figure is no number, as of a network that has diverged.
+
+    Nothing counts against a paper that is less than what the paper says it of: fewer layers, or easier images.
+    """
     try:
-        return claim.decide(*measured)
+        verdict, said = claim.decide(*measured)
     except (TypeError, ValueError, ArithmeticError):
         names = " and ".join(each.network for each in measured)
         return "not decided", f"{names}: not every figure that the rule needs is a number"
+    if verdict != "not held":
+        return verdict, said
+    if not all(of_papers_data(each) for each in measured):
+        return "not decided", f"{said}; it is not, but {measured[0].about['data']} cannot speak against a paper"
+    fewest = min((int(each.about.get("depth") or 0) for each in measured), default=0)
+    if fewest < claim.asked_of:
+        return (
+            "not decided",
+            f"{said}; it is not, but {fewest} layers cannot speak against the paper's {claim.asked_of}",
+        )
+    return verdict, said
 
 
-def _untrained(measured: Measured, whole: float) -> Decision | None:
-    """A network that is near chance as it is has nothing to lose."""
-    chance = float(measured.result["chance"])
-    if whole < LEARNT * chance:
+def of_papers_data(measured: Measured) -> bool:
+    """Whether its images are real photographs, as the papers' are."""
+    return measured.about.get("data") not in EASY
+
+
+def has_learnt(measured: Measured) -> bool:
+    """Whether a network's error is below half of that of guessing, where the figure knows it.
+
+    A network that is near chance as it is has nothing to lose.
+    """
+    chance, whole = measured.result.get("chance"), _whole(measured)
+    return chance is None or whole is None or whole < LEARNT * float(chance)
+
+
+def _whole(measured: Measured) -> float | None:
+    """The error with nothing deleted: by itself, or the first of a curve over deletions. Per cent."""
+    result = measured.result
+    found = result.get("whole_error", result["median"][0] if "deleted" in result and "median" in result else None)
+    return None if found is None else float(found)
+
+
+def _untrained(measured: Measured) -> Decision | None:
+    if has_learnt(measured):
         return None
     return "not decided", (
-        f"{measured.network}: error {whole:.1f} % whole, to be below {LEARNT * chance:.0f} %, half of guessing, before "
-        "a lesion says anything"
+        f"{measured.network}: error {_whole(measured):.1f} % whole, to be below "
+        f"{LEARNT * float(measured.result['chance']):.0f} %, half of guessing, before a lesion says anything"
     )
 
 
@@ -163,7 +201,7 @@ def _smaller_when_deeper(deep: Measured, shallow: Measured) -> Decision:
 
 def _one_lesion(measured: Measured) -> Decision:
     error, whole = _array(measured.result["error"]), float(measured.result["whole_error"])
-    if untrained := _untrained(measured, whole):
+    if untrained := _untrained(measured):
         return untrained
     keeps = (np.array(measured.result["changes_shape"]) == 0) & ~np.isnan(error)
     risen = error[keeps] - whole
@@ -177,7 +215,7 @@ def _one_lesion(measured: Measured) -> Decision:
 
 
 def _chain_breaks(measured: Measured) -> Decision:
-    if untrained := _untrained(measured, float(measured.result["whole_error"])):
+    if untrained := _untrained(measured):
         return untrained
     error = _array(measured.result["error"])
     error = error[~np.isnan(error)]
@@ -191,7 +229,7 @@ def _chain_breaks(measured: Measured) -> Decision:
 
 def _smooth(measured: Measured) -> Decision:
     median, deleted = _array(measured.result["median"]), _array(measured.result["deleted"])
-    if untrained := _untrained(measured, float(median[0])):
+    if untrained := _untrained(measured):
         return untrained
     # Up to where it is ruined: behind that the error is noise about that of guessing.
     ruined = np.nonzero(median >= CHANCE * float(measured.result["chance"]))[0]
@@ -209,7 +247,7 @@ def _smooth(measured: Measured) -> Decision:
 
 def _reordering(measured: Measured) -> Decision:
     tau, error = _array(measured.result["tau"]), _array(measured.result["error"])
-    if untrained := _untrained(measured, float(measured.result["whole_error"])):
+    if untrained := _untrained(measured):
         return untrained
     random = np.random.default_rng(0)
     chosen = _resampled(len(tau), random)
@@ -398,7 +436,7 @@ CLAIMS: tuple[ProbeClaim | PairClaim, ...] = (
     ),
     ProbeClaim(
         "veit2016-lesion", f"{VEIT}, Fig. 3", "Removing one block of a residual network barely changes its error.",
-        "lesions", _one_lesion, _residual,
+        "lesions", _one_lesion, _residual, asked_of=110,
     ),
     ProbeClaim(
         "veit2016-chain", f"{VEIT}, Fig. 3", "Removing one layer of a network without shortcuts takes it to chance.",
@@ -406,15 +444,15 @@ CLAIMS: tuple[ProbeClaim | PairClaim, ...] = (
     ),
     ProbeClaim(
         "veit2016-smooth", f"{VEIT}, Fig. 5 (a)", "The error grows smoothly with the number of deleted blocks.",
-        "deletions", _smooth, _residual,
+        "deletions", _smooth, _residual, asked_of=110,
     ),
     ProbeClaim(
         "veit2016-order", f"{VEIT}, Fig. 5 (b)", "The error grows with the amount of reordering.", "permutations",
-        _reordering, _residual,
+        _reordering, _residual, asked_of=110,
     ),
     ProbeClaim(
         "veit2016-paths", f"{VEIT}, Fig. 6", "Most of the gradient comes by short paths.", "paths", _short_paths,
-        _residual,
+        _residual, asked_of=110,
     ),
     ProbeClaim(
         "balduzzi2017-laws", "Balduzzi et al. 2017, theorems 1 to 3",

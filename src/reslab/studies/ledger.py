@@ -8,7 +8,7 @@ from typing import Any
 
 from reslab import studies
 from reslab.probes.claims import CLAIMS as PROBED
-from reslab.probes.claims import GROUP_OF, Measured, PairClaim, ProbeClaim, decided
+from reslab.probes.claims import GROUP_OF, Measured, PairClaim, ProbeClaim, decided, has_learnt, of_papers_data
 from reslab.probes.result import FORMAT
 from reslab.report.claims import ClaimRow, Evidence
 from reslab.report.files import SUMMARY
@@ -101,22 +101,19 @@ def _probed(claim: ProbeClaim | PairClaim, figures: Sequence[Figure]) -> ClaimRo
     return ClaimRow(claim.key, paper, place, claim.text, command, tuple(evidence for _, evidence in found))
 
 
-def _weight(*measured: Measured) -> tuple[bool, int, int]:
-    """How strong figures are: those of the papers' data first, then of more images, then of deeper networks."""
+def _weight(*measured: Measured) -> tuple[bool, bool, int, int]:
+    """How strong figures are: of networks that have learnt something first, then of the papers' data, then of more
+    images, then of deeper networks."""
     abouts = [each.about for each in measured]
-    real = all(map(_of_papers_data, measured))
-    return real, min(int(a.get("images") or 0) for a in abouts), sum(int(a.get("depth") or 0) for a in abouts)
-
-
-def _of_papers_data(measured: Measured) -> bool:
-    return measured.about.get("data") not in ("digits", "synthetic")
+    learnt, real = all(map(has_learnt, measured)), all(map(of_papers_data, measured))
+    return learnt, real, min(int(a.get("images") or 0) for a in abouts), sum(int(a.get("depth") or 0) for a in abouts)
 
 
 def _looked(found: tuple[Judgement, str], made: dict[str, Any], path: Path, measured: Measured) -> Evidence:
     verdict, numbers = found
     return Evidence(
         verdict=verdict, numbers=numbers, n=1, of=made["of"], command=made["command"], when=made["when"],
-        machine=made["machine"], source=path.as_posix(), papers_data=_of_papers_data(measured),
+        machine=made["machine"], source=path.as_posix(), papers_data=of_papers_data(measured),
     )  # fmt: skip
 
 
