@@ -343,7 +343,7 @@ class Block(nn.Module):
                     layers.append(average if stride > 1 else nn.Identity())
                     stride = 1
                 bias = net.norm is None
-                layers.append(nn.Conv2d(before, block.width, 1, stride, bias=bias))
+                layers.append(Conv2d(before, block.width, 1, stride, bias=bias))
                 if normed and net.norm is not None:
                     layers.append(make_norm(block.width, net))
                 return nn.Sequential(*layers)

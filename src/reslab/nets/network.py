@@ -69,7 +69,7 @@ class Network(nn.Module):
             channels = spec.in_channels
             for i, width in enumerate(widths):
                 stride = stem.stride if i == 0 else 1
-                layers.append(nn.Conv2d(channels, width, stem.kernel, stride, stem.kernel // 2, bias=bias))
+                layers.append(Conv2d(channels, width, stem.kernel, stride, stem.kernel // 2, bias=bias))
                 if i < len(widths) - 1:
                     layers += [make_norm(width, spec), ACTIVATIONS[spec.activation]()]
                 channels = width

@@ -56,5 +56,13 @@ def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
 
 
 def channels_last(x: Tensor) -> bool:
-    """Whether an activation (N, C, H, W) lies pixel by pixel."""
-    return x.is_contiguous(memory_format=torch.channels_last)
+    """Whether an activation (N, C, H, W) lies pixel by pixel, where a kernel may read it."""
+    return x.is_contiguous(memory_format=torch.channels_last) and readable(x)
+
+
+def readable(x: Tensor) -> bool:
+    """Whether a tensor's numbers are those that lie in its memory, and nobody wants to see PyTorch's own operators.
+
+    Tracers (`make_fx`), counters of operations and tensors without numbers do: a kernel is invisible to them.
+    """
+    return x.device.type == "cpu" and not x.is_neg() and torch._C._len_torch_dispatch_stack() == 0

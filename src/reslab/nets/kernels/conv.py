@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from reslab.nets.kernels.build import channels_last, has, kernel, pointer
+from reslab.nets.kernels.build import channels_last, has, kernel, pointer, readable
 
 Kernel = Literal["conv16", "winograd"]
 LANES = 16
@@ -34,8 +34,9 @@ def supports(x: Tensor, conv: nn.Conv2d) -> bool:
         and x.device.type == "cpu"
         and x.dim() == 4
         and x.numel() > 0
-        and x.shape[1] == conv.in_channels
+        and conv.weight.shape == (conv.out_channels, x.shape[1], 3, 3)
         and channels_last(x)
+        and readable(conv.weight)
         and _kernel_for(x, conv.out_channels) is not None
     )
 
@@ -50,7 +51,7 @@ def is_unsafe(conv: nn.Conv2d, x: Tensor) -> bool:
         x.device.type == "cpu"
         and conv.kernel_size == (1, 1)
         and conv.stride != (1, 1)
-        and conv.padding == (0, 0)
+        and conv.padding in ((0, 0), "valid")
         and conv.in_channels < 8
         and conv.groups == 1
     )
