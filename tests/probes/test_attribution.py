@@ -1,11 +1,13 @@
 """Maps that add up to the logit, and features as the network has them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from reslab.errors import InputError
-from reslab.probes.attribution import class_activation, features, grad_cam
+from reslab.probes.attribution import Attribution, class_activation, features, grad_cam
 
 from .tiny import PREACTIVATION, RESIDUAL, chain, logits, network, sample, vectors
 
@@ -65,3 +67,17 @@ def test_bad_input() -> None:
         class_activation(network("cifar_fast(widths=(8, 8), blocks=(1, 1))"), sample())
     with pytest.raises(InputError, match="needs positions"):
         grad_cam(chain(2, 0.5), vectors())
+
+
+def test_classes_by_name() -> None:
+    """Of the class that was chosen; without names by number, as in results of before there were names."""
+    net, images = network(), sample(4)
+    named = class_activation(net, replace(images, classes=tuple("abcdefghij"[: net.spec.num_classes])))
+    assert named.called == tuple("abcdefghij"[label] for label in named.label)
+    plain = class_activation(net, images)
+    assert plain.called == tuple(str(label) for label in plain.label)
+    old = plain.to_dict()
+    del old["name"]
+    assert Attribution.from_dict(old).called == plain.called
+    with pytest.raises(KeyError):
+        Attribution.from_dict({key: value for key, value in old.items() if key != "score"})

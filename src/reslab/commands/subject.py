@@ -81,7 +81,8 @@ class Seen:
         chosen = torch.linspace(0, have - 1, min(count or have, have)).round().long()
         x = self.normalizer.to(device)(images.images[chosen].to(device).contiguous(memory_format=torch.channels_last))
         labels = self.numbers[images.labels[chosen]].to(device)
-        return Sample(x, labels, batch=options.batch, precision=options.precision)
+        names = tuple(self.weights.classes or ())
+        return Sample(x, labels, batch=options.batch, precision=options.precision, classes=names)
 
     def key(self, options: Looking) -> dict[str, str]:
         """What tells these weights and images from others."""

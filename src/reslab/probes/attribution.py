@@ -24,6 +24,13 @@ class Attribution(Result):
     images: Floats
     """(images, H, W, C): the images as they were given, from their least to their greatest number scaled to 0 ... 1,
     and at most 64 pixels a side"""
+    name: tuple[str, ...] = ()
+    """of the class of each image, where names are known"""
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """The class of each image by its name, or its number."""
+        return self.name or tuple(str(label) for label in self.label)
 
 
 def _before_the_pool(net: Network, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,11 +114,13 @@ def grad_cam(net: nn.Module, sample: Sample, *, block: str | None = None, classe
 
 
 def _found(sample: Sample, labels: list[Tensor], scores: list[Tensor], maps: list[Tensor]) -> Attribution:
+    label = as_ints(torch.cat(labels).cpu().numpy())
     return Attribution(
-        label=as_ints(torch.cat(labels).cpu().numpy()),
+        label=label,
         score=as_floats(torch.cat(scores).cpu().numpy()),
         maps=as_floats(torch.cat(maps).cpu().numpy()),
         images=as_floats(_to_look_at(sample.x).cpu().numpy()),
+        name=tuple(sample.classes[i] for i in label) if sample.classes else (),
     )
 
 

@@ -440,6 +440,6 @@ def attribution(canvas: Canvas, results: Sequence[tuple[str, Attribution]]) -> N
             )  # fmt: skip
             ax.set_xticks([])
             ax.set_yticks([])
-            ax.set_title(str(result.label[i]), fontsize=8)
+            ax.set_title(result.called[i], fontsize=8)
         if len(results) > 1:
             row[0].set_ylabel(label, fontsize=8)

@@ -259,7 +259,7 @@ def _say_identity(found: Fits) -> str:
 
 
 def _say_attribution(found: Attribution) -> str:
-    return f"{len(found.label)} images, of classes {', '.join(str(label) for label in found.label)}"
+    return f"{len(found.label)} images, taken for {', '.join(found.called)}"
 
 
 FIGURES: dict[str, Figure[Any]] = {

@@ -1,7 +1,7 @@
 """What a probe returns: a frozen dataclass of arrays, its table and its JSON."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Self, get_origin
 
 import numpy as np
@@ -45,6 +45,8 @@ class Result:
         """The result that `to_dict` came from."""
         found: dict[str, Any] = {}
         for field in fields(cls):
+            if field.name not in values and field.default is not MISSING:
+                continue  # of a version that did not know it yet
             value = values[field.name]
             if get_origin(field.type) is np.ndarray:
                 kind = np.int64 if field.type == Ints else np.float64

@@ -31,6 +31,8 @@ class Sample:
     """images at a time"""
     precision: str = "fp32"
     """"fp32" or "bf16", of the forward passes; statistics are taken in fp32 or more"""
+    classes: tuple[str, ...] = ()
+    """names of the network's outputs, where they are known"""
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.labels) or not len(self.x):
