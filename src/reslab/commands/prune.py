@@ -85,7 +85,7 @@ def run(options: Options) -> None:
     )  # fmt: skip
 
     def tell(text: str) -> None:
-        console.print(f"  without {text}", highlight=False, markup=False)
+        console.print(f"  {text}", highlight=False, markup=False)
 
     pruned = prune(
         found.net, images, drop=options.drop, max_error=options.max_error, rounds=options.rounds, tell=tell

@@ -148,8 +148,8 @@ def prune(
     if max_error is not None and (most == 0 or not 0 <= max_error <= 100):
         what = "has no block that can go" if most == 0 else f"takes a bound of 0 to 100 points, got {max_error:g}"
         raise InputError(f"pruning: '{whole.spec.name}' {what}")
-    nets, names, losses = _taken_out(whole, images, drop or most, max_error, tell)
-    deciding = as_floats([_error(each, images.deciding) for each in nets])
+    nets, names, losses, decided = _taken_out(whole, images, drop or most, max_error, tell)
+    deciding = as_floats(decided)
     chosen = len(nets) - 1
     if max_error is not None:
         chosen = int(np.nonzero(deciding <= deciding[0] + max_error)[0][-1])
@@ -184,13 +184,14 @@ def _size(sample: Sample) -> tuple[int, int] | None:
 
 def _taken_out(
     whole: Network, images: Images, most: int, max_error: float | None, tell: Callable[[str], object]
-) -> tuple[list[Network], list[str], list[float]]:
-    """The networks, from the whole on; the names of what went; the choosing images' loss."""
+) -> tuple[list[Network], list[str], list[float], list[float]]:
+    """The networks, from the whole on; the names of what went; the loss of the choosing images, the error of the
+    deciding ones."""
     labels = list(whole.named_blocks)
     nets: list[Network] = [whole]
     names: list[str] = []
     losses = [float(evaluate_variants(whole, images.choosing, [_all(whole, None)]).loss[0])]
-    bound = None if max_error is None else _error(whole, images.deciding) + max_error
+    errors = [_error(whole, images.deciding)]
     beyond = 0
     while len(names) < most and beyond < PATIENCE:
         now = nets[-1]
@@ -205,10 +206,11 @@ def _taken_out(
         nets.append(smaller)
         names.append(labels.pop(gone))
         losses.append(float(found.loss[best]))
-        if bound is not None:
-            beyond = beyond + 1 if _error(smaller, images.deciding) > bound else 0
-        tell(f"{len(names)}: {names[-1]}")
-    return nets, names, losses
+        errors.append(_error(smaller, images.deciding))
+        if max_error is not None:
+            beyond = beyond + 1 if errors[-1] > errors[0] + max_error else 0
+        tell(f"without {len(names)}, the last {names[-1]}: error {errors[-1]:.2f} % (whole: {errors[0]:.2f} %)")
+    return nets, names, losses, errors
 
 
 def _all(net: Network, without: int | None) -> Variant:
