@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from reslab import runs
-from reslab.nets.weights.files import read_safetensors
+from reslab.weights.files import read_safetensors
 
 ROOT = Path(__file__).parents[1]
 

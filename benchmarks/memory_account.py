@@ -30,7 +30,7 @@ def measure(name: str, batch: int, twice: int, precision: str) -> dict[str, floa
     import torch
 
     from reslab.data.sources import load
-    from reslab.nets.kernels.build import library
+    from reslab.kernels.build import library
     from reslab.recipes.he2015_cifar import he2015_cifar
     from reslab.train.device import Execution
     from reslab.train.memory import account, measure

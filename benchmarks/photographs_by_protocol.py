@@ -21,9 +21,9 @@ from rich.console import Console
 
 from reslab import build, runs
 from reslab.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from reslab.nets.weights.files import to_bytes
-from reslab.nets.weights.load import header_of
-from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.weights.files import to_bytes
+from reslab.weights.load import header_of
+from reslab.weights.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parents[1]
 CARRIED = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, crop=(224, 224), resize=256)

@@ -37,10 +37,10 @@ from reslab.evaluate.scores import how_shown, log_scores, trained_window
 from reslab.nets.cost import cost
 from reslab.nets.network import Network
 from reslab.nets.spec import Size
-from reslab.nets.weights.files import to_bytes
-from reslab.nets.weights.load import header_of
-from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.train.device import Execution, has_bf16, keep_freed_memory, pick_device
+from reslab.weights.files import to_bytes
+from reslab.weights.load import header_of
+from reslab.weights.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parents[1]
 CROP = 224

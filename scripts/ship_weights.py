@@ -20,11 +20,11 @@ from reslab.data.sources import load as load_data
 from reslab.data.transforms import Normalizer
 from reslab.evaluate.metrics import evaluate
 from reslab.evaluate.protocols import TestTime
-from reslab.nets.weights import shipped
-from reslab.nets.weights.files import to_bytes
-from reslab.nets.weights.load import Weights, load
 from reslab.runs import RunDir
 from reslab.runs.files import write_bytes, write_json, write_text
+from reslab.weights import shipped
+from reslab.weights.files import to_bytes
+from reslab.weights.load import Weights, load
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 LIMIT = 8_000_000

@@ -139,7 +139,7 @@ def serve() -> None:
 
     import reslab.commands.study
     import reslab.commands.train  # noqa: F401
-    from reslab.nets.kernels.build import library
+    from reslab.kernels.build import library
 
     library()
     torch.set_num_threads(1)

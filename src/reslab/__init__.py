@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reslab.nets.network import build as build
-    from reslab.nets.weights.load import load as load
+    from reslab.weights.load import load as load
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "build", "load"]
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
 
         return build
     if name == "load":
-        from reslab.nets.weights.load import load
+        from reslab.weights.load import load
 
         return load
     raise AttributeError(f"module 'reslab' has no attribute '{name}'")

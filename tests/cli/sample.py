@@ -10,9 +10,9 @@ from PIL import Image
 
 from reslab.nets import build
 from reslab.nets.network import Network
-from reslab.nets.weights.files import to_bytes
-from reslab.nets.weights.load import header_of
-from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.weights.files import to_bytes
+from reslab.weights.load import header_of
+from reslab.weights.preprocessing import Preprocessing
 
 Reslab = Callable[..., tuple[int, str, str]]
 

@@ -14,7 +14,7 @@ from cyclopts import App
 
 from reslab import __version__
 from reslab.cli import app, main
-from reslab.nets.kernels.build import library
+from reslab.kernels.build import library
 from reslab.runs import RunDir, read_json
 from reslab.studies import MODULES
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from reslab.nets import build
-from reslab.nets.weights.files import pickled, to_bytes
-from reslab.nets.weights.load import load
+from reslab.weights.files import pickled, to_bytes
+from reslab.weights.load import load
 
 Reslab = Callable[..., tuple[int, str, str]]
 
@@ -98,7 +98,7 @@ def test_what_is_refused(reslab: Reslab, run: Path, tmp_path: Path, to: str, out
 def test_another_librarys_network_cannot_be_deepened(reslab: Reslab, tmp_path: Path) -> None:
     from reslab.nets.catalog import resolve_any
     from reslab.nets.network import build_any
-    from reslab.nets.weights.load import header_of
+    from reslab.weights.load import header_of
 
     spec = resolve_any("torchvision:squeezenet1_1", num_classes=2)
     state = build_any(spec).state_dict()

@@ -14,10 +14,10 @@ from torch import nn
 from torchvision import models
 
 from reslab.nets import build
-from reslab.nets.weights.files import to_bytes
-from reslab.nets.weights.load import header_of
-from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.runs import read_json
+from reslab.weights.files import to_bytes
+from reslab.weights.load import header_of
+from reslab.weights.preprocessing import Preprocessing
 
 from .sample import TINY, TRAIN, Reslab, ours, photos, refused
 

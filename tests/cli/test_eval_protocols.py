@@ -18,8 +18,8 @@ from reslab.evaluate.figures import figures
 from reslab.evaluate.predictions import load
 from reslab.evaluate.recalibrate import recalibrate
 from reslab.nets.network import Network
-from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.runs import read_json
+from reslab.weights.preprocessing import Preprocessing
 
 from . import sample
 from .sample import TINY, TRAIN, Reslab, photos, refused, said

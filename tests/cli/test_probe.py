@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from reslab.nets import build
-from reslab.nets.weights.files import pickled, to_bytes
-from reslab.nets.weights.load import header_of, load
-from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.probes.figures import FIGURES
+from reslab.weights.files import pickled, to_bytes
+from reslab.weights.load import header_of, load
+from reslab.weights.preprocessing import Preprocessing
 
 Reslab = Callable[..., tuple[int, str, str]]
 RESIDUAL, PLAIN = "cifar_resnet(depth=14, width=4)", "cifar_plain(depth=14, width=4)"

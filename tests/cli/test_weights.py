@@ -13,10 +13,10 @@ from torchvision import models
 
 from reslab.nets import build
 from reslab.nets.spec import NetSpec
-from reslab.nets.weights.files import read
-from reslab.nets.weights.load import load
-from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.runs import read_json
+from reslab.weights.files import read
+from reslab.weights.load import load
+from reslab.weights.preprocessing import Preprocessing
 
 from .sample import TINY, TRAIN, Reslab, ours, photos, refused
 

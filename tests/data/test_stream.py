@@ -15,9 +15,9 @@ from reslab.data.stream import listing
 from reslab.data.views import Views
 from reslab.errors import InputError
 from reslab.nets import build
-from reslab.nets.weights.files import to_bytes
-from reslab.nets.weights.load import header_of
-from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.weights.files import to_bytes
+from reslab.weights.load import header_of
+from reslab.weights.preprocessing import Preprocessing
 
 from .sample import png, write_images, write_parquet
 

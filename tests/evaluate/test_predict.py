@@ -13,9 +13,9 @@ from reslab.evaluate.figures import figures
 from reslab.evaluate.predict import Answer, Images, Question, Training, answer, ask, compute, namings
 from reslab.evaluate.protocols import Kind, suited
 from reslab.nets import build
-from reslab.nets.weights.load import Weights
-from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.runs import RunDir
+from reslab.weights.load import Weights
+from reslab.weights.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
 CARRIED = Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3, crop=(16, 16))

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reslab.errors import InputError
 from reslab.evaluate.protocols import SCALES, Ensemble, MultiScale, OneCrop, Protocol, TenCrop, suited
-from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.weights.preprocessing import Preprocessing
 
 ADAPTER: TypeAdapter[Protocol] = TypeAdapter(Protocol)
 

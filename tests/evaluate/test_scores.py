@@ -26,7 +26,7 @@ from reslab.evaluate.scores import how_shown, log_scores, trained_window
 from reslab.nets import build
 from reslab.nets.catalog import resolve, resolve_any
 from reslab.nets.network import Network
-from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.weights.preprocessing import Preprocessing
 
 SAMPLES = Path(
     os.environ.get("RESLAB_IMAGENET_SAMPLES", Path(__file__).parents[3] / "shared" / "data" / "imagenet-samples")

@@ -15,7 +15,7 @@ from reslab.nets.catalog import CATALOG, resolve, resolve_any
 from reslab.nets.cost import cost, cost_any
 from reslab.nets.network import Network
 from reslab.nets.spec import NetSpec
-from reslab.nets.weights.export import PEERS, Library
+from reslab.weights.export import PEERS, Library
 
 T6 = "He 2015, Table 6"
 TWIN = "He 2015, 4.2: a plain network has as many as its residual twin"

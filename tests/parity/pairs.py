@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from reslab.nets.catalog import resolve
 from reslab.nets.network import Network
-from reslab.nets.weights.export import PEERS, Library, exported
-from reslab.nets.weights.keys import to_ours
-from reslab.nets.weights.load import Weights
+from reslab.weights.export import PEERS, Library, exported
+from reslab.weights.keys import to_ours
+from reslab.weights.load import Weights
 
 Make = Callable[[str], nn.Module]
 """From the library's name of a network to its module."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from torch import nn
 
-from reslab.nets.weights.export import PEERS
+from reslab.weights.export import PEERS
 
 from .pairs import assert_equal
 

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 from torchvision import models
 
-from reslab.nets.weights.export import PEERS
+from reslab.weights.export import PEERS
 
 from .pairs import assert_equal
 

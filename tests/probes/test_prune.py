@@ -16,11 +16,11 @@ from reslab.evaluate.recalibrate import recalibrate
 from reslab.nets import build, edit
 from reslab.nets.cost import cost
 from reslab.nets.network import Network
-from reslab.nets.weights.files import to_bytes
-from reslab.nets.weights.load import header_of, load
 from reslab.probes.lesions import lesions
 from reslab.probes.prune import Images, candidates, finetune, prune
 from reslab.probes.seam import Sample
+from reslab.weights.files import to_bytes
+from reslab.weights.load import header_of, load
 
 from .tiny import PLAIN, PREACTIVATION, RESIDUAL, logits, network, sample, silence
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from reslab.nets.weights.files import read_safetensors
 from reslab.runs import RunDir, read_json
+from reslab.weights.files import read_safetensors
 
 N = 24
 COMMON = ("modern_imagenet", "--net", "cifar_resnet(depth=8, width=4)", "--size", 16, "-b", 8, "--threads", 1)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from reslab.nets.weights.files import read_safetensors
 from reslab.runs import RunDir, read_json
 from reslab.train.distributed import overlapping
+from reslab.weights.files import read_safetensors
 
 RECIPE = ("he2015_cifar", "--net", "cifar_resnet(depth=8, width=4)", "--data", "digits", "--batch-size", 128)
 LENGTH = ("--iterations", 24, "--set", "log_every=5", "evaluate_every=12", "schedule.drops=[9,18]", "optimizer.lr=0.02")

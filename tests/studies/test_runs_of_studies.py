@@ -13,9 +13,9 @@ import torch
 from reslab import studies
 from reslab.data.sources import load
 from reslab.nets.network import build
-from reslab.nets.weights.load import load as load_weights
 from reslab.runs import RunDir, read_json
 from reslab.studies.measures import SCORES, _ratio, scores_of
+from reslab.weights.load import load as load_weights
 
 Reslab = Callable[..., tuple[int, str, str]]
 TINY = ("--data", "digits", "--batch-size", 32, "--iterations", 12)

@@ -9,13 +9,13 @@ import torch
 from reslab.data.sources import Dataset, load
 from reslab.evaluate.metrics import evaluate
 from reslab.nets import build
-from reslab.nets.weights.files import read_safetensors
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
 from reslab.train.device import Execution
 from reslab.train.loop import Stopped, train
 from reslab.train.recipe import Average, Recipe
 from reslab.train.trainer import Trainer
+from reslab.weights.files import read_safetensors
 
 CPU = Execution(torch.device("cpu"))
 RULE = Average(decay=0.5, every=2)

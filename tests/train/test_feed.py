@@ -15,7 +15,6 @@ from reslab.data.spec import Augment, Colour, ScaleCrop
 from reslab.data.stored import Files
 from reslab.errors import InputError
 from reslab.evaluate.metrics import evaluate
-from reslab.nets.weights.files import read_safetensors
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
 from reslab.train.device import Execution
@@ -23,6 +22,7 @@ from reslab.train.distributed import World
 from reslab.train.loop import Stopped, train
 from reslab.train.recipe import Recipe, Resolution
 from reslab.train.trainer import Trainer
+from reslab.weights.files import read_safetensors
 
 from .photographs import CLASSES, in_folders, in_shards, in_tables, photograph
 

@@ -15,13 +15,13 @@ from reslab.errors import InputError
 from reslab.evaluate.metrics import evaluate
 from reslab.nets import build
 from reslab.nets.spec import NetSpec
-from reslab.nets.weights.files import read_safetensors
-from reslab.nets.weights.load import load
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir, read_json
 from reslab.train.device import Execution, resolve_precision
 from reslab.train.loop import NonFiniteLoss, Trainer, train
 from reslab.train.recipe import Recipe, override
+from reslab.weights.files import read_safetensors
+from reslab.weights.load import load
 
 CPU = Execution(torch.device("cpu"))
 

@@ -15,7 +15,6 @@ from reslab.data.sources import load as load_data
 from reslab.errors import InputError
 from reslab.nets import build
 from reslab.nets.network import Network
-from reslab.nets.weights.files import read_safetensors
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import read_json
 from reslab.train.device import Execution
@@ -23,6 +22,7 @@ from reslab.train.memory import account, measure, plan, size_of, words
 from reslab.train.optim import make_optimizer
 from reslab.train.recipe import Muon, Recipe, Sgd, override
 from reslab.train.trainer import Trainer
+from reslab.weights.files import read_safetensors
 
 CPU = Execution(torch.device("cpu"))
 DEEP = "cifar_resnet(depth=38, width=16)"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from reslab.nets.weights.files import read_safetensors
 from reslab.recipes import RECIPES
 from reslab.runs import read_json
+from reslab.weights.files import read_safetensors
 
 from .photographs import in_folders, photograph
 

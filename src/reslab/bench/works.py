@@ -13,11 +13,11 @@ from reslab.errors import InputError
 from reslab.evaluate.metrics import autocast
 from reslab.nets.network import Network, build_any
 from reslab.nets.spec import AnyNet, ReferenceSpec
-from reslab.nets.weights.export import Library, peer_of
 from reslab.train.device import Execution, use_exact_fp32, use_usual_fp32
 from reslab.train.inductor import compiled, said_plainly
 from reslab.train.loop import Trainer
 from reslab.train.recipe import Recipe, Sgd, Steps
+from reslab.weights.export import Library, peer_of
 
 Against = Literal["eager", "torchvision", "timm"]
 Call = Callable[[], object]

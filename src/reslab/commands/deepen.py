@@ -9,7 +9,7 @@ from reslab.commands.weights import check_target, write
 from reslab.errors import InputError
 from reslab.nets.deepen import deepened
 from reslab.nets.network import Network
-from reslab.nets.weights.load import header_of, load
+from reslab.weights.load import header_of, load
 
 TOLERANCE = 1e-6
 """Greatest difference of the outputs, relative to the greatest output, that passes for rounding."""

@@ -19,9 +19,9 @@ from reslab.evaluate.predictions import SUFFIX, About, Predictions, save
 from reslab.evaluate.predictions import load as load_predictions
 from reslab.evaluate.protocols import Kind, OneCrop, TestTime, suited
 from reslab.evaluate.scores import trained_window
-from reslab.nets.weights.load import load
 from reslab.runs import RunDir
 from reslab.train.device import Execution, keep_freed_memory, resolve_precision, use_exact_fp32
+from reslab.weights.load import load
 
 RECALIBRATED = 10_000
 """Training images that BN's statistics are computed over, where nobody says."""

@@ -18,8 +18,8 @@ from reslab.data.stored import lists_images
 from reslab.data.stream import Listing, in_memory, listing
 from reslab.errors import InputError
 from reslab.evaluate.predict import Images, Training, namings
-from reslab.nets.weights.load import Weights
-from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.weights.load import Weights
+from reslab.weights.preprocessing import Preprocessing
 
 Split = Literal["test", "train", "all"]
 _CHOSEN = 31  # which random numbers say what BN's statistics are computed over

@@ -7,7 +7,7 @@ from reslab import recipes, studies
 from reslab.data import names as data_names
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
-from reslab.nets.weights.names import is_hub
+from reslab.weights.names import is_hub
 
 PREDICTIONS = ".npz"
 """What `reslab eval` takes in place of weights, and looks for by itself."""

@@ -7,9 +7,9 @@ from reslab.data.decode import Fit, Interpolation
 from reslab.data.images import Dataset
 from reslab.data.sources import load
 from reslab.errors import InputError
-from reslab.nets.weights.load import Weights
-from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.report.words import plural
+from reslab.weights.load import Weights
+from reslab.weights.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from reslab.commands.weights import PICKLES, check_target, write
 from reslab.data.images import ImageSet
 from reslab.errors import InputError
 from reslab.nets.network import Network
-from reslab.nets.weights.load import header_of
 from reslab.probes import drawing
 from reslab.probes.chain import Variant, evaluate_variants
 from reslab.probes.prune import Curve, Images, Pruned, finetune, prune
@@ -25,6 +24,7 @@ from reslab.probes.seam import Sample
 from reslab.report import sheet
 from reslab.report.figure import check_format
 from reslab.runs.files import write_json
+from reslab.weights.load import header_of
 
 HOW = (
     "Left the error as blocks go, one after another; right against the speed. The ring is what was written.",

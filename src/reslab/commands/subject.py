@@ -14,10 +14,10 @@ from reslab.data.labels import outputs
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.nets.network import Network
-from reslab.nets.weights.load import Weights, load
-from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.probes.seam import Sample
 from reslab.train.device import Execution, use_exact_fp32
+from reslab.weights.load import Weights, load
+from reslab.weights.preprocessing import Preprocessing
 
 LEAST_IMAGES = 50
 """Of fewer images an error in per cent, or a tenth of them, means little."""

@@ -24,8 +24,6 @@ from reslab.data.spec import Augment, Source
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
 from reslab.nets.spec import AnyNet, NetSpec
-from reslab.nets.weights.load import Weights
-from reslab.nets.weights.load import load as load_weights
 from reslab.runs import RunDir
 from reslab.train.device import DAMAGED_SHARE, Execution, cores, describe, pick_device, resolve_precision
 from reslab.train.distributed import World, joined, launched, local_rank
@@ -33,6 +31,8 @@ from reslab.train.loop import Stopped, train
 from reslab.train.memory import size_of
 from reslab.train.recipe import Recipe, override, validated
 from reslab.train.rehearsal import rehearse
+from reslab.weights.load import Weights
+from reslab.weights.load import load as load_weights
 
 SIDE = 224
 """Pixels of the square that a network for photographs sees."""

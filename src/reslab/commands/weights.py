@@ -12,13 +12,13 @@ from rich.table import Table
 
 from reslab.errors import InputError
 from reslab.nets.spec import NetSpec
-from reslab.nets.weights import shipped
-from reslab.nets.weights.export import PEERS, Library, exported, peer_of
-from reslab.nets.weights.files import PICKLES as PICKLES
-from reslab.nets.weights.files import pickled, to_bytes
-from reslab.nets.weights.load import Weights, load
-from reslab.nets.weights.names import is_hub
 from reslab.runs.files import write_bytes
+from reslab.weights import shipped
+from reslab.weights.export import PEERS, Library, exported, peer_of
+from reslab.weights.files import PICKLES as PICKLES
+from reslab.weights.files import pickled, to_bytes
+from reslab.weights.load import Weights, load
+from reslab.weights.names import is_hub
 
 Format = Literal["reslab", "torchvision", "timm"]
 

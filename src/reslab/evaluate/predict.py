@@ -24,9 +24,9 @@ from reslab.evaluate.protocols import MultiScale, OneCrop, Single
 from reslab.evaluate.recalibrate import recalibrate
 from reslab.evaluate.scores import how_shown, log_scores
 from reslab.nets.network import Network
-from reslab.nets.weights.load import Weights
-from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.runs import RunDir, now
+from reslab.weights.load import Weights
+from reslab.weights.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from reslab.errors import InputError
 from reslab.nets.spec import Pixels, Spec
-from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.weights.preprocessing import Preprocessing
 
 TestTime = Literal["none", "flip", "flip-shift"]
 """What a network sees of each crop in an evaluation.

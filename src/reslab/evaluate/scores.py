@@ -21,7 +21,7 @@ from reslab.evaluate.protocols import MultiScale, OneCrop, Single, TenCrop
 from reslab.nets.cost import cost
 from reslab.nets.network import Network, check_size
 from reslab.nets.spec import AnyNet, DenseStem, NetSpec
-from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.weights.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

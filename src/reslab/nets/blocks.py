@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reslab.kernels import conv, pool
+from reslab.kernels import norm as norm_kernel
+from reslab.kernels.norm import Tracked
 from reslab.nets import spec
-from reslab.nets.kernels import conv, pool
-from reslab.nets.kernels import norm as norm_kernel
-from reslab.nets.kernels.norm import Tracked
 from reslab.nets.spec import Activation, NetSpec, ZeroPad, branch_layers
 
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {

@@ -13,6 +13,7 @@ from reslab.nets import edit
 from reslab.nets.blocks import Block
 from reslab.nets.catalog import resolve
 from reslab.nets.edit import Part
+from reslab.nets.equivalence import differences
 from reslab.nets.network import Network
 from reslab.nets.spec import Block as BlockSpec
 from reslab.nets.spec import (
@@ -29,7 +30,6 @@ from reslab.nets.spec import (
     ZeroPad,
     branch_layers,
 )
-from reslab.nets.weights.recognise import differences
 
 IDEMPOTENT = ("relu", "identity")
 """Activations that leave their own output as it is, so that an added one changes nothing."""

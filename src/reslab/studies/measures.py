@@ -18,11 +18,11 @@ from reslab.errors import InputError
 from reslab.evaluate.protocols import OneCrop
 from reslab.evaluate.scores import log_scores
 from reslab.nets.network import Network, build
-from reslab.nets.weights.load import load
 from reslab.probes.seam import outputs_of
 from reslab.runs import RunDir
 from reslab.runs.files import write_bytes
 from reslab.train.recipe import Recipe
+from reslab.weights.load import load
 
 Measured = dict[str, float]
 FILE, SCORES = "measures.json", "test_scores.npy"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from reslab.nets.deepen import deepened
 from reslab.nets.spec import NetSpec
-from reslab.nets.weights.files import to_bytes
-from reslab.nets.weights.load import header_of, load
 from reslab.runs.files import write_bytes
+from reslab.weights.files import to_bytes
+from reslab.weights.load import header_of, load
 
 
 def constructed(shallow: Path, to: NetSpec, out: Path) -> Path:

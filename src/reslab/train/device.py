@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from reslab.errors import InputError
-from reslab.nets.kernels.build import library
+from reslab.kernels.build import library
 from reslab.train.distributed import ALONE, World, launched, local_rank, ranks_here
 from reslab.train.recipe import Precision
 

@@ -11,10 +11,10 @@ from reslab.data.sources import Dataset
 from reslab.data.spec import Augment
 from reslab.data.transforms import Normalizer, coloured
 from reslab.errors import InputError
-from reslab.nets.weights.preprocessing import Preprocessing
 from reslab.train.device import Execution, cores
 from reslab.train.recipe import Recipe
 from reslab.train.schedule import side
+from reslab.weights.preprocessing import Preprocessing
 
 EVAL_BATCH = 500
 PHOTOGRAPHS = 100

@@ -21,7 +21,6 @@ from reslab.data.spec import Source
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, evaluate
 from reslab.nets.spec import NetSpec
-from reslab.nets.weights.files import read_safetensors
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
 from reslab.train.device import Execution, is_out_of_memory
@@ -34,6 +33,7 @@ from reslab.train.sharing import why_not_shared
 from reslab.train.start import begin, prepared
 from reslab.train.tensorboard import Events
 from reslab.train.trainer import Clock, NonFiniteLoss, Trainer
+from reslab.weights.files import read_safetensors
 
 __all__ = ["NonFiniteLoss", "Stopped", "Trainer", "train"]
 

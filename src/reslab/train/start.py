@@ -14,13 +14,13 @@ from reslab.data.names import KNOWN
 from reslab.data.sources import Dataset
 from reslab.data.spec import Source
 from reslab.errors import InputError
-from reslab.nets.weights.load import load
-from reslab.nets.weights.names import is_hub
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
 from reslab.train.device import Execution, resolve_precision
 from reslab.train.recipe import Recipe
 from reslab.train.trainer import Trainer
+from reslab.weights.load import load
+from reslab.weights.names import is_hub
 
 
 def _facts(

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from reslab.errors import InputError
-from reslab.nets.weights.files import read_safetensors, to_bytes
 from reslab.runs import write_atomic
+from reslab.weights.files import read_safetensors, to_bytes
 
 KEEP = 2
 """How many checkpoints stay: the last, and one to fall back on."""

@@ -18,7 +18,6 @@ from reslab.evaluate.metrics import Result, autocast
 from reslab.nets.blocks import DropPath
 from reslab.nets.network import Network, build_any
 from reslab.nets.spec import WhiteningStem
-from reslab.nets.weights.load import Weights, header_of
 from reslab.train.device import (
     Execution,
     keep_freed_memory,
@@ -36,6 +35,7 @@ from reslab.train.recipe import Plateau, Recipe
 from reslab.train.schedule import PlateauState, WarmUpState, scheduled
 from reslab.train.sharing import ranks_of_group, why_not_shared
 from reslab.train.sync import synchronise
+from reslab.weights.load import Weights, header_of
 
 WHITENED = 5000
 """Training images that the filters of a whitening stem are taken from."""

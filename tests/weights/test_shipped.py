@@ -11,10 +11,10 @@ import torch
 
 from reslab.errors import InputError
 from reslab.nets.network import build
-from reslab.nets.weights import shipped
-from reslab.nets.weights.files import to_bytes
-from reslab.nets.weights.load import header_of, load
-from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.weights import shipped
+from reslab.weights.files import to_bytes
+from reslab.weights.load import header_of, load
+from reslab.weights.preprocessing import Preprocessing
 
 ALL = sorted(shipped.index())
 

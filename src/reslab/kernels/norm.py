@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from reslab.nets.kernels.build import SUFFIX, channels_last, kernel, library, pointer
+from reslab.kernels.build import SUFFIX, channels_last, kernel, library, pointer
 
 Activation = Literal["none", "relu", "gelu"]
 CODES: dict[Activation, int] = {"none": 0, "relu": 1, "gelu": 2}

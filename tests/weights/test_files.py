@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from reslab.errors import InputError
 from reslab.nets import build
-from reslab.nets.weights.files import NESTS, pickled, read, read_safetensors, to_bytes
+from reslab.weights.files import NESTS, pickled, read, read_safetensors, to_bytes
 
 from .sample import State, armed, saved
 

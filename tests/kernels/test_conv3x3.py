@@ -10,10 +10,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from reslab.kernels import conv
+from reslab.kernels.build import has
 from reslab.nets import build
 from reslab.nets.blocks import Conv2d
-from reslab.nets.kernels import conv
-from reslab.nets.kernels.build import has
 from reslab.nets.network import Network
 
 BOTH = pytest.mark.parametrize("processor", ["", "-mno-avx512f"], indirect=True)

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from reslab.kernels import build, conv, pool
+from reslab.kernels.norm import Activation
 from reslab.nets.blocks import Conv2d
-from reslab.nets.kernels import build, conv, pool
-from reslab.nets.kernels.norm import Activation
 
 from .test_fused import CASES, by_kernel, norm, normal
 

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve
+from reslab.nets.equivalence import same_function
 from reslab.nets.spec import NetSpec
-from reslab.nets.weights.keys import to_resnetv2
-from reslab.nets.weights.load import Weights
-from reslab.nets.weights.recognise import same_function
+from reslab.weights.keys import to_resnetv2
+from reslab.weights.load import Weights
 
 Library = Literal["torchvision", "timm"]
 _BOTH = {

@@ -13,9 +13,9 @@ from reslab.nets import build
 from reslab.nets.catalog import CATALOG, resolve
 from reslab.nets.network import Network
 from reslab.nets.spec import Norm, ReferenceSpec
-from reslab.nets.weights.export import PEERS, Library, exported, peer_of
-from reslab.nets.weights.files import pickled, to_bytes
-from reslab.nets.weights.load import Weights, load
+from reslab.weights.export import PEERS, Library, exported, peer_of
+from reslab.weights.files import pickled, to_bytes
+from reslab.weights.load import Weights, load
 
 from .sample import assert_same_output, on_nothing, pictures, saved, scrambled
 

@@ -22,9 +22,9 @@ from torchvision import models
 from reslab.data.decode import Fit, fitted
 from reslab.errors import InputError
 from reslab.nets.spec import Bottleneck, NetSpec, ReferenceSpec
-from reslab.nets.weights.hub import _timm_preprocessing
-from reslab.nets.weights.load import load
-from reslab.nets.weights.preprocessing import Preprocessing
+from reslab.weights.hub import _timm_preprocessing
+from reslab.weights.load import load
+from reslab.weights.preprocessing import Preprocessing
 
 from .repositories import Transformers
 from .sample import armed, assert_same_output, pictures, saved, scrambled

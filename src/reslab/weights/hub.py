@@ -21,10 +21,10 @@ from torch import Tensor
 from reslab.errors import InputError, nearest
 from reslab.nets.reference import timm
 from reslab.nets.spec import Bottleneck, NetSpec, ReferenceSpec
-from reslab.nets.weights import shipped
-from reslab.nets.weights.files import read
-from reslab.nets.weights.preprocessing import Preprocessing
-from reslab.nets.weights.recognise import Unrecognised
+from reslab.weights import shipped
+from reslab.weights.files import read
+from reslab.weights.preprocessing import Preprocessing
+from reslab.weights.recognise import Unrecognised
 
 T = TypeVar("T")
 

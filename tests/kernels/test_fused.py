@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reslab.kernels.build import library
+from reslab.kernels.norm import Activation
 from reslab.nets.blocks import Add, BatchNorm2d, norm_add_act
-from reslab.nets.kernels.build import library
-from reslab.nets.kernels.norm import Activation
 from reslab.nets.network import Network, build
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no C++ compiler: there is no fused mode")

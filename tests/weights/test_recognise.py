@@ -12,20 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reslab.nets.catalog import resolve, resolve_any
+from reslab.nets.equivalence import differences, look_alikes, names_and_shapes, same_function
 from reslab.nets.network import Network
 from reslab.nets.spec import Bottleneck, ConvStem, NetSpec, Norm
-from reslab.nets.weights.keys import to_ours
-from reslab.nets.weights.recognise import (
-    Unrecognised,
-    differences,
-    look_alikes,
-    misfit,
-    names_and_shapes,
-    nearest_network,
-    recognise,
-    same_function,
-    shapes_of,
-)
+from reslab.weights.keys import to_ours
+from reslab.weights.recognise import Unrecognised, misfit, nearest_network, recognise, shapes_of
 
 from .conftest import NAMES
 from .sample import assert_same_output, on_nothing, pictures, scrambled

@@ -15,12 +15,12 @@ from torchvision import models
 from reslab.errors import InputError
 from reslab.nets import build
 from reslab.nets.catalog import resolve
+from reslab.nets.equivalence import same_function
 from reslab.nets.network import Network
 from reslab.nets.spec import NetSpec, Norm, ReferenceSpec
-from reslab.nets.weights.files import to_bytes
-from reslab.nets.weights.load import Weights, header_of, load
-from reslab.nets.weights.preprocessing import Preprocessing
-from reslab.nets.weights.recognise import same_function
+from reslab.weights.files import to_bytes
+from reslab.weights.load import Weights, header_of, load
+from reslab.weights.preprocessing import Preprocessing
 
 from .repositories import (
     Akamaster,

@@ -12,27 +12,16 @@ from torch import Tensor, nn
 
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve, resolve_any
+from reslab.nets.equivalence import differences, look_alikes, names_and_shapes, same_function
 from reslab.nets.network import Network, build_any
 from reslab.nets.reference import build_reference
 from reslab.nets.spec import AnyNet, NetSpec, ReferenceSpec
-from reslab.nets.weights import hub
-from reslab.nets.weights.files import digest_of
-from reslab.nets.weights.keys import to_ours
-from reslab.nets.weights.names import is_hub
-from reslab.nets.weights.preprocessing import Preprocessing
-from reslab.nets.weights.recognise import (
-    COUNTER,
-    State,
-    Unrecognised,
-    differences,
-    look_alikes,
-    misfit,
-    names_and_shapes,
-    nearest_network,
-    recognise,
-    same_function,
-    shapes_of,
-)
+from reslab.weights import hub
+from reslab.weights.files import digest_of
+from reslab.weights.keys import to_ours
+from reslab.weights.names import is_hub
+from reslab.weights.preprocessing import Preprocessing
+from reslab.weights.recognise import COUNTER, State, Unrecognised, misfit, nearest_network, recognise, shapes_of
 
 _log = logging.getLogger("reslab")
 _NET: TypeAdapter[AnyNet] = TypeAdapter(AnyNet)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reslab.nets.kernels.build import channels_last, has, kernel, pointer
+from reslab.kernels.build import channels_last, has, kernel, pointer
 
 LANES = 16
 PADDING = {2: 0, 3: 1}

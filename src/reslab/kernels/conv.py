@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from reslab.nets.kernels.build import channels_last, has, kernel, pointer, readable
+from reslab.kernels.build import channels_last, has, kernel, pointer, readable
 
 Kernel = Literal["conv16", "winograd"]
 LANES = 16

@@ -17,7 +17,7 @@ log = logging.getLogger("reslab")
 
 SOURCE = Source(
     "kernels",
-    "reslab.nets.kernels",
+    "reslab.kernels",
     ("norm.cpp", "conv.cpp", "winograd.cpp", "pool.cpp", "simd.h"),
     ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC"),
 )
