@@ -51,9 +51,14 @@ def refused(reslab: Reslab, *words: object) -> str:
     """Runs a command that is to be refused; returns the one line that says why."""
     before = sorted(Path().rglob("*"))
     code, out, err = reslab(*words)
-    assert (code, out) == (2, ""), err
+    assert code == 2, (out, err)
     assert sorted(Path().rglob("*")) == before, "something was written"
     assert "Traceback" not in err
+    if "--json" in words:
+        said = json.loads(out)
+        assert set(said) == {"error"}
+        return str(said["error"])
+    assert out == ""
     lines = err.splitlines()
     assert lines[-1].startswith("reslab: error: ")
     return lines[-1].removeprefix("reslab: error: ")

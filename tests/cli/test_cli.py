@@ -25,6 +25,10 @@ TESTS = Path(__file__).parents[1]
 OPTIONS: dict[tuple[str, str], str] = {
     ("demo", "--out"): "studies/test_degradation.py::test_the_demo_from_finished_runs",
     ("demo", "--open"): "studies/test_degradation.py::test_the_demo_from_finished_runs",
+    ("demo", "--json"): "studies/test_degradation.py::test_the_demo_from_finished_runs",
+    ("deepen", "--json"): "cli/test_deepen.py::test_what_was_made_as_json",
+    ("weights convert", "--json"): "cli/test_weights.py::test_what_was_written_as_json",
+    ("weights fetch", "--json"): "cli/test_weights.py::test_fetch",
     ("train", "RECIPE"): "cli/test_bad_input.py::test_names_and_shapes",
     ("train", "--net"): "cli/test_cli.py::test_an_option_of_train_reaches_the_recipe",
     ("train", "--model"): "cli/test_cli.py::test_an_option_of_train_reaches_the_recipe",
@@ -160,7 +164,7 @@ for _place, _command, _options in (
     (
         "studies/test_compare.py::test_rows_are_recipes_and_seeds_their_runs",
         "report",
-        "RUNS --out --json --figure --open",
+        "FOLDERS --out --json --figure --open",
     ),
 ):
     for _option in _options.split():
@@ -180,7 +184,7 @@ for _test, _command, _options in (
     ("test_batches_and_precision_of_a_probe", "probe", "--split"),
     ("test_pruning", "prune", "WEIGHTS --out --drop --max-error --report --figure --force --json"),
     ("test_what_pruning_can_do_besides", "prune", "--finetune --lr --no-calibrate --seed --rounds"),
-    ("test_features", "features", "WEIGHTS --out --stages --split --force"),
+    ("test_features", "features", "WEIGHTS --out --stages --split --force --json"),
 ):
     for _option in _options.split():
         OPTIONS[_command, _option] = f"cli/test_probe.py::{_test}"
@@ -487,10 +491,13 @@ def test_options_of_a_study(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.
 
 def test_an_interruption_before_there_is_anything(monkeypatch: pytest.MonkeyPatch, reslab: Reslab) -> None:
     def interrupted(*_: object, **__: object) -> None:
+        monkeypatch.undo()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("json.dumps", interrupted)  # the standard library's, at which a signal may well arrive
-    assert reslab("nets", "--json") == (130, "", "reslab: interrupted\n")
+    assert reslab("nets", "--json") == (130, '{"error": "interrupted"}\n', "")
+    monkeypatch.setattr("rich.table.Table.add_row", interrupted)
+    assert reslab("nets") == (130, "", "reslab: interrupted\n")
 
 
 def test_errors_are_one_line_whatever_the_width(

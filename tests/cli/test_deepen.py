@@ -50,6 +50,15 @@ def test_the_same_function_and_on_from_there(reslab: Reslab, run: Path, tmp_path
     assert DEEP in err
 
 
+def test_what_was_made_as_json(reslab: Reslab, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep.safetensors"
+    code, said, err = reslab("deepen", run, "--to", DEEP, "--out", out, "--json")
+    assert code == 0, err
+    assert json.loads(said) == {
+        "out": str(out), "net": DEEP, "depth": 14, "from": SHALLOW, "blocks_added": 3, "difference": 0,
+    }  # fmt: skip
+
+
 def test_weights_that_name_no_network(reslab: Reslab, tmp_path: Path) -> None:
     net = build("cifar_plain(depth=8, width=4)", size=(8, 8))
     (tmp_path / "plain.pth").write_bytes(pickled(net.state_dict()))

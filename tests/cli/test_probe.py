@@ -364,7 +364,10 @@ def test_features(suffix: str, reslab: Reslab, tmp_path: Path) -> None:
     assert code == 2
     assert "overwrite it with --force" in err
     before = os.stat(out).st_mtime_ns
-    assert reslab(*words, "--force")[0] == 0
+    code, said, err = reslab(*words, "--force", "--json")
+    assert code == 0, err
+    shapes = {"layer2": [60, 8, 4, 4], "pool": [60, 16], "label": [60]}
+    assert json.loads(said) == {"out": str(out), "images": 60, "shapes": shapes}
     assert os.stat(out).st_mtime_ns != before
     code, _, err = reslab(*words[:-1], tmp_path / "features.csv")
     assert code == 2

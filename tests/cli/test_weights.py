@@ -18,7 +18,7 @@ from reslab.weights.files import read
 from reslab.weights.load import load
 from reslab.weights.preprocessing import Preprocessing
 
-from .sample import TINY, TRAIN, Reslab, ours, photos, refused
+from .sample import TINY, TRAIN, Reslab, ours, photos, refused, said
 
 MEAN = ("--mean", 0.5, 0.4, 0.3, "--std", 0.2, 0.3, 0.4)
 
@@ -105,6 +105,13 @@ def test_convert_between_formats(suffix: str, reslab: Reslab) -> None:
         assert load(out).certain
 
 
+def test_what_was_written_as_json(reslab: Reslab) -> None:
+    ours("w.safetensors", "resnet20")
+    found = said(reslab, "weights", "convert", "w.safetensors", "out.pth", "--json")
+    tensors = len(build("resnet20").state_dict())
+    assert found == {"out": "out.pth", "net": "resnet20", "tensors": tensors, "names": "reslab", "notes": []}
+
+
 @pytest.mark.parametrize(
     ("to", "net", "make"),
     [
@@ -182,6 +189,8 @@ def test_fetch(reslab: Reslab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     name = "torchvision:resnet18/IMAGENET1K_V1"
     code, out, _ = reslab("weights", "fetch", name)
     assert (code, out) == (0, f"{name}: resnet18, 122 tensors, in the cache\n")
+    code, out, _ = reslab("weights", "fetch", name, "--json")
+    assert json.loads(out) == {"weights": name, "net": "resnet18", "tensors": 122}
     assert reslab("weights", "fetch", name, "--out", "kept.safetensors")[0] == 0
     kept = load("kept.safetensors")
     assert kept.certain

@@ -291,8 +291,9 @@ def test_the_demo_from_finished_runs(reslab: Reslab, tmp_path: Path, monkeypatch
     ):
         assert words in said
     assert f"Report: {out / 'report.html'}" in err
-    code, _, _ = reslab("demo", "--out", out)
+    code, text, _ = reslab("demo", "--out", out, "--json")
     assert len(opened) == 1
+    assert json.loads(text)["verdict"]["overall"] == "held"
     assert read_json(out / "summary.json")["verdict"]["overall"] == "held"
 
 

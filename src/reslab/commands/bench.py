@@ -5,9 +5,8 @@ import os
 import shlex
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,6 +17,7 @@ from rich.table import Table
 from reslab import runs
 from reslab.bench import peak, works
 from reslab.bench.paired import Ratio, Work, ratio, take_turns_apart
+from reslab.commands.options.bench import Options
 from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
@@ -28,26 +28,6 @@ What = Literal["train", "infer", "data"]
 Maker = Callable[[], Work]
 PASSES = {"train": 3, "infer": 1}
 """Multiply-adds of a step in forward passes: backward counts two."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of the command, as they were given."""
-
-    what: What
-    net: str
-    against: works.Against | None
-    batch: int
-    size: int | None
-    rounds: int
-    turn: float
-    workers: int | None
-    precision: Literal["auto", "bf16", "fp32"]
-    device: str | None
-    threads: int | None
-    compile: bool
-    out: Path | None
-    json: bool
 
 
 def run(options: Options) -> None:

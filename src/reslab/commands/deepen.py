@@ -1,10 +1,11 @@
 """``reslab deepen``."""
 
-from pathlib import Path
+import json
 
 import torch
 from rich.console import Console
 
+from reslab.commands.options.deepen import Options
 from reslab.commands.weights import check_target, write
 from reslab.errors import InputError
 from reslab.nets.deepen import deepened
@@ -15,12 +16,12 @@ TOLERANCE = 1e-6
 """Greatest difference of the outputs, relative to the greatest output, that passes for rounding."""
 
 
-def run(source: str, *, to: str, out: Path, net: str | None, force: bool) -> None:
+def run(options: Options) -> None:
     """Writes the weights of a deeper network that computes the same, after checking that it does."""
-    check_target(out, force=force)
-    weights = load(source, net=net)
+    check_target(options.out, force=options.force)
+    weights = load(options.weights, net=options.net)
     shallow = weights.network().eval()
-    deep = deepened(shallow, to)
+    deep = deepened(shallow, options.to)
     apart = difference(shallow, deep)
     if apart > TOLERANCE:
         raise InputError(
@@ -29,12 +30,19 @@ def run(source: str, *, to: str, out: Path, net: str | None, force: bool) -> Non
         )
     header = header_of(deep.spec, weights.preprocessing, weights.classes)
     about = {key: value for key, value in weights.header.items() if key in ("recipe", "test_error")}
-    write(out, dict(deep.state_dict()), header | about | {"deepened_from": shallow.spec.name})
+    write(options.out, dict(deep.state_dict()), header | about | {"deepened_from": shallow.spec.name})
     for text in weights.said:
         Console(stderr=True).print(text, soft_wrap=True, highlight=False, markup=False)
     added = len(deep.blocks) - len(shallow.blocks)
+    record = {
+        "out": str(options.out), "net": deep.spec.name, "depth": deep.spec.depth, "from": shallow.spec.name,
+        "blocks_added": added, "difference": apart,
+    }  # fmt: skip
+    if options.json:
+        print(json.dumps(record, indent=2))
+        return
     print(
-        f"{out}: {deep.spec.name}, {deep.spec.depth} layers, computes what {shallow.spec.name} does "
+        f"{options.out}: {deep.spec.name}, {deep.spec.depth} layers, computes what {shallow.spec.name} does "
         f"({added} blocks added; outputs differ by {apart:.1e} of the greatest, in evaluation)"
     )
 

@@ -1,23 +1,22 @@
 """``reslab eval``: weights and saved predictions, each by a protocol, alone or together."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
 
 from reslab.commands import eval_print as shown
-from reslab.commands.eval_data import Split, Where, images_of, listed_alone, to_recalibrate_on
+from reslab.commands.eval_data import Where, images_of, listed_alone, to_recalibrate_on
 from reslab.commands.eval_members import Member, ensemble
-from reslab.commands.preprocessing import Given, preprocessing_of
+from reslab.commands.options.evaluate import Options
+from reslab.commands.preprocessing import preprocessing_of
 from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.evaluate.predict import Answer, Question, answer, ask
 from reslab.evaluate.predictions import SUFFIX, About, Predictions, save
 from reslab.evaluate.predictions import load as load_predictions
-from reslab.evaluate.protocols import Kind, OneCrop, TestTime, suited
+from reslab.evaluate.protocols import OneCrop, suited
 from reslab.evaluate.scores import trained_window
 from reslab.runs import RunDir
 from reslab.train.device import Execution, keep_freed_memory, resolve_precision, use_exact_fp32
@@ -25,44 +24,6 @@ from reslab.weights.load import load
 
 RECALIBRATED = 10_000
 """Training images that BN's statistics are computed over, where nobody says."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of the command, as they were given."""
-
-    weights: tuple[str, ...]
-    data: str | None
-    net: str | None
-    split: Split
-    protocol: Literal["one-crop", "ten-crop", "multi-scale", "ensemble"] | None
-    each: Kind | None
-    scales: tuple[int, ...]
-    window: int | None
-    test_time: TestTime
-    given: Given
-    labels: Path | None
-    outputs: Path | None
-    damaged: float | None
-    recalibrate_bn: bool
-    recalibrate_images: int | None
-    best_subset: bool
-    per_class: bool
-    confusion: Path | None
-    save: Path | None
-    fresh: bool
-    batch: int
-    precision: Literal["auto", "bf16", "fp32"]
-    device: str | None
-    threads: int | None
-    json: bool
-
-    @property
-    def kind(self) -> Kind:
-        """The protocol of each of the weights."""
-        if self.protocol == "ensemble":
-            return self.each or "one-crop"
-        return self.protocol or "one-crop"
 
 
 def run(options: Options) -> None:

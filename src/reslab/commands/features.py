@@ -1,31 +1,18 @@
 """``reslab features``."""
 
 import io
-from dataclasses import dataclass
-from pathlib import Path
+import json
 
 import numpy as np
 
-from reslab.commands.subject import Looking, checked, seen
+from reslab.commands.options.features import Options
+from reslab.commands.subject import checked, seen
 from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.probes.attribution import features
 from reslab.runs.files import write_bytes
 
 SUFFIXES = (".npz", ".parquet")
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of the command, as they were given."""
-
-    weights: str
-    out: Path
-    looking: Looking
-    stages: tuple[str, ...]
-    force: bool
-    device: str | None
-    threads: int | None
 
 
 def run(options: Options) -> None:
@@ -47,6 +34,10 @@ def run(options: Options) -> None:
         raise InputError(
             f"{options.out} cannot be written ({error.strerror or error}); nothing was left behind"
         ) from None
+    if options.json:
+        shapes_of = {name: list(array.shape) for name, array in arrays.items()}
+        print(json.dumps({"out": str(options.out), "images": len(sample), "shapes": shapes_of}, indent=2))
+        return
     shapes = ", ".join(f"{name} {'x'.join(map(str, array.shape[1:])) or 'number'}" for name, array in arrays.items())
     print(f"{options.out}: {len(sample):,} images, each {shapes}")
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from reslab import published
 from reslab.commands.nets_compare import print_comparison
+from reslab.commands.options.nets import Options
 from reslab.errors import InputError
 from reslab.nets.catalog import CATALOG, FAMILIES, REFERENCES, Entry, resolve, resolve_any
 from reslab.nets.cost import Cost, NetCost, cost
@@ -22,31 +23,24 @@ from reslab.nets.svg import drawing
 from reslab.runs.files import write_text
 
 
-def run(
-    name: str | None,
-    *,
-    compare: Sequence[str] | None,
-    size: int | None,
-    diagram: bool,
-    svg: Path | None,
-    as_json: bool,
-) -> None:
+def run(options: Options) -> None:
     """The command: a list, one network, several side by side, or a picture."""
-    if compare is not None:
-        if name is not None or diagram or svg is not None:
+    name, size, svg = options.name, options.size, options.svg
+    if options.compare is not None:
+        if name is not None or options.diagram or svg is not None:
             raise InputError("--compare names its networks itself, and draws none: reslab nets --compare NAME NAME")
-        side_by_side(compare, size=size, as_json=as_json)
-    elif diagram or svg is not None:
-        option = "--diagram" if diagram else "--svg"
+        side_by_side(options.compare, size=size, as_json=options.json)
+    elif options.diagram or svg is not None:
+        option = "--diagram" if options.diagram else "--svg"
         if name is None:
             raise InputError(f"{option} draws one network: name it, as in 'reslab nets resnet20 {option}'")
-        if as_json:
+        if options.json:
             raise InputError(f"{option} draws, --json prints figures; choose one")
-        draw(name, size=size, diagram=diagram, svg=svg)
+        draw(name, size=size, diagram=options.diagram, svg=svg)
     elif name is None:
-        listing(size=size, as_json=as_json)
+        listing(size=size, as_json=options.json)
     else:
-        show(name, size=size, as_json=as_json)
+        show(name, size=size, as_json=options.json)
 
 
 def listing(*, size: int | None = None, as_json: bool) -> None:

@@ -1,26 +1,15 @@
 """How images are brought to a network: what its weights say, what the options change, and data in that form."""
 
 import math
-from dataclasses import dataclass
 
-from reslab.data.decode import Fit, Interpolation
+from reslab.commands.options.common import Given
+from reslab.data.decode import Fit
 from reslab.data.images import Dataset
 from reslab.data.sources import load
 from reslab.errors import InputError
 from reslab.report.words import plural
 from reslab.weights.load import Weights
 from reslab.weights.preprocessing import Preprocessing
-
-
-@dataclass(frozen=True)
-class Given:
-    """Preprocessing as the options say it; None and nothing is what the weights say."""
-
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    resize: int | None = None
-    crop: int | None = None
-    interpolation: Interpolation | None = None
 
 
 def preprocessing_of(given: Given, weights: Weights) -> Preprocessing:

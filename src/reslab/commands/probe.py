@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from reslab.commands.options.probe import Options
 from reslab.commands.probe_page import command_of, summary, write_figures, write_page
-from reslab.commands.subject import Looking, Seen, checked, seen
+from reslab.commands.subject import Seen, checked, seen
 from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.probes.figures import FIGURES, GROUPS
@@ -22,23 +22,6 @@ from reslab.runs.files import write_json
 
 MOST_NETWORKS = 4
 """That a figure shows over each other."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of the command, as they were given."""
-
-    weights: tuple[str, ...]
-    looking: Looking
-    groups: tuple[str, ...]
-    """the figures that were asked for by name"""
-    every: bool
-    out: Path | None
-    figures: Path | None
-    format: str
-    device: str | None
-    threads: int | None
-    json: bool
 
 
 def run(options: Options) -> Path | None:

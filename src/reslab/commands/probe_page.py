@@ -1,23 +1,19 @@
 """The page of ``reslab probe``: its figures drawn, described and put together."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reslab import __version__, runs
+from reslab.commands.options.probe import Options
+from reslab.commands.subject import Seen
 from reslab.errors import InputError
 from reslab.probes import drawing
 from reslab.probes.figures import FIGURES
 from reslab.probes.result import Result
+from reslab.probes.xray import Done, Subject
 from reslab.report import sheet, words
-
-if TYPE_CHECKING:
-    from reslab.commands.probe import Options
-    from reslab.commands.subject import Seen
-    from reslab.probes.xray import Done, Subject
 
 
 def write_page(path: Path, done: Done, subjects: Sequence[Subject], found: Sequence[Seen], options: Options) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from reslab import __version__, runs
-from reslab.commands.subject import Looking, Seen, checked, seen
+from reslab.commands.options.prune import Options
+from reslab.commands.subject import Seen, checked, seen
 from reslab.commands.train import start
 from reslab.commands.weights import PICKLES, check_target, write
 from reslab.data.images import ImageSet
@@ -30,28 +30,6 @@ HOW = (
     "Left the error as blocks go, one after another; right against the speed. The ring is what was written.",
     "Training images choose which block goes; half of the test images decide how far, the other half is shown.",
 )
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of the command, as they were given."""
-
-    weights: str
-    out: Path
-    looking: Looking
-    drop: int | None
-    max_error: float | None
-    finetune: int
-    lr: float
-    calibrate: bool
-    rounds: int
-    report: Path | None
-    figure: tuple[Path, ...]
-    seed: int
-    force: bool
-    device: str | None
-    threads: int | None
-    json: bool
 
 
 def run(options: Options) -> None:

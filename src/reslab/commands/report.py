@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from reslab import runs
+from reslab.commands.options.report import Options
 from reslab.errors import InputError
 from reslab.report import figure
 from reslab.report import files as report_files
@@ -15,21 +16,22 @@ from reslab.report.summary import Summary
 from reslab.report.table import print_summary
 
 
-def run(folders: Sequence[Path], *, out: Path | None, figures: Sequence[Path], as_json: bool) -> Path | None:
+def run(options: Options) -> Path | None:
     """Compares runs, or shows a study once more; returns the page, if one was written."""
-    if not folders:
+    out = options.out
+    if not options.folders:
         raise InputError("expected folders of runs, or of a study, such as runs/resnet20 runs/plain20")
-    for path in figures:
+    for path in options.figure:
         figure.check_format(path)
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"--out {out} takes a folder, found a file")
-    summary = _summary(folders)
+    summary = _summary(options.folders)
     report = None
-    for path in figures:
+    for path in options.figure:
         figure.save(summary, path)
     if out is not None:
         report = next(path for path in report_files.write(summary, out) if path.suffix == ".html")
-    if as_json:
+    if options.json:
         print(summary.to_json(), end="")
     else:
         print_summary(summary, Console())

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reslab import studies
+from reslab.commands.options.study import Options
 from reslab.nets.catalog import resolve
 from reslab.nets.cost import cost
 from reslab.report.words import TONE, roughly
@@ -25,6 +27,16 @@ def seconds(study: Study) -> float:
     depths = study.scales[0]
     macs = sum(cost(resolve(arm.net)).macs * arm.length for arm in study.arms(depths))
     return macs * BATCH * study.enough * SEEDS / (MACS_PER_SECOND * (os.cpu_count() or 1))
+
+
+def run(options: Options) -> Path | None:
+    """Carries out a study, or lists all where none is named; the list does not wait for torch."""
+    if options.name is None:
+        listing(as_json=options.json)
+        return None
+    from reslab.commands.study import run as carry_out
+
+    return carry_out(options)
 
 
 def listing(*, as_json: bool) -> None:

@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reslab import runs, studies
+from reslab.commands.options.study import Demo, Options
 from reslab.commands.train import start
 from reslab.data.sources import Dataset, load
 from reslab.errors import InputError
@@ -41,31 +41,9 @@ DEMO_JOBS = min(4, os.cpu_count() or 1)
 """On 8x8 images one thread a run is quickest, and two processes do not wait for each other as two threads do."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of the command, as they were given."""
-
-    name: str
-    data: str = "digits"
-    depths: Depths = ()
-    seeds: int | None = None
-    iterations: int | None = None
-    batch: int | None = None
-    settings: tuple[str, ...] = ()
-    budget: float | None = None
-    dry_run: bool = False
-    out: Path | None = None
-    jobs: int = 1
-    on: str | None = None
-    store: str | None = None
-    cpus: int = 1
-    device: str | None = None
-    figure: tuple[Path, ...] = ()
-    json: bool = False
-
-
 def run(options: Options) -> Path | None:
     """Carries a study out and returns the path of its report; None for a dry run."""
+    assert options.name is not None  # `reslab.commands.studies` lists them where none is named
     study = studies.find(options.name)
     _check(options)
     logging.basicConfig(format="reslab: %(message)s", level=logging.WARNING)
@@ -148,7 +126,7 @@ def _budget(options: Options, make: Make, data: Dataset, out: Path, execution: E
             ) -> Budget | None:  # fmt: skip
     if options.budget is None:
         return None
-    study = studies.find(options.name)
+    study = make((), 1, 1).study
     planned = _begun(out, study.name, data.info.fingerprint)
     if planned is not None and not options.dry_run:
         plan = make(
@@ -271,16 +249,20 @@ def command_of(plan: Plan, options: Options) -> str:
     return shlex.join(words)
 
 
-def demo(out: Path) -> Path:
+def demo(options: Demo) -> Path:
     """The study on the embedded digits, and what to do next."""
-    console = Console()
+    console = Console(quiet=options.json)
     console.print(
         "[bold]Reslab demo[/]: plain and residual networks of 20 and 56 layers, side by side,\n"
         "on 1,437 scanned digits. Twelve short trainings, about two minutes on two cores;\n"
         "nothing is downloaded.\n",
         highlight=False,
     )
-    report = run(Options("degradation", depths=(20, 56), seeds=3, out=out, jobs=DEMO_JOBS, device="cpu"))
+    report = run(
+        Options(
+            "degradation", depths=(20, 56), seeds=3, out=options.out, jobs=DEMO_JOBS, device="cpu", json=options.json
+        )
+    )
     assert report is not None
     console.print(
         "\n[bold]What so short a run can show[/]: a network that cannot be optimised in the\n"

@@ -2,13 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from reslab.commands.preprocessing import Given, at_size, preprocessing_of
+from reslab.commands.options.common import Given, Looking
+from reslab.commands.preprocessing import at_size, preprocessing_of
 from reslab.data.images import Dataset
 from reslab.data.labels import outputs
 from reslab.data.transforms import Normalizer
@@ -21,34 +20,6 @@ from reslab.weights.preprocessing import Preprocessing
 
 LEAST_IMAGES = 50
 """Of fewer images an error in per cent, or a tenth of them, means little."""
-
-
-@dataclass(frozen=True)
-class Looking:
-    """The options about weights, images and where to run, as they were given."""
-
-    data: str
-    net: str | None
-    images: int
-    split: Literal["test", "train", "all"]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    batch: int
-    precision: Literal["bf16", "fp32"]
-    outputs: Path | None = None
-    """the names of the network's outputs"""
-
-    def words(self) -> list[str]:
-        """The options that say the same again; those that are as usual are left out."""
-        found: list[str] = []
-        for name, value, usual in (
-            ("net", self.net, None), ("split", self.split, "test"), ("outputs", self.outputs, None),
-            ("batch-size", self.batch, 100), ("precision", self.precision, "fp32"),
-        ):  # fmt: skip
-            found += [] if value == usual else [f"--{name}", str(value)]
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            found += [f"--{name}", *map(str, values)] if values else []
-        return found
 
 
 @dataclass(frozen=True)

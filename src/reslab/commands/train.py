@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from reslab import recipes, runs
+from reslab.commands.options.train import Options
 from reslab.commands.train_plan import show
 from reslab.data.large import Photographs, load_photographs
 from reslab.data.names import KNOWN
@@ -38,46 +39,6 @@ SIDE = 224
 """Pixels of the square that a network for photographs sees."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of the command, as they were given."""
-
-    recipe: str | None
-    net: str | None
-    data: str | None
-    out: Path | None
-    iterations: int | None
-    epochs: float | None
-    batch: int | None
-    seed: int | None
-    holdout: int | None
-    settings: tuple[str, ...]
-    device: str | None
-    threads: int | None
-    weights: str | None
-    num_classes: int | None
-    resume: Path | None
-    checkpoint_every: int | None
-    deterministic: bool | None
-    checkpoint_activations: bool | tuple[int, ...] | None
-    memory_budget: str | int | None
-    accumulate: int | None
-    sync_bn: bool | None
-    fused: bool | None
-    compile: bool | None
-    workers: int | None
-    size: int | None
-    labels: Path | None
-    damaged: float | None
-    dry_run: bool
-    json: bool
-
-    @property
-    def precision_given(self) -> bool:
-        """Whether the user chose it."""
-        return any(text.partition("=")[0].strip() == "precision" for text in self.settings)
-
-
 def run(options: Options) -> None:
     """Trains, or goes on with a run, and prints its result."""
     if options.checkpoint_every is not None and options.checkpoint_every < 1:
@@ -94,10 +55,8 @@ def run(options: Options) -> None:
         fused_kernels=options.fused is not False,
         compile=bool(options.compile),
         deterministic=bool(options.deterministic),
-        checkpoint_activations=options.checkpoint_activations,
-        memory_budget=(
-            size_of(options.memory_budget) if isinstance(options.memory_budget, str) else options.memory_budget
-        ),
+        checkpoint_activations=options.checkpointed or options.checkpoint_activations,
+        memory_budget=options.memory_bytes if options.memory_budget is None else size_of(options.memory_budget),
         accumulate=1 if options.accumulate is None else options.accumulate,
         workers=options.workers,
         damaged=options.damaged,
@@ -110,8 +69,8 @@ def run(options: Options) -> None:
 def _check_compile(options: Options) -> None:
     """The compiler decides itself what is kept for backward, and compiles no talk between ranks."""
     clashes = {
-        "--checkpoint-activations": options.checkpoint_activations,
-        "--memory-budget": options.memory_budget,
+        "--checkpoint-activations": options.checkpointed or options.checkpoint_activations,
+        "--memory-budget": options.memory_budget or options.memory_bytes,
         "--sync-bn": options.sync_bn,
     }
     if clash := [name for name, value in clashes.items() if value]:
@@ -367,14 +326,16 @@ def _as_before(options: Options) -> Options:
     kept = env.get("checkpoint_activations", False)
     if options.checkpoint_activations is not None or options.memory_budget is not None:
         kept = options.checkpoint_activations
+    blocks = tuple(kept) if isinstance(kept, list) else None
     return replace(
         options,
         data=options.data or env["data"]["path"] or env["data"]["name"],
         device=options.device or env["device"],
         threads=options.threads or env["threads"],
         deterministic=env["deterministic"] if options.deterministic is None else options.deterministic,
-        checkpoint_activations=tuple(kept) if isinstance(kept, list) else kept,
-        memory_budget=env.get("memory_budget") if options.memory_budget is None else options.memory_budget,
+        checkpoint_activations=bool(blocks) if isinstance(kept, list) else kept,
+        checkpointed=blocks,
+        memory_bytes=env.get("memory_budget") if options.memory_budget is None else None,
         checkpoint_every=env.get("checkpoint_every") if options.checkpoint_every is None else options.checkpoint_every,
         accumulate=env.get("accumulate", 1) if options.accumulate is None else options.accumulate,
         sync_bn=env.get("sync_bn", False) if options.sync_bn is None else options.sync_bn,

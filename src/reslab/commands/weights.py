@@ -3,13 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
+from reslab.commands.options.weights import Convert, Fetch, Inspect, List
 from reslab.errors import InputError
 from reslab.nets.spec import NetSpec
 from reslab.runs.files import write_bytes
@@ -20,14 +21,12 @@ from reslab.weights.files import pickled, to_bytes
 from reslab.weights.load import Weights, load
 from reslab.weights.names import is_hub
 
-Format = Literal["reslab", "torchvision", "timm"]
 
-
-def inspect(source: str, *, net: str | None, as_json: bool) -> None:
+def inspect(options: Inspect) -> None:
     """Says which network weights are of, what travels with them and what had to be assumed."""
-    weights = load(source, net=net)
+    weights = load(options.weights, net=options.net)
     record = _record(weights)
-    if as_json:
+    if options.json:
         print(json.dumps(record, indent=2))
         return
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -53,14 +52,14 @@ def inspect(source: str, *, net: str | None, as_json: bool) -> None:
             shown = f"{value:.4g}" if isinstance(value, float) else str(value)
             table.add_row(escape(name.replace("_", " ")), escape(shown))
     Console().print(table)
-    if source.startswith("reslab:"):
-        Console().print(Markdown(shipped.card(source.removeprefix("reslab:"))))
+    if options.weights.startswith("reslab:"):
+        Console().print(Markdown(shipped.card(options.weights.removeprefix("reslab:"))))
 
 
-def listing(*, as_json: bool) -> None:
+def listing(options: List) -> None:
     """The weights that come with Reslab, and how good they are."""
     known = shipped.index()
-    if as_json:
+    if options.json:
         print(json.dumps({name: entry.model_dump() for name, entry in known.items()}, indent=2))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -97,12 +96,13 @@ def _record(weights: Weights) -> dict[str, Any]:
     }
 
 
-def convert(source: str, out: Path, *, to: Format, net: str | None, num_classes: int | None, force: bool) -> None:
+def convert(options: Convert) -> None:
     """Writes weights under the names of a library, in the format of the suffix."""
-    check_target(out, force=force)
+    out, to, num_classes = options.out, options.to, options.num_classes
+    check_target(out, force=options.force)
     if num_classes is not None and num_classes < 1:
         raise InputError(f"--num-classes takes 1 or more, got {num_classes}")
-    weights = load(source, net=net, num_classes=num_classes)
+    weights = load(options.weights, net=options.net, num_classes=num_classes)
     if num_classes is not None:
         weights = replace(weights, tensors=dict(weights.module().state_dict()))  # with the head that was drawn
     tensors: dict[str, Any] = weights.tensors
@@ -117,7 +117,11 @@ def convert(source: str, out: Path, *, to: Format, net: str | None, num_classes:
         console.print(f"{out.suffix} has no place for the network's description; .safetensors has", soft_wrap=True)
     for text in weights.said:
         Console(stderr=True).print(text, soft_wrap=True, highlight=False, markup=False)
-    print(f"{out}: {name}, {len(tensors)} tensors under the names of {to}")
+    if options.json:
+        record = {"out": str(out), "net": name, "tensors": len(tensors), "names": to, "notes": list(weights.said)}
+        print(json.dumps(record, indent=2))
+    else:
+        print(f"{out}: {name}, {len(tensors)} tensors under the names of {to}")
 
 
 def check_target(out: Path, *, force: bool) -> None:
@@ -136,15 +140,19 @@ def write(out: Path, tensors: dict[str, Any], header: dict[str, Any]) -> None:
         raise InputError(f"{out} cannot be written ({error.strerror or error}); nothing was left behind") from None
 
 
-def fetch(source: str, out: Path | None, *, force: bool) -> None:
+def fetch(options: Fetch) -> None:
     """Fetches weights from a hub, and keeps them as a file of ours if one is named."""
+    source = options.weights
     if not is_hub(source):
         raise InputError(
             f"expected a name on a hub: torchvision:resnet50/IMAGENET1K_V2, timm:resnet50.a1_in1k or hf:ORG/NAME, "
             f"got '{source}'"
         )
-    if out is not None:
-        convert(source, out, to="reslab", net=None, num_classes=None, force=force)
+    if options.out is not None:
+        convert(Convert(source, options.out, force=options.force, json=options.json))
         return
     weights = load(source)
-    print(f"{source}: {weights.spec.name}, {len(weights.tensors)} tensors, in the cache")
+    if options.json:
+        print(json.dumps({"weights": source, "net": weights.spec.name, "tensors": len(weights.tensors)}, indent=2))
+    else:
+        print(f"{source}: {weights.spec.name}, {len(weights.tensors)} tensors, in the cache")

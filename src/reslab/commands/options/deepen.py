@@ -1,0 +1,33 @@
+"""``reslab deepen``."""
+
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from reslab.commands.options.common import Command, Force, Json, NetOfWeights, Weights, positional
+
+
+@positional
+@dataclass(frozen=True)
+class Options(Command):
+    """Make a deeper network that computes exactly the same: the paper's solution by construction.
+
+    Plain networks of the same training are worse when deeper, although this solution exists: that is the degradation
+    problem. Train on from it by `reslab train ... --weights OUT`.
+    """
+
+    runs: ClassVar = "reslab.commands.deepen:run"
+
+    weights: Weights
+    _: KW_ONLY
+    to: str
+    """The deeper network: resnet56, "cifar_plain(depth=38)"."""
+    out: Path
+    """The file to write: .safetensors, or .pth."""
+    net: NetOfWeights = None
+    force: Force = False
+    json: Json = False
+
+    def names(self) -> dict[str, Any]:
+        """What may be misspelt."""
+        return {"net": self.net, "weights": [self.weights]}

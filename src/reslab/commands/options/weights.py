@@ -1,0 +1,73 @@
+"""``reslab weights``: list, inspect, convert, fetch."""
+
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from reslab.commands.options.common import Command, Force, Json, NetOfWeights, Weights, positional
+
+
+@dataclass(frozen=True, kw_only=True)
+class List(Command):
+    """List the weights that come with Reslab."""
+
+    runs: ClassVar = "reslab.commands.weights:listing"
+
+    json: Json = False
+
+
+@positional
+@dataclass(frozen=True)
+class Inspect(Command):
+    """Say which network weights are of, what travels with them and what had to be assumed."""
+
+    runs: ClassVar = "reslab.commands.weights:inspect"
+
+    weights: Weights
+    _: KW_ONLY
+    net: NetOfWeights = None
+    json: Json = False
+
+    def names(self) -> dict[str, Any]:
+        """What may be misspelt."""
+        return {"net": self.net, "weights": [self.weights]}
+
+
+@positional
+@dataclass(frozen=True)
+class Convert(Command):
+    """Write weights under the names of Reslab (with all that is known of them), torchvision or timm."""
+
+    runs: ClassVar = "reslab.commands.weights:convert"
+
+    weights: Weights
+    out: Path
+    """The file to write: .safetensors, or .pth for torch.load."""
+    _: KW_ONLY
+    to: Literal["reslab", "torchvision", "timm"] = "reslab"
+    """Library whose names the tensors get; the result loads there with strict=True."""
+    net: NetOfWeights = None
+    num_classes: int | None = None
+    """Replace the head by a new one of so many classes."""
+    force: Force = False
+    json: Json = False
+
+    def names(self) -> dict[str, Any]:
+        """What may be misspelt."""
+        return {"net": self.net, "weights": [self.weights]}
+
+
+@positional
+@dataclass(frozen=True)
+class Fetch(Command):
+    """Fetch weights from a hub into its library's cache."""
+
+    runs: ClassVar = "reslab.commands.weights:fetch"
+
+    weights: str
+    """torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME."""
+    _: KW_ONLY
+    out: Path | None = None
+    """Also write them to this file, with network and preprocessing inside."""
+    force: Force = False
+    json: Json = False
