@@ -195,7 +195,9 @@ def options() -> Iterator[tuple[str, str]]:
     """Every option of every command, by all its names."""
     for command, called in commands(app):
         for argument in called.assemble_argument_collection():
-            for name in argument.names:
+            for name in argument.names if argument.parse else ():
+                if name == "*":  # the options of several commands, which follow
+                    continue
                 if name not in argument.negatives or name in ("--no-fused", "--no-calibrate"):
                     yield command, name
 
