@@ -154,20 +154,23 @@ def test_names_of_nothing(name: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "cache"),
+    ("name", "cache", "bring"),
     [
-        ("torchvision:resnet50", "torch/hub/checkpoints/resnet50-11ad3fa6.pth"),
-        ("timm:resnet50.a1_in1k", "hub"),
-        ("timm:resnet50", "hub"),
-        ("hf:microsoft/resnet-50", "hub"),
-        ("hf:microsoft/resnet-50/other.safetensors", "hub"),
+        ("torchvision:resnet50", "torch/hub/checkpoints/resnet50-11ad3fa6.pth", "/resnet50-11ad3fa6.pth elsewhere and"),
+        ("timm:resnet50.a1_in1k", "hub", "run 'hf download timm/resnet50.a1_in1k --local-dir FOLDER' elsewhere"),
+        ("timm:resnet50", "hub", "run 'hf download timm/resnet50.a1_in1k --local-dir FOLDER' elsewhere"),
+        ("hf:microsoft/resnet-50", "hub", "run 'hf download microsoft/resnet-50 --local-dir FOLDER' elsewhere"),
+        ("hf:some/net/b.safetensors", "hub", "run 'hf download some/net b.safetensors --local-dir FOLDER' elsewhere"),
     ],
 )
-def test_without_a_network_the_error_names_the_cache(name: str, cache: str, tmp_path: Path) -> None:
+def test_without_a_network_the_error_says_how_to_bring_the_file(
+    name: str, cache: str, bring: str, tmp_path: Path
+) -> None:
     said = complaint(name)
     assert f"'{name}' could not be fetched (" in said
     assert f"its cache, {tmp_path / cache}, does not have it whole" in said
-    assert "connect to the network, or give a file of weights" in said
+    assert "connect to the network, or " in said
+    assert bring in said
     assert not list((tmp_path / "torch").rglob("*.p*"))
 
 

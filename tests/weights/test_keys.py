@@ -14,8 +14,8 @@ from reslab.errors import InputError
 from reslab.nets.catalog import FAMILIES, resolve
 from reslab.nets.network import Network
 from reslab.nets.spec import NetSpec
+from reslab.weights.fit import shapes_of
 from reslab.weights.keys import DIALECTS, OURS, dialect_of, to_ours, to_resnetv2
-from reslab.weights.recognise import shapes_of
 
 from .repositories import Akamaster, Kuangliu, KuangliuPreActBlock, Transformers, Weiaicunzai, Xternalz
 from .sample import on_nothing

@@ -15,8 +15,10 @@ from reslab.nets.catalog import resolve, resolve_any
 from reslab.nets.equivalence import differences, look_alikes, names_and_shapes, same_function
 from reslab.nets.network import Network
 from reslab.nets.spec import Bottleneck, ConvStem, NetSpec, Norm
+from reslab.weights.fit import HEAD, headless, misfit, nearest_network, shapes_of
 from reslab.weights.keys import to_ours
-from reslab.weights.recognise import Unrecognised, misfit, nearest_network, recognise, shapes_of
+from reslab.weights.recognise import recognise
+from reslab.weights.shapes import Unrecognised
 
 from .conftest import NAMES
 from .sample import assert_same_output, on_nothing, pictures, scrambled
@@ -202,6 +204,11 @@ def test_scraps(change: dict[str, tuple[int, ...]], expected: str) -> None:
         recognise({"fc.weight": torch.empty(2, 3)} | state)
 
 
+def test_without_a_head_the_network_is_still_told() -> None:
+    state = {name: tensor for name, tensor in state_of("resnet20").items() if not name.startswith("fc.")}
+    assert recognise(state).spec == resolve("resnet20")
+
+
 def test_gaps_and_odd_shapes() -> None:
     whole = state_of("resnet20")
 
@@ -218,7 +225,7 @@ def test_gaps_and_odd_shapes() -> None:
         (without(r"layer2\.1\.conv"), "layer2.1 has no layers"),
         (without(r"layer2\.1\.bn2\.bias"), "1 missing (layer2.1.bn2.bias)"),
         (without("fc.bias"), "1 missing (fc.bias)"),
-        (without("fc"), "expected a parameter 'fc.weight'"),
+        (without("fc.weight"), "expected a parameter 'fc.weight'"),
         (without("bn1.bias"), "1 missing (bn1.bias)"),
         (with_shape("layer2.1.conv1.weight", 32, 32, 2, 2), "has the shape (32, 32, 2, 2)"),
         (with_shape("layer2.1.conv1.weight", 32, 31, 3, 3), "has the shape (32, 31, 3, 3)"),
@@ -247,7 +254,7 @@ def test_whatever_the_shapes_the_answer_is_a_network_that_fits_or_a_refusal(data
         found = recognise(state)
     except Unrecognised:
         return
-    assert misfit(state, found.spec) == ""
+    assert misfit(state, found.spec, missing=HEAD if headless(state) else ()) == ""
 
 
 # --- what does not fit ---

@@ -23,6 +23,7 @@ from reslab.nets.cifar import (
 )
 from reslab.nets.families import Common, unfit
 from reslab.nets.imagenet import imagenet_resnet
+from reslab.nets.peers import ALIASES
 from reslab.nets.spec import AnyNet, NetSpec, ReferenceSpec
 from reslab.nets.vectors import mlp
 
@@ -144,6 +145,7 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
     if found is None:
         raise wrong
     base, call = found.groups()
+    base = _ours(base)
     if call is None:
         return base, {}
     try:
@@ -156,6 +158,14 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
         return base, {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
     except (ValueError, TypeError):  # no literal; a literal that cannot be, such as {[]: 1}
         raise wrong from None
+
+
+def _ours(name: str) -> str:
+    """Our name of a network that another library spells its own way: ``resnext50_32x4d``, ``vgg16_bn``."""
+    if name in ALIASES:
+        return ALIASES[name]
+    dashed = name.replace("_", "-")
+    return dashed if dashed != name and (dashed in CATALOG or dashed in REFERENCES) else name
 
 
 def _of_cifar(name: str) -> str:
@@ -205,9 +215,14 @@ def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
     if missing:
         raise InputError(f"network '{net}' needs {' and '.join(missing)}, such as {base}({missing[0]}=38)")
     try:
-        return make(**{"name": net.strip(), **given})
+        return make(**{"name": _spelt(net, base), **given})
     except ValidationError as error:
         raise unfit(net, error) from None
+
+
+def _spelt(net: str, base: str) -> str:
+    """The name as it was given, arguments and all, with our spelling of the network."""
+    return base + net.strip()[len(re.split(r"[\s(]", net.strip(), maxsplit=1)[0]) :]
 
 
 def _library(base: str) -> str:

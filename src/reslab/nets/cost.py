@@ -4,8 +4,7 @@ The papers count a multiply-add as one operation (MAC); FLOPs are twice that. As
 convolutions and fully connected layers count; BN, activations, pooling and additions do not.
 """
 
-from dataclasses import dataclass
-
+from reslab.nets.costs import Cost, NetCost
 from reslab.nets.spec import (
     WEIGHTED,
     AnyNet,
@@ -27,52 +26,7 @@ from reslab.nets.spec import (
     stem_size,
 )
 
-
-@dataclass(frozen=True)
-class Cost:
-    """Cost of one part of a network for one image."""
-
-    name: str
-    layers: int
-    out_channels: int
-    out_size: Size
-    params: int
-    macs: int
-    activations: int
-    """Numbers that its weighted layers put out (Radosavovic 2020, section 3)."""
-
-    @property
-    def flops(self) -> int:
-        """Floating-point operations: two for each multiply-add."""
-        return 2 * self.macs
-
-
-@dataclass(frozen=True)
-class NetCost:
-    """Cost of a network and of its parts, stem to head, and of each block by name (``layer1.0``)."""
-
-    parts: tuple[Cost, ...]
-    blocks: tuple[Cost, ...]
-
-    @property
-    def params(self) -> int:
-        """Trainable parameters."""
-        return sum(part.params for part in self.parts)
-
-    @property
-    def macs(self) -> int:
-        """Multiply-adds for one image."""
-        return sum(part.macs for part in self.parts)
-
-    @property
-    def flops(self) -> int:
-        """Floating-point operations: two for each multiply-add."""
-        return 2 * self.macs
-
-    @property
-    def activations(self) -> int:
-        """Numbers that the weighted layers put out for one image."""
-        return sum(part.activations for part in self.parts)
+__all__ = ["Cost", "NetCost", "cost", "cost_any"]
 
 
 class _Counter:

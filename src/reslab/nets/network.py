@@ -53,6 +53,10 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(spec.dropout) if spec.dropout else nn.Identity()
         self.fc = nn.Linear(width, spec.num_classes)
 
+    def __repr__(self) -> str:
+        """A line for each stage; the modules one by one are `torch.nn.Module.__repr__(net)`."""
+        return f"Network {self.spec.outline()}"
+
     def _build_stem(self, spec: NetSpec) -> None:
         stem, bias = spec.stem, spec.norm is None
         if isinstance(stem, DenseStem):

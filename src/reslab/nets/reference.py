@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reslab.errors import InputError, nearest
-from reslab.nets.cost import Cost, NetCost
+from reslab.nets.costs import Cost, NetCost
 from reslab.nets.spec import ReferenceSpec, Size
 
 

@@ -4,317 +4,100 @@ A `NetSpec` lists every block explicitly, so that a variant, a lesion or a deepe
 of data and no network has code of its own.
 """
 
-import math
+from itertools import groupby
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-Activation = Literal["relu", "tanh", "elu", "gelu", "silu", "leaky-relu", "identity"]
+from reslab.nets.parts import (
+    SAME_SHAPE,
+    WEIGHTED,
+    Activation,
+    Basic,
+    Block,
+    Bottleneck,
+    Branch,
+    Conv,
+    Conv1x1,
+    ConvStem,
+    Dense,
+    DenseStem,
+    Drop,
+    Dropout,
+    ExclusiveGate,
+    Identity,
+    Kernel,
+    Layer,
+    MaxPool,
+    NoShortcut,
+    Order,
+    Pixels,
+    Projection,
+    Scale,
+    Shortcut,
+    ShortcutGate,
+    Size,
+    Spec,
+    Stack,
+    Stem,
+    WhiteningStem,
+    ZeroPad,
+    branch_layers,
+    stride_of,
+)
+from reslab.nets.sizes import (
+    check_block,
+    check_sizes,
+    check_whitening,
+    layer_size,
+    shortcut_size,
+    stem_size,
+)
 
-Order = Literal[
-    "original",
-    "bn-after-addition",
-    "relu-before-addition",
-    "relu-only-preactivation",
-    "full-preactivation",
+__all__ = [
+    "SAME_SHAPE",
+    "WEIGHTED",
+    "Activation",
+    "AnyNet",
+    "Basic",
+    "Block",
+    "Bottleneck",
+    "Branch",
+    "Conv",
+    "Conv1x1",
+    "ConvStem",
+    "Dense",
+    "DenseStem",
+    "Drop",
+    "Dropout",
+    "ExclusiveGate",
+    "Identity",
+    "Init",
+    "Kernel",
+    "Layer",
+    "MaxPool",
+    "NetSpec",
+    "NoShortcut",
+    "Norm",
+    "Order",
+    "Pixels",
+    "Projection",
+    "ReferenceSpec",
+    "Scale",
+    "Shortcut",
+    "ShortcutGate",
+    "Size",
+    "Spec",
+    "Stack",
+    "Stem",
+    "WhiteningStem",
+    "ZeroPad",
+    "branch_layers",
+    "layer_size",
+    "shortcut_size",
+    "stem_size",
+    "stride_of",
 ]
-"""The activation orderings of He 2016, Fig. 4 (a) to (e)."""
-
-
-Pixels = Annotated[int, Field(ge=1)]
-Size = tuple[int, int]
-"""Height and width."""
-
-
-def _odd(kernel: int) -> int:
-    if kernel % 2 == 0:
-        raise ValueError(f"a kernel is odd, or no padding keeps the size: try {kernel - 1} or {kernel + 1}")
-    return kernel
-
-
-Kernel = Annotated[int, Field(ge=1), AfterValidator(_odd)]
-"""Pixels a side of a convolution."""
-
-
-class Spec(BaseModel):
-    """Frozen, and strict about unknown fields and numbers that JSON cannot hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-# --- shortcuts ---------------------------------------------------------------------------------------------------
-
-
-class NoShortcut(Spec):
-    """A plain network's block: the branch alone."""
-
-    kind: Literal["none"] = "none"
-
-
-class Identity(Spec):
-    """y = F(x) + x (He 2015, eq. 1). Needs equal shapes."""
-
-    kind: Literal["identity"] = "identity"
-
-
-class ZeroPad(Spec):
-    """Option A: x is subsampled by the stride and padded with zero channels; no parameters (He 2015, 3.3)."""
-
-    kind: Literal["zero-pad"] = "zero-pad"
-    zeros: Literal["both", "end"] = Field(
-        "both",
-        description="where the zero channels go: half on each side (popular CIFAR code) or appended",
-    )
-
-
-class Projection(Spec):
-    """y = F(x) + BN(W x) with a strided 1x1 convolution (He 2015, eq. 2; options B and C)."""
-
-    kind: Literal["projection"] = "projection"
-    norm: bool = Field(True, description="BN behind the convolution; pre-activation networks have none there")
-    pool: bool = Field(
-        False,
-        description="average 2x2 before it instead of skipping three quarters (ResNet-D, He (Tong) 2018, Fig. 2c)",
-    )
-
-
-class Scale(Spec):
-    """y = residual * F(x) + shortcut * x with constant factors (He 2016, section 3.1, constant scaling)."""
-
-    kind: Literal["scale"] = "scale"
-    shortcut: float = 0.5
-    residual: float = 1.0
-
-
-class ExclusiveGate(Spec):
-    """y = g F(x) + (1 - g) x with g = sigmoid(conv(x)) (He 2016, Fig. 2c; Highway networks, Srivastava 2015)."""
-
-    kind: Literal["exclusive-gate"] = "exclusive-gate"
-    bias: float = Field(-6.0, description="initial bias of the gate's convolution: the lower, the more is passed on")
-    kernel: Kernel = 1
-
-
-class ShortcutGate(Spec):
-    """y = F(x) + (1 - g) x with g = sigmoid(conv(x)) (He 2016, Fig. 2d, shortcut-only gating)."""
-
-    kind: Literal["shortcut-gate"] = "shortcut-gate"
-    bias: float = -6.0
-    kernel: Kernel = 1
-
-
-class Conv1x1(Spec):
-    """y = F(x) + W x with a 1x1 convolution and neither stride nor BN (He 2016, Fig. 2e)."""
-
-    kind: Literal["conv1x1"] = "conv1x1"
-
-
-class Dropout(Spec):
-    """y = F(x) + dropout(x) (He 2016, Fig. 2f)."""
-
-    kind: Literal["dropout"] = "dropout"
-    rate: float = Field(0.5, ge=0, lt=1)
-
-
-Shortcut = Annotated[
-    NoShortcut | Identity | ZeroPad | Projection | Scale | ExclusiveGate | ShortcutGate | Conv1x1 | Dropout,
-    Field(discriminator="kind"),
-]
-
-SAME_SHAPE = (Identity, Scale, ExclusiveGate, ShortcutGate, Conv1x1, Dropout)
-"""Shortcuts that need the branch to keep the shape of its input."""
-
-
-# --- branches ----------------------------------------------------------------------------------------------------
-
-
-class Conv(Spec):
-    """A convolution, padded so that stride 1 keeps the size."""
-
-    kind: Literal["conv"] = "conv"
-    width: int = Field(ge=1)
-    kernel: Kernel = 3
-    stride: int = Field(1, ge=1)
-    groups: int = Field(1, ge=1)
-    dilation: int = Field(1, ge=1)
-    pool: int = Field(
-        1, ge=1, description="size and stride of a max pool right behind it, before BN and activation; 1: none"
-    )
-
-    @property
-    def padding(self) -> int:
-        """Pixels on each side."""
-        return self.dilation * (self.kernel // 2)
-
-
-class Dense(Spec):
-    """A fully connected layer, for vectors."""
-
-    kind: Literal["dense"] = "dense"
-    width: int = Field(ge=1)
-
-
-class MaxPool(Spec):
-    """Max pooling, without weights."""
-
-    kind: Literal["max-pool"] = "max-pool"
-    kernel: int = Field(2, ge=1)
-    stride: int = Field(2, ge=1)
-
-
-class Drop(Spec):
-    """Dropout between layers."""
-
-    kind: Literal["drop"] = "drop"
-    rate: float = Field(ge=0, lt=1)
-
-
-Layer = Annotated[Conv | Dense | MaxPool | Drop, Field(discriminator="kind")]
-WEIGHTED = (Conv, Dense)
-"""Layers with weights, which BN and the activation go with."""
-
-
-class Basic(Spec):
-    """Two 3x3 convolutions, the stride in the first (He 2015, Fig. 5 left)."""
-
-    kind: Literal["basic"] = "basic"
-    dilation: int = Field(1, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1, description="between the convolutions (Zagoruyko 2016, section 2.4)")
-
-
-class Bottleneck(Spec):
-    """1x1, 3x3, 1x1 convolutions (He 2015, Fig. 5 right; grouped: Xie 2016, Fig. 3c)."""
-
-    kind: Literal["bottleneck"] = "bottleneck"
-    inner: int = Field(ge=1, description="channels of the 3x3 convolution")
-    groups: int = Field(1, ge=1, description="of the 3x3 convolution: ResNeXt's cardinality")
-    dilation: int = Field(1, ge=1, description="of the 3x3 convolution")
-    stride_on: Literal["first", "middle"] = Field(
-        "middle", description="'first': the paper's 1x1 ('v1'); 'middle': the 3x3 ('v1.5', torchvision's, ResNet-B)"
-    )
-
-
-class Stack(Spec):
-    """Any layers, one after the other."""
-
-    kind: Literal["stack"] = "stack"
-    layers: tuple[Layer, ...] = Field(min_length=1)
-
-
-Branch = Annotated[Basic | Bottleneck | Stack, Field(discriminator="kind")]
-
-
-class Block(Spec):
-    """One residual (or plain) block: branch and shortcut, added, with the activations in one of five orders."""
-
-    branch: Branch = Basic()
-    width: int = Field(ge=1, description="channels that leave the block")
-    stride: int = Field(1, ge=1)
-    shortcut: Shortcut
-    order: Order = "original"
-    preactivated_shortcut: bool = Field(
-        False,
-        description="the shortcut too starts behind the first BN and ReLU (He 2016: where a pre-activation block "
-        "changes the shape, and at the first block)",
-    )
-    drop_path: float = Field(
-        0.0, ge=0, lt=1, description="probability that training skips the branch for an image (Huang 2016)"
-    )
-
-    @model_validator(mode="after")
-    def _layers_fit(self) -> Self:
-        layers = branch_layers(self)
-        widths = [layer.width for layer in layers if isinstance(layer, WEIGHTED)]
-        stride = math.prod(stride_of(layer) for layer in layers)
-        if widths and widths[-1] != self.width:
-            raise ValueError(f"the branch ends in {widths[-1]} channels, but the block's width is {self.width}")
-        if stride != self.stride:
-            raise ValueError(f"the branch has stride {stride}, but the block's stride is {self.stride}")
-        if self.preactivated_shortcut and not self.order.endswith("preactivation"):
-            raise ValueError(f"a pre-activated shortcut needs a pre-activation order, got '{self.order}'")
-        if isinstance(self.shortcut, NoShortcut):
-            if self.drop_path:
-                raise ValueError("stochastic depth skips the branch, so a block without a shortcut cannot have it")
-        elif not widths:
-            raise ValueError("a branch beside a shortcut needs a layer with weights, got pools and dropout alone")
-        elif self.preactivated_shortcut and isinstance(next(x for x in layers if not isinstance(x, Drop)), MaxPool):
-            raise ValueError(
-                "a pre-activated shortcut starts behind the first BN and ReLU, so no pool can precede them"
-            )
-        return self
-
-
-def stride_of(layer: Layer) -> int:
-    """How many times fewer pixels a side leave a layer than enter it."""
-    match layer:
-        case Conv(stride=stride, pool=pool):
-            return stride * pool
-        case MaxPool(stride=stride):
-            return stride
-        case _:
-            return 1
-
-
-def branch_layers(block: Block) -> tuple[Conv | Dense | MaxPool | Drop, ...]:
-    """The layers of a block's branch, first to last."""
-    match block.branch:
-        case Basic(dilation=dilation):
-            return (
-                Conv(width=block.width, stride=block.stride, dilation=dilation),
-                Conv(width=block.width, dilation=dilation),
-            )
-        case Bottleneck() as b:
-            first = b.stride_on == "first"
-            return (
-                Conv(width=b.inner, kernel=1, stride=block.stride if first else 1),
-                Conv(width=b.inner, stride=1 if first else block.stride, groups=b.groups, dilation=b.dilation),
-                Conv(width=block.width, kernel=1),
-            )
-        case Stack(layers=layers):
-            return layers
-
-
-# --- the network -------------------------------------------------------------------------------------------------
-
-
-class ConvStem(Spec):
-    """The layers before the first stage: convolutions with BN and activation, then perhaps a max pool."""
-
-    kind: Literal["conv"] = "conv"
-    width: int = Field(ge=1)
-    kernel: Kernel = 3
-    stride: int = Field(1, ge=1)
-    before: tuple[int, ...] = Field(
-        (), description="widths of convolutions before the last one; the stride moves to the first (ResNet-C: 32, 32)"
-    )
-    dropout: float = Field(0.0, ge=0, lt=1, description="of the input")
-    norm: bool = Field(True, description="BN and activation behind the last convolution")
-    pool: bool = Field(False, description="then a 3x3 max pool of stride 2 (He 2015, Table 1)")
-
-
-class WhiteningStem(Spec):
-    """A convolution whose filters decorrelate the patches of the training images, then the activation.
-
-    Its filters are the leading principal components of the patches, divided by their standard deviation, and the
-    same ones negated (Page 2019, "How to train your ResNet 8"; Jordan 2024, arXiv 2404.00498, section 3.2). They
-    are taken from the images before training (`Network.whiten`) and not trained; the bias is.
-    """
-
-    kind: Literal["whitening"] = "whitening"
-    width: int = Field(24, ge=2, multiple_of=2)
-    kernel: int = Field(2, ge=1)
-    stride: int = Field(1, ge=1)
-    padding: int = Field(0, ge=0)
-
-
-class DenseStem(Spec):
-    """For vectors: a fully connected layer with BN and activation."""
-
-    kind: Literal["dense"] = "dense"
-    width: int = Field(ge=1)
-    norm: bool = True
-
-
-Stem = Annotated[ConvStem | WhiteningStem | DenseStem, Field(discriminator="kind")]
 
 
 class Norm(Spec):
@@ -372,13 +155,13 @@ class NetSpec(Spec):
                 "init.zero_gamma starts BN's scale at zero, so norm.scale must be true: it would stay there"
             )
         if isinstance(self.stem, WhiteningStem):
-            _check_whitening(self.stem, self.in_channels, self.size)
+            check_whitening(self.stem, self.in_channels, self.size)
         size = self.size if isinstance(self.stem, DenseStem) else stem_size(self.size, self.stem)
         for name, block in self.named_blocks.items():
-            _check_block(name, width, block, dense)
+            check_block(name, width, block, dense)
             width = block.width
             if not dense:
-                size = _check_sizes(name, size, block)
+                size = check_sizes(name, size, block)
         return self
 
     @property
@@ -403,93 +186,30 @@ class NetSpec(Spec):
         branches = (layer for block in self.blocks for layer in branch_layers(block))
         return stem + sum(isinstance(layer, WEIGHTED) for layer in branches) + 1
 
+    def outline(self) -> str:
+        """The network in a few lines: its input and output, stem and stages."""
+        shape = f"{self.in_channels}x{self.size[0]}x{self.size[1]}"
+        lines = [f"{self.name}: {self.depth} layers, {shape} -> {self.num_classes} classes"]
+        lines.append(f"  stem: {self.stem.kind}, {self.stem.width} channels")
+        for number, stage in enumerate(self.stages, 1):
+            runs = [(kind, len([*same])) for kind, same in groupby(stage, lambda block: _kind(block))]
+            many = f"{', '.join(f'{count} {kind}' for kind, count in runs[:3])}{', ...' if len(runs) > 3 else ''}"
+            lines.append(f"  layer{number}: {stage[-1].width} channels; {many}")
+        return "\n".join(lines)
 
-def _check_whitening(stem: WhiteningStem, channels: int, size: Size) -> None:
-    """Raises ValueError if a patch does not fit in the image, or has fewer components than are asked for."""
-    components = channels * stem.kernel**2
-    if stem.width > 2 * components:
-        raise ValueError(
-            f"stem: patches of {stem.kernel}x{stem.kernel} pixels and {channels} channels have {components} "
-            f"components, so the whitening stem has at most {2 * components} filters, got {stem.width}"
-        )
-    if min(size) + 2 * stem.padding < stem.kernel:
-        raise ValueError(f"stem: {size[0]}x{size[1]} pixels are too few for patches of {stem.kernel}x{stem.kernel}")
+    def __repr__(self) -> str:
+        """A line, where all fields would take pages: `model_dump` has them."""
+        stages = "-".join(str(len(stage)) for stage in self.stages)
+        shape = f"{self.in_channels}x{self.size[0]}x{self.size[1]}"
+        return f"NetSpec({self.name!r}, {self.depth} layers, {shape} -> {self.num_classes} classes, blocks {stages})"
 
-
-def _check_block(where: str, width: int, block: Block, dense: bool) -> None:
-    """Raises ValueError if a block cannot take what comes in."""
-    layers = branch_layers(block)
-    if any(isinstance(layer, Conv | MaxPool) if dense else isinstance(layer, Dense) for layer in layers):
-        raise ValueError(f"{where}: images take convolutions and pools, vectors fully connected layers only")
-    if isinstance(block.shortcut, SAME_SHAPE) and (block.stride != 1 or block.width != width):
-        raise ValueError(
-            f"{where}: a shortcut of kind '{block.shortcut.kind}' needs equal shapes, but the block maps {width} "
-            f"channels to {block.width} with stride {block.stride}; use zero-pad or projection"
-        )
-    if isinstance(block.shortcut, ZeroPad) and block.width < width:
-        raise ValueError(f"{where}: zero-pad cannot go from {width} channels down to {block.width}")
-    if dense and not isinstance(block.shortcut, NoShortcut | Identity | Scale | Dropout):
-        raise ValueError(
-            f"{where}: for vectors a shortcut is none, identity, scale or dropout, not '{block.shortcut.kind}'"
-        )
-    for layer in layers:
-        if not isinstance(layer, WEIGHTED):
-            continue
-        if isinstance(layer, Conv) and (width % layer.groups or layer.width % layer.groups):
-            raise ValueError(
-                f"{where}: {layer.groups} groups divide neither {width} into {layer.width} channels evenly; "
-                "choose widths that are multiples of the groups"
-            )
-        width = layer.width
-    if width != block.width:
-        raise ValueError(f"{where}: the branch leaves {width} channels, but the block's width is {block.width}")
+    __str__ = __repr__
 
 
-def layer_size(size: Size, layer: Conv | MaxPool) -> Size:
-    """The size of what a layer puts out."""
-    if isinstance(layer, Conv):
-        size = shortcut_size(size, layer.stride)  # padded so that it rounds up too
-        return size[0] // layer.pool, size[1] // layer.pool
-    return (size[0] - layer.kernel) // layer.stride + 1, (size[1] - layer.kernel) // layer.stride + 1
-
-
-def stem_size(size: Size, stem: ConvStem | WhiteningStem) -> Size:
-    """The size of what enters the first block."""
-    if isinstance(stem, WhiteningStem):
-        height, width = ((side + 2 * stem.padding - stem.kernel) // stem.stride + 1 for side in size)
-        return height, width
-    return shortcut_size(shortcut_size(size, stem.stride), 2 if stem.pool else 1)
-
-
-def shortcut_size(size: Size, stride: int) -> Size:
-    """The size that every shortcut leaves: it keeps each ``stride``-th pixel, the first among them."""
-    return -(-size[0] // stride), -(-size[1] // stride)
-
-
-def _check_sizes(where: str, size: Size, block: Block) -> Size:
-    """The size that leaves a block; raises ValueError if a pool has too few pixels, or the two ways to the addition
-    end in different sizes: pools round down, shortcuts up."""
-    layers = branch_layers(block)
-    summed = len(layers) - 1
-    if block.order in ("original", "bn-after-addition"):  # where layers behind the last weights work on the sum
-        summed = max((i for i, layer in enumerate(layers) if isinstance(layer, WEIGHTED)), default=summed)
-    beside = shortcut_size(size, block.stride)
-    for i, layer in enumerate(layers):
-        pool = layer.kernel if isinstance(layer, MaxPool) else layer.pool if isinstance(layer, Conv) else 1
-        left = shortcut_size(size, layer.stride) if isinstance(layer, Conv) else size
-        if min(left) < pool:
-            raise ValueError(
-                f"{where}: {left[0]}x{left[1]} pixels are left for a {pool}x{pool} max pool; choose a "
-                "larger size of the input"
-            )
-        if isinstance(layer, Conv | MaxPool):
-            size = layer_size(size, layer)
-        if i == summed and size != beside and not isinstance(block.shortcut, NoShortcut):
-            raise ValueError(
-                f"{where}: at the addition the branch has {size[0]}x{size[1]} pixels, the shortcut "
-                f"{beside[0]}x{beside[1]}; a pool needs sizes that its stride divides, and comes before the addition"
-            )
-    return size
+def _kind(block: Block) -> str:
+    """A block in two words: ``bottleneck/projection``; of a plain one the branch alone."""
+    shortcut = "" if isinstance(block.shortcut, NoShortcut) else f"/{block.shortcut.kind}"
+    return f"{block.branch.kind}{shortcut}"
 
 
 class ReferenceSpec(Spec):

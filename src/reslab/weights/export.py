@@ -1,31 +1,16 @@
 """Our weights under the names of other libraries, for ``load_state_dict(..., strict=True)`` there."""
 
-from typing import Literal
-
 from torch import Tensor
 
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve
 from reslab.nets.equivalence import same_function
+from reslab.nets.peers import PEERS, Library
 from reslab.nets.spec import NetSpec
 from reslab.weights.keys import to_resnetv2
 from reslab.weights.load import Weights
 
-Library = Literal["torchvision", "timm"]
-_BOTH = {
-    "resnet18": "resnet18", "resnet34": "resnet34", "resnet50": "resnet50", "resnet101": "resnet101",
-    "resnet152": "resnet152", "resnext50-32x4d": "resnext50_32x4d", "resnext101-32x8d": "resnext101_32x8d",
-    "resnext101-64x4d": "resnext101_64x4d", "wide-resnet50-2": "wide_resnet50_2",
-    "wide-resnet101-2": "wide_resnet101_2",
-}  # fmt: skip
-PEERS: dict[Library, dict[str, str]] = {
-    "torchvision": _BOTH,
-    "timm": _BOTH
-    | {"resnext101-32x4d": "resnext101_32x4d", "resnet200": "resnet200"}
-    | {f"resnet{depth}{letter}": f"resnet{depth}{letter}" for depth in (50, 101, 152) for letter in "cd"}
-    | {f"preresnet{depth}": f"resnetv2_{depth}" for depth in (50, 101, 152)},
-}
-"""Names of the catalogue that other libraries have too, and their names there."""
+__all__ = ["PEERS", "Library", "exported", "peer_of"]
 
 
 def peer_of(spec: NetSpec, library: Library) -> str | None:

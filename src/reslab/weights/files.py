@@ -3,8 +3,6 @@
 import hashlib
 import io
 import json
-import pickle
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +14,12 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from reslab.errors import InputError
-
-NESTS = ("state_dict", "model_state_dict", "model_state", "state_dict_ema", "model", "net", "network", "weights")
-"""Where training scripts put the weights inside what they save, in the order of preference."""
+from reslab.weights.names import Which
+from reslab.weights.pickles import unpickled
+from reslab.weights.wrapped import unwrapped
 
 PICKLES = (".pth", ".pt", ".th", ".tar")
 """What PyTorch's own files are called."""
-
-PREFIXES = ("module", "_orig_mod", "model", "net", "network", "backbone", "encoder")
-"""What wrappers put before every name: DataParallel, torch.compile, Lightning and others."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +31,8 @@ class Stored:
     """what this package wrote beside the weights; empty for other files"""
     said: tuple[str, ...] = ()
     """what had to be unwrapped"""
+    which: Which | None = None
+    """average or not, where the file says"""
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
@@ -68,8 +65,8 @@ def pickled(tensors: Mapping[str, Tensor]) -> bytes:
     return buffer.getvalue()
 
 
-def read(path: Path) -> Stored:
-    """Reads a file of weights, whatever its suffix.
+def read(path: Path, which: Which | None = None) -> Stored:
+    """Reads a file of weights, whatever its suffix; ``which`` of those in it, where it holds several.
 
     Raises `InputError` for a file that is not there, is cut short, holds anything but tensors and plain
     values (refused, and not executed), or holds no weights.
@@ -83,12 +80,28 @@ def read(path: Path) -> Stored:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); give a file of weights") from None
     # PyTorch's archives and pickles may have any name, but what is called safetensors is never unpickled.
     if path.suffix != ".safetensors" and (start[:2] == b"PK" or start[:1] == b"\x80"):
-        return _unwrapped(_unpickled(path), path)
+        found = unwrapped(unpickled(path), path, which)
+        _check_plain(found.tensors, path)
+        return Stored(found.tensors, {}, found.said, found.which)
+    if other := _other_kind(path, start):
+        raise InputError(f"{path} is {other}; PyTorch's and safetensors files are read")
     tensors, header = read_safetensors(path)
     if header:
         return Stored(tensors, header)
-    stripped, said = _stripped(tensors)
-    return Stored(stripped, {}, said)
+    found = unwrapped(tensors, path, which)
+    return Stored(found.tensors, {}, found.said, found.which)
+
+
+_KINDS = ((b"\x89HDF\r\n", "an HDF5 file (Keras, TensorFlow)"), (b"\x1f\x8b", "compressed by gzip: unpack it first"))
+_SUFFIXES = {
+    ".onnx": "an ONNX model", ".pb": "a TensorFlow graph", ".tflite": "a TensorFlow Lite model",
+    ".msgpack": "a Flax file", ".xml": "an OpenVINO model", ".pt2": "an exported program",
+}  # fmt: skip
+
+
+def _other_kind(path: Path, start: bytes) -> str:
+    """What a file is that another library writes; nothing if it may be one of ours."""
+    return next((what for magic, what in _KINDS if start.startswith(magic)), _SUFFIXES.get(path.suffix.lower(), ""))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -112,50 +125,6 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, header
 
 
-def _unpickled(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is refused below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # PyTorch's message goes on for a page; what it met is named in one of the first lines.
-        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "")
-        raise InputError(
-            f"{path} holds more than tensors and plain values, and could run code when opened: it was refused, and "
-            f"nothing in it run ({reason[:120] or 'not a plain pickle'}). Save its state_dict() alone, where you trust "
-            f"it, and give that"
-        ) from None
-    except Exception as error:  # bytes from anywhere: a damaged archive fails in any of a dozen ways
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path} is not a whole file of weights ({first[:120]}); it was refused, and nothing in it run"
-        ) from None
-
-
-def _is_state(value: Any) -> bool:
-    return isinstance(value, Mapping) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
-
-
-def _unwrapped(loaded: Any, path: Path) -> Stored:
-    said: list[str] = []
-    for _ in range(3):
-        if _is_state(loaded):
-            tensors, more = _stripped({str(name): tensor for name, tensor in loaded.items()})
-            _check_plain(tensors, path)
-            return Stored(tensors, {}, (*said, *more))
-        if not isinstance(loaded, Mapping):
-            break
-        nest = next((name for name in NESTS if isinstance(loaded.get(name), Mapping)), None)
-        if nest is None:
-            break
-        said.append(f"taken from its '{nest}'")
-        loaded = loaded[nest]
-    found = f"keys {', '.join(map(str, list(loaded)[:5]))}" if isinstance(loaded, Mapping) else type(loaded).__name__
-    raise InputError(
-        f"{path}: expected a state dict (names to tensors), or one under {', '.join(NESTS[:5])}, ..., found {found}"
-    )
-
-
 def _check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Refuses tensors without numbers of their own: sparse, quantised, on no device, or larger than what is stored."""
     for name, tensor in tensors.items():
@@ -165,16 +134,3 @@ def _check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
             raise InputError(
                 f"{path}: expected plain tensors, found '{name}' ({kind}); it was refused, and nothing in it run"
             )
-
-
-def _stripped(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Without the prefixes of wrappers; and what was done."""
-    gone: list[str] = []
-    while tensors:
-        first = {name.partition(".")[0] for name in tensors}
-        if len(first) != 1 or (prefix := first.pop()) not in PREFIXES:
-            break
-        tensors = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
-        gone.append(prefix)
-    said = (f"without the prefix '{'.'.join(gone)}.' of its names",) if gone else ()
-    return tensors, said

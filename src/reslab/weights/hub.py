@@ -3,6 +3,7 @@
 Ours come with the package; of the others each library keeps its cache.
 """
 
+import hashlib
 import json
 import re
 import socket
@@ -23,8 +24,9 @@ from reslab.nets.reference import timm
 from reslab.nets.spec import Bottleneck, NetSpec, ReferenceSpec
 from reslab.weights import shipped
 from reslab.weights.files import read
+from reslab.weights.names import Which
 from reslab.weights.preprocessing import Preprocessing
-from reslab.weights.recognise import Unrecognised
+from reslab.weights.shapes import Unrecognised
 
 T = TypeVar("T")
 
@@ -42,10 +44,12 @@ class Fetched:
     said: tuple[str, ...] = ()
     adjust: Callable[[NetSpec], NetSpec] | None = None
     """what a description says of the network and names and shapes do not"""
+    which: Which | None = None
+    """average or not, where the file says"""
 
 
-def fetch(source: str) -> Fetched:
-    """Weights from a hub, or from its cache.
+def fetch(source: str, which: Which | None = None) -> Fetched:
+    """Weights from a hub, or from its cache; ``which`` of those in a file, where it holds several.
 
     Raises `InputError` for a name that the hub does not have, and without a network for weights that are not
     in the cache: the text names the cache.
@@ -53,11 +57,13 @@ def fetch(source: str) -> Fetched:
     kind, _, rest = source.partition(":")
     if not rest:
         raise InputError(f"'{source}' names no weights; expected such as torchvision:resnet50/IMAGENET1K_V2")
-    return {"reslab": _shipped, "torchvision": _torchvision, "timm": _timm, "hf": _hugging_face}[kind](rest)
+    if kind == "hf":
+        return _hugging_face(rest, which)
+    return {"reslab": _shipped, "torchvision": _torchvision, "timm": _timm}[kind](rest)
 
 
-def _reached(source: str, cache: str | Path, get: Callable[[], T]) -> T:
-    """What ``get`` returns; whatever goes wrong on the way to a hub is one line that names the cache."""
+def _reached(source: str, cache: str | Path, get: Callable[[], T], bring: str) -> T:
+    """What ``get`` returns; whatever goes wrong on the way to a hub is one line that says how to ``bring`` the file."""
     try:
         return get()
     except InputError:
@@ -66,7 +72,7 @@ def _reached(source: str, cache: str | Path, get: Callable[[], T]) -> T:
         reason = (str(error).splitlines() or [""])[0].split(". ")[0][:200]
         raise InputError(
             f"'{source}' could not be fetched ({type(error).__name__}: {reason}), and its cache, {cache}, does not "
-            "have it whole; connect to the network, or give a file of weights"
+            f"have it whole; connect to the network, or {bring}"
         ) from None
 
 
@@ -110,7 +116,8 @@ def _torchvision(rest: str) -> Fetched:
     weights = family[variant] if variant else family.DEFAULT
     file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
     if not file.is_file():
-        _reached(f"torchvision:{rest}", file, lambda: _download(weights.url, file))
+        bring = f"download {weights.url} elsewhere and put it there"
+        _reached(f"torchvision:{rest}", file, lambda: _download(weights.url, file), bring)
     # Read by us: torchvision would unpickle whatever lies in its cache.
     stored = read(file)
     transform = weights.transforms()
@@ -147,6 +154,29 @@ def _timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing | None:
     )
 
 
+def _bring(repo: str, files: str = "") -> str:
+    """How the files of a repository come to a machine without a network."""
+    command = " ".join(("hf download", repo, *([files] if files else []), "--local-dir FOLDER"))
+    return f"run '{command}' elsewhere, bring the folder, and give it in place of the name"
+
+
+def _intact(file: Path) -> Path:
+    """A file of the hub's cache, checked: the cache calls a large file by the SHA-256 of its content.
+
+    The hub's library compares sizes alone, and a damaged download would be taken for the weights for good.
+    """
+    blob = file.resolve()
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        with blob.open("rb") as handle:
+            found = hashlib.file_digest(handle, "sha256").hexdigest()
+        if found != blob.name:
+            raise InputError(
+                f"{blob} is damaged: its SHA-256 begins with {found[:12]}, expected {blob.name[:12]}; remove it, and "
+                "it is fetched again"
+            )
+    return file
+
+
 def _hub_cache() -> str:
     from huggingface_hub import constants
 
@@ -161,7 +191,9 @@ def _timm(rest: str) -> Fetched:
         tags = library.list_pretrained(f"{rest.split('.')[0]}.*")
         raise InputError(f"timm has no weights '{rest}', but {', '.join(tags) or 'none for this network'}")
     with _offline_if_cut_off():
-        module = _reached(f"timm:{rest}", _hub_cache(), lambda: library.create_model(rest, pretrained=True))
+        repo = library.get_pretrained_cfg(rest).hf_hub_id or ""
+        bring = _bring(repo) if repo else "give a file of weights"
+        module = _reached(f"timm:{rest}", _hub_cache(), lambda: library.create_model(rest, pretrained=True), bring)
     config = dict(module.pretrained_cfg)
     reference = ReferenceSpec(
         library="timm", model=rest.split(".")[0], name=f"timm:{rest}", in_channels=config["input_size"][0],
@@ -171,7 +203,7 @@ def _timm(rest: str) -> Fetched:
     return Fetched(dict(module.state_dict()), {}, _timm_preprocessing(config), None, reference, said)
 
 
-def _hugging_face(rest: str) -> Fetched:
+def _hugging_face(rest: str, which: Which | None) -> Fetched:
     try:
         from huggingface_hub import constants, hf_hub_download, list_repo_files, try_to_load_from_cache
     except ImportError:
@@ -198,10 +230,10 @@ def _hugging_face(rest: str) -> Fetched:
         return there or next((file for name in names if (file := get(name))), None)
 
     with _offline_if_cut_off():
-        file = _reached(f"hf:{rest}", _hub_cache(), find)
+        file = _reached(f"hf:{rest}", _hub_cache(), find, _bring(repo, "/".join(parts[2:])))
         if file is None:
             raise InputError(f"hf:{repo} has no file {' or '.join(names)}; name one as hf:{repo}/FILE")
-        return described(file, lambda name: _quietly(get, name))
+        return described(_intact(file), lambda name: _quietly(get, name), which)
 
 
 def _quietly(get: Callable[[str], Path | None], name: str) -> Path | None:
@@ -211,10 +243,10 @@ def _quietly(get: Callable[[str], Path | None], name: str) -> Path | None:
         return None
 
 
-def described(file: Path, beside: Callable[[str], Path | None]) -> Fetched:
+def described(file: Path, beside: Callable[[str], Path | None], which: Which | None = None) -> Fetched:
     """Weights of a repository in the layout of the Hugging Face hub, with what its descriptions say."""
-    stored = read(file)
-    bare = Fetched(stored.tensors, stored.header, None, None, None, stored.said)
+    stored = read(file, which)
+    bare = Fetched(stored.tensors, stored.header, None, None, None, stored.said, which=stored.which)
     config = _json(beside("config.json"))
     try:
         return _as_described(bare, config, beside)

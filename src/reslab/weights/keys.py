@@ -70,6 +70,21 @@ def _transformers_shortcut(found: re.Match[str]) -> str:
 
 OURS = Dialect("torchvision", "", ())
 DIALECTS: tuple[Dialect, ...] = (
+    Dialect(  # nn.Sequential(*resnet.children()), as fastai's body and many backbones are
+        "layers in a sequence",
+        r"4\.0\.conv1\.weight",
+        (
+            (r"0\.(.*)", r"conv1.\1"),
+            (r"1\.(.*)", r"bn1.\1"),
+            (r"([4-7])\.(.*)", lambda found: f"layer{int(found[1]) - 3}.{found[2]}"),
+            (r"9\.(.*)", r"fc.\1"),
+        ),
+    ),
+    Dialect(
+        "mmpretrain, deep stem",
+        r"stem\.[036]\.weight",
+        ((r"stem\.7\.(.*)", r"bn1.\1"), (r"stem\.(\d)\.(.*)", r"conv1.\1.\2")),
+    ),
     # The deep stem goes with pooled shortcuts in timm's resnetv2_*d; without one there is no pool.
     Dialect("timm resnetv2 D", r"stem\.conv3\.weight", _resnetv2(pooled=True)),
     Dialect("timm resnetv2", r"stages\.\d+\.blocks\.\d+\.norm1\.weight", _resnetv2(pooled=False)),

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -18,10 +18,14 @@ from reslab.nets.reference import build_reference
 from reslab.nets.spec import AnyNet, NetSpec, ReferenceSpec
 from reslab.weights import hub
 from reslab.weights.files import digest_of
+from reslab.weights.fit import COUNTER, HEAD, State, headless, misfit, nearest_network, shapes_of
+from reslab.weights.inside import Inside, inside
 from reslab.weights.keys import to_ours
-from reslab.weights.names import is_hub
+from reslab.weights.names import DEFAULT, Which, is_hub
 from reslab.weights.preprocessing import Preprocessing
-from reslab.weights.recognise import COUNTER, State, Unrecognised, misfit, nearest_network, recognise, shapes_of
+from reslab.weights.recognise import recognise
+from reslab.weights.shapes import Unrecognised
+from reslab.weights.wrapped import not_averaged, taken
 
 _log = logging.getLogger("reslab")
 _NET: TypeAdapter[AnyNet] = TypeAdapter(AnyNet)
@@ -55,6 +59,10 @@ class Weights:
     """where the network was told from names and shapes: all of the catalogue that they fit"""
     certain: bool = False
     """whether the file or the hub says the network; names and shapes alone leave some of it to be assumed"""
+    which: Which | None = None
+    """whether they are an average over the training, where the source holds one"""
+    head: Literal["own", "new", "none"] = "own"
+    """the last layer: stored, to be drawn for other classes, or none (a backbone, for features)"""
 
     def as_header(self) -> dict[str, Any]:
         """What a file of ours says beside the tensors."""
@@ -66,10 +74,43 @@ class Weights:
         return digest_of(self.tensors)
 
     def module(self, *, seed: int = 0) -> nn.Module:
-        """The network with these weights; a new head, which they do not hold, is drawn from ``seed``."""
+        """The network with these weights; a new head, which they do not hold, is drawn from ``seed``.
+
+        Without a head its outputs are its features, (N, width): the last layer is the identity.
+        """
         net = build_any(self.spec, seed=seed)
         net.load_state_dict(self.tensors, strict=False)  # `load` has compared names and shapes
+        if self.head == "none":
+            net.fc = nn.Identity()
         return net
+
+    def check_head(self, purpose: str) -> None:
+        """Raises `InputError` for weights without a last layer, where ``purpose`` needs its outputs."""
+        if self.head == "none":
+            raise InputError(
+                f"{self.origin} holds a backbone without a head (no fc.weight, fc.bias): {purpose} needs one. "
+                f"Train one on your data with 'reslab train --weights {self.origin} --data ...'; 'reslab features' "
+                "needs none"
+            )
+
+    def __repr__(self) -> str:
+        """What they are, in a few lines."""
+        shape = f"{self.spec.in_channels}x{'x'.join(map(str, self.spec.size))}"
+        numbers = sum(tensor.numel() for tensor in self.tensors.values())
+        out = "features, no head" if self.head == "none" else f"{self.spec.num_classes} classes"
+        lines = [
+            f"Weights of {self.spec.name}, from {self.origin}",
+            f"  {len(self.tensors)} tensors, {numbers:,} numbers; input {shape}; {out}",
+        ]
+        if self.preprocessing is not None:
+            lines.append(f"  images: {self.preprocessing.words()}")
+        if self.classes:
+            more = ", ..." if len(self.classes) > 4 else ""
+            lines.append(f"  classes: {', '.join(self.classes[:4])}{more}")
+        lines += [f"  {text}" for text in self.said[:4]]
+        if len(self.said) > 4:
+            lines.append(f"  ... ({len(self.said)} notes in .said)")
+        return "\n".join(lines)
 
     def network(self, *, seed: int = 0) -> Network:
         """As `module`, for a network of ours; `InputError` for another library's."""
@@ -89,7 +130,13 @@ def header_of(spec: AnyNet, preprocessing: Preprocessing | None, classes: tuple[
     }
 
 
-def load(source: str | Path, *, net: str | AnyNet | None = None, num_classes: int | None = None) -> Weights:
+def load(
+    source: str | Path,
+    *,
+    net: str | AnyNet | None = None,
+    num_classes: int | None = None,
+    which: Which | None = None,
+) -> Weights:
     """Reads weights and finds out which network they are of.
 
     Args:
@@ -98,13 +145,18 @@ def load(source: str | Path, *, net: str | AnyNet | None = None, num_classes: in
             ``hf:ORG/NAME``.
         net: the network to load them into, where names and shapes cannot tell, or for another on purpose. A
             network with the same names and shapes that computes something else is warned of.
-        num_classes: of the network; where it is not that of the weights, the head is replaced.
+        num_classes: of the network; where it is not that of the weights, or they have no head, a new one is drawn.
+        which: where the source holds the weights of the last step and their average over the training,
+            ``"ema"`` for the average and ``"raw"`` for the others. By default the average, which is what the scripts
+            that keep one report; what was taken is in ``said``.
 
     Raises:
         InputError: nothing there, not whole, refused as unsafe, of no known network, or not of ``net``.
     """
     wanted = resolve_any(net) if isinstance(net, str) else net
-    found, spec, why = _found(source, wanted)
+    found, spec, why = _found(source, wanted, which)
+    if which == "ema" and found.which is None:
+        raise not_averaged(source)
     origin = str(source)
     if wanted is not None:
         wanted = _with_own_head(found, net) if isinstance(net, str) else wanted
@@ -115,35 +167,45 @@ def load(source: str | Path, *, net: str | AnyNet | None = None, num_classes: in
         raise InputError(f"{source} {_of_no_network(found.tensors, why)}")
     assumed = found.assumed if wanted is None else ()
     said = (*found.said, *(f"assumed: {text}" for text in assumed))
-    tensors, head = found.tensors, _head(spec, found.tensors)
-    rows = spec.num_classes
-    if head and head[0] in tensors and tensors[head[0]].dim():
-        rows = len(tensors[head[0]])
-    new: tuple[str, ...] = ()
+    tensors, head, more = _with_head(found.tensors, spec, num_classes)
+    missing = () if head == "own" else _head(spec, found.tensors)
     if num_classes is not None and num_classes != spec.num_classes:
         spec = resolve_any(spec, num_classes=num_classes)
-    if num_classes is not None and num_classes != rows:
-        new = head
-        tensors = {name: tensor for name, tensor in tensors.items() if name not in head}
-        said = (*said, f"a new head: {num_classes} classes instead of {rows} ({', '.join(head)} drawn)")
-    if apart := misfit(tensors, spec, missing=new):
+    if apart := misfit(tensors, spec, missing=missing):
         raise InputError(f"{origin} does not fit '{spec.name}': {apart}{_advice(tensors, spec)}")
-    classes = None if new else found.classes
+    classes = found.classes if head == "own" else None
     return replace(
-        found, spec=spec, tensors=_counted(tensors, spec), classes=classes, said=said, assumed=assumed
+        found, spec=spec, tensors=_counted(tensors, spec), classes=classes, said=(*said, *more), assumed=assumed,
+        head=head,
     )  # fmt: skip
 
 
-def _found(source: str | Path, wanted: AnyNet | None) -> tuple[Weights, AnyNet | None, str]:
+def _with_head(
+    tensors: dict[str, Tensor], spec: AnyNet, num_classes: int | None
+) -> tuple[dict[str, Tensor], Literal["own", "new", "none"], tuple[str, ...]]:
+    """The tensors without a head that is replaced, whose head the network has, and what is said of it."""
+    head = _head(spec, tensors)
+    drawn = f"({', '.join(head)} drawn)"
+    if isinstance(spec, NetSpec) and headless(tensors):
+        if num_classes is None:
+            return tensors, "none", ("no head (fc.weight, fc.bias): a backbone, whose outputs are its features",)
+        return tensors, "new", (f"a new head: {num_classes} classes {drawn}, where the weights have none",)
+    rows = len(tensors[head[0]]) if head and head[0] in tensors and tensors[head[0]].dim() else spec.num_classes
+    if num_classes is None or num_classes == rows:
+        return tensors, "own", ()
+    rest = {name: tensor for name, tensor in tensors.items() if name not in head}
+    return rest, "new", (f"a new head: {num_classes} classes instead of {rows} {drawn}",)
+
+
+def _found(source: str | Path, wanted: AnyNet | None, which: Which | None = None) -> tuple[Weights, AnyNet | None, str]:
     """The weights, under the names of the ``wanted`` network's kind; their network if it is known, and why not."""
     on_hub = isinstance(source, str) and is_hub(source)
-    fetched = hub.fetch(str(source)) if on_hub else _local(Path(source))
+    fetched = hub.fetch(str(source), which) if on_hub else _local(Path(source), which)
     header, tensors, origin = dict(fetched.header), fetched.tensors, str(source)
     placeholder = ReferenceSpec(library="torchvision", model="", name="")
     if "net" in header:
-        if any(name.startswith("model.") for name in tensors):
-            # A checkpoint in mid-training holds more than weights.
-            tensors = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        tensors, kept, what = _of_a_checkpoint(tensors, which)
+        fetched = replace(fetched, said=(*fetched.said, *what), which=kept)
         spec = _valid(_NET, header.pop("net"), origin, "network")
         own = Weights(
             spec, tensors, origin, "Reslab",
@@ -151,15 +213,17 @@ def _found(source: str | Path, wanted: AnyNet | None) -> tuple[Weights, AnyNet |
             or fetched.preprocessing,
             classes=_valid(_CLASSES, header.pop("classes", None), origin, "classes") or fetched.classes,
             said=fetched.said, assumed=_valid(_TEXTS, header.pop("assumed", ()), origin, "assumptions"),
-            header=header, certain=True,
+            header=header, certain=True, which=fetched.which,
         )  # fmt: skip
         return own, spec, ""
     theirs = fetched.reference
-    renamed, dialect = to_ours(tensors)
-    other = Weights(placeholder, renamed, origin, dialect.name, fetched.preprocessing, fetched.classes, fetched.said)
-    as_they_are = replace(other, tensors=tensors, dialect=theirs.library if theirs else "as they are", certain=True)
+    as_they_are = Weights(
+        placeholder, tensors, origin, theirs.library if theirs else "as they are", fetched.preprocessing,
+        fetched.classes, fetched.said, certain=True, which=fetched.which,
+    )  # fmt: skip
     if isinstance(wanted, ReferenceSpec):
         return as_they_are, theirs, ""
+    renamed, other = _renamed(as_they_are, which, whole=theirs is not None)
     try:
         known = recognise(renamed)
         spec = _named(fetched.adjust(known.spec)) if fetched.adjust else known.spec
@@ -177,6 +241,34 @@ def _found(source: str | Path, wanted: AnyNet | None) -> tuple[Weights, AnyNet |
     if same or fetched.adjust:
         return replace(found, certain=True), spec, ""
     return replace(found, assumed=known.assumed), spec, ""
+
+
+def _renamed(weights: Weights, which: Which | None, *, whole: bool) -> tuple[dict[str, Tensor], Weights]:
+    """The tensors under our names, alone and as weights; of the ``whole`` file, or of the network that is in it."""
+    if whole:  # the library's own network is known, and has all of it
+        ours, dialect = to_ours(weights.tensors)
+        found = Inside(ours, dialect.name)
+    else:
+        found = inside(weights.tensors, which if weights.which is None else None)
+    return found.tensors, replace(
+        weights, tensors=found.tensors, dialect=found.dialect, said=(*weights.said, *found.said), certain=False,
+        which=weights.which or found.which,
+    )  # fmt: skip
+
+
+def _of_a_checkpoint(
+    tensors: dict[str, Tensor], which: Which | None
+) -> tuple[dict[str, Tensor], Which | None, tuple[str, ...]]:
+    """The weights of a file of ours: in mid-training with more, and with an average where the recipe has one."""
+    own = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    if not own:
+        return tensors, None, ()
+    average = {name.removeprefix("average."): t for name, t in tensors.items() if name.startswith("average.")}
+    if not average:
+        return own, None, ()
+    chosen = which or DEFAULT
+    said = taken(chosen, "'model.'", "'average.'", which)
+    return (own | average if chosen == "ema" else own), chosen, (said,)
 
 
 def _named(spec: NetSpec) -> NetSpec:
@@ -212,19 +304,19 @@ def _same_output(spec: NetSpec, ours: State, theirs: ReferenceSpec, tensors: Sta
     return bool((expected - got).abs().max() <= 1e-3 * expected.abs().max())
 
 
-def _local(given: Path) -> hub.Fetched:
+def _local(given: Path, which: Which | None = None) -> hub.Fetched:
     try:
         path = given.expanduser()
         is_folder = path.is_dir()
     except (RuntimeError, OSError, ValueError) as error:  # no such user; a name that no file can have
         raise InputError(f"expected weights at {given}, but {error}") from None
     if not is_folder:
-        return hub.described(path, lambda name: None)
+        return hub.described(path, lambda name: None, which)
     if (path / FINAL).is_file():
-        return hub.described(path / FINAL, lambda name: None)
+        return hub.described(path / FINAL, lambda name: None, which)
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (path / name).is_file():
-            return hub.described(path / name, lambda beside: path / beside)
+            return hub.described(path / name, lambda beside: path / beside, which)
     what = "a run that has not ended (no final weights yet)" if (path / "recipe.json").is_file() else "a folder"
     raise InputError(f"{path}: expected a file of weights or a finished run, found {what}; give a checkpoint in it")
 
@@ -283,7 +375,7 @@ def _warn_once(text: str) -> None:
 def _head(spec: AnyNet, tensors: State) -> tuple[str, ...]:
     """Names of the last layer's parameters: the last ones with as many rows as there are classes."""
     if isinstance(spec, NetSpec):
-        return ("fc.weight", "fc.bias")
+        return HEAD
     rows = [name for name, tensor in tensors.items() if tensor.dim() and len(tensor) == spec.num_classes]
     last = rows[-1].rpartition(".")[0] if rows else ""
     return tuple(name for name in rows if name.rpartition(".")[0] == last)
