@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import timm
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_api
 from safetensors.torch import save
 from torchvision import models
 
@@ -41,6 +41,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     with serving(dict(FILES)) as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        monkeypatch.setattr(hf_api.api, "endpoint", hub.address)
         monkeypatch.setattr(
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.address + "/{repo_id}/resolve/{revision}/{filename}"
         )
