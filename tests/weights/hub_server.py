@@ -23,6 +23,8 @@ class Hub:
     spoil: bool = False
     """send other bytes of the same number"""
     asked: list[str] = field(default_factory=list)
+    broken: int = 0
+    """connections that broke off"""
     port: int = 0
 
     @property
@@ -93,6 +95,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body[: hub.cut_after])
                 self.wfile.flush()
                 hub.cut_after = None
+                hub.broken += 1
                 self.close_connection = True
                 self.connection.close()
                 return

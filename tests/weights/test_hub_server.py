@@ -76,7 +76,7 @@ def test_a_connection_that_breaks_off_is_taken_up_again(hub: Hub) -> None:
     hub.cut_after = 3000
     with contextlib.suppress(InputError):  # the hub's library may try again by itself
         load("hf:me/tiny")
-    assert hub.cut_after is None, "it did break off"
+    assert hub.broken == 1
     assert_same_output(NET, load("hf:me/tiny").network(), pictures(1, 3, 65))
 
 
