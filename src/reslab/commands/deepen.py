@@ -19,7 +19,8 @@ TOLERANCE = 1e-6
 def run(options: Options) -> None:
     """Writes the weights of a deeper network that computes the same, after checking that it does."""
     check_target(options.out, force=options.force)
-    weights = load(options.weights, net=options.net)
+    weights = load(options.weights, net=options.net, which=options.which)
+    weights.check_head("deepening")
     shallow = weights.network().eval()
     deep = deepened(shallow, options.to)
     apart = difference(shallow, deep)

@@ -97,7 +97,7 @@ def _member(source: str, options: Options, execution: Execution, console: Consol
     if options.data is None:
         raise InputError(f"{source} are weights: name the images to evaluate on by --data, a known name or a path")
     where = Where.given(options.data, options.split, options.labels, options.outputs, options.damaged)
-    weights = load(source, net=options.net)
+    weights = load(source, net=options.net, which=options.which)
     preprocessing = preprocessing_of(options.given, weights)
     window, notes = (7, 7), weights.said
     if options.kind == "multi-scale":

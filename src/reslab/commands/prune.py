@@ -52,6 +52,7 @@ def run(options: Options) -> None:
         raise InputError(f"--rounds takes 1 or more rounds of timing, got {options.rounds}")
     execution = start(options.device, options.threads)
     found = seen(options.weights, options.looking, execution)
+    found.weights.check_head("pruning, which goes by the error,")
     train = found.sample(options.looking, execution.device, split="train", count=options.looking.images)
     test = found.sample(options.looking, execution.device, split="test", count=None)
     images = Images.of(train, test, calibrate=options.calibrate)

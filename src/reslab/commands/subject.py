@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reslab.commands.options.common import Given, Looking
 from reslab.commands.preprocessing import at_size, preprocessing_of
 from reslab.data.images import Dataset
-from reslab.data.labels import outputs
+from reslab.data.labels import Outputs, outputs
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.nets.network import Network
@@ -74,7 +74,7 @@ def checked(options: Looking) -> None:
 def seen(source: str, options: Looking, execution: Execution) -> Seen:
     """Loads weights and the data that they are to be looked at with; fp32 is exact from here on."""
     use_exact_fp32(execution.device)
-    weights = load(source, net=options.net)
+    weights = load(source, net=options.net, which=options.which)
     # What the options say is for weights that do not: of several networks some may know better.
     given = Given(options.mean, options.std) if weights.preprocessing is None else Given()
     preprocessing = preprocessing_of(given, weights)
@@ -83,7 +83,10 @@ def seen(source: str, options: Looking, execution: Execution) -> Seen:
         raise InputError(
             f"the network takes images of {weights.spec.in_channels} channels, the data has {data.info.channels}"
         )
-    found = outputs(data.info.classes, weights.spec.num_classes, names=weights.classes, file=options.outputs)
+    if weights.head == "none":  # labels stay what they are, for whoever writes them beside embeddings
+        found = Outputs(tuple(range(len(data.info.classes))), "as the data counts its classes: there is no head")
+    else:
+        found = outputs(data.info.classes, weights.spec.num_classes, names=weights.classes, file=options.outputs)
     net = weights.module().to(execution.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     if isinstance(net, Network):
         net.fuse(execution.fuses)

@@ -114,6 +114,7 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
             source=_source(options),
             weights=options.weights,
             new_head=options.num_classes is not None,
+            which=options.which,
             checkpoint_every=options.checkpoint_every,
         )
         if execution.world.leads:
@@ -130,6 +131,7 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
                 checkpoint_every=options.checkpoint_every,
                 weights=options.weights,
                 new_head=options.num_classes is not None,
+                which=options.which,
                 stop=stop,
             )
     except (KeyboardInterrupt, Stopped):
@@ -256,7 +258,7 @@ def _new(options: Options, world: World) -> tuple[Recipe, Dataset | Photographs,
     # Names are checked before the data is read: a typo should not cost a minute of decoding.
     weights = None
     if options.weights is not None:
-        weights = load_weights(options.weights, net=options.net, num_classes=options.num_classes)
+        weights = load_weights(options.weights, net=options.net, num_classes=options.num_classes, which=options.which)
         net = weights.spec
     elif options.num_classes is not None:
         net = resolve_any(net, num_classes=options.num_classes)
@@ -264,7 +266,7 @@ def _new(options: Options, world: World) -> tuple[Recipe, Dataset | Photographs,
         resolve_any(net)
     data = _loaded(options, entry.photographs, world)
     if weights is not None:
-        _check_classes(options, weights, len(data.info.classes))
+        net = _with_classes(options, weights, len(data.info.classes))
         for text in weights.said:
             Console(stderr=True).print(f"weights: {text}", soft_wrap=True, highlight=False, markup=False)
     holdout = options.holdout or 0
@@ -284,15 +286,22 @@ def _new(options: Options, world: World) -> tuple[Recipe, Dataset | Photographs,
     return recipe, data, options.out or default
 
 
-def _check_classes(options: Options, weights: Weights, classes: int) -> None:
-    """Raises `InputError` where nobody has said what becomes of a head of another number of classes."""
+def _with_classes(options: Options, weights: Weights, classes: int) -> AnyNet:
+    """The network of the weights; of a backbone, with a head for the classes of the data.
+
+    Raises `InputError` where nobody has said what becomes of a head of another number of classes.
+    """
     own = weights.spec.num_classes
+    if weights.head == "none":
+        Console(stderr=True).print(f"weights: a new head is drawn, for the {classes} classes of the data")
+        return resolve_any(weights.spec, num_classes=classes)
     if options.num_classes is None and own != classes:
         keep = f", --num-classes {own} keeps it" if own > classes else ""
         raise InputError(
             f"{weights.origin} is of {own} classes, the data has {classes}: --num-classes {classes} replaces the "
             f"head{keep}"
         )
+    return weights.spec
 
 
 def _plain(name: str) -> str:
@@ -315,6 +324,7 @@ def _as_before(options: Options) -> Options:
         "--set (or --lr, --wd, --precision)": options.settings or None,
         "--weights": options.weights,
         "--num-classes": options.num_classes,
+        "--which": options.which,
         "--size": options.size,
     }
     if clash := [name for name, value in given.items() if value is not None]:
@@ -346,6 +356,7 @@ def _as_before(options: Options) -> Options:
         size=env["data"].get("chosen_size"),
         labels=options.labels or (Path(env["data"]["labels"]) if env["data"].get("labels") else None),
         weights=env.get("weights"),
+        which=env.get("which"),
         num_classes=runs.read_json(run_dir.recipe)["net"]["num_classes"] if env.get("new_head") else None,
     )
 

@@ -24,7 +24,7 @@ from reslab.weights.names import is_hub
 
 def inspect(options: Inspect) -> None:
     """Says which network weights are of, what travels with them and what had to be assumed."""
-    weights = load(options.weights, net=options.net)
+    weights = load(options.weights, net=options.net, which=options.which)
     record = _record(weights)
     if options.json:
         print(json.dumps(record, indent=2))
@@ -32,7 +32,7 @@ def inspect(options: Inspect) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("network", escape(f"{record['net']}, {record['num_classes']} classes"))
+    table.add_row("network", escape(f"{record['net']}, {_out(weights)}"))
     table.add_row("parameters", f"{record['params']:,}, and statistics, in {record['tensors']} tensors")
     table.add_row("names", f"{weights.dialect}")
     if weights.look_alikes[1:]:
@@ -46,7 +46,8 @@ def inspect(options: Inspect) -> None:
         more = ", ..." if len(weights.classes) > 4 else ""
         table.add_row("classes", escape(", ".join(weights.classes[:4])) + more)
     for name, theirs in record["loads_in"].items():
-        table.add_row("loads in", f"{name}, as {theirs}")
+        loosely = ", without fc by strict=False" if weights.head == "none" else ""
+        table.add_row("loads in", f"{name}, as {theirs}{loosely}")
     for name, value in weights.header.items():
         if isinstance(value, str | int | float):
             shown = f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -54,6 +55,11 @@ def inspect(options: Inspect) -> None:
     Console().print(table)
     if options.weights.startswith("reslab:"):
         Console().print(Markdown(shipped.card(options.weights.removeprefix("reslab:"))))
+
+
+def _out(weights: Weights) -> str:
+    """What the network puts out, for people."""
+    return "a backbone without a head" if weights.head == "none" else f"{weights.spec.num_classes} classes"
 
 
 def listing(options: List) -> None:
@@ -81,7 +87,8 @@ def _record(weights: Weights) -> dict[str, Any]:
     preprocessing = weights.preprocessing
     return {
         "net": spec.name,
-        "num_classes": spec.num_classes,
+        "num_classes": None if weights.head == "none" else spec.num_classes,
+        "which": weights.which,
         "in_channels": spec.in_channels,
         "params": sum(tensor.numel() for tensor in counted),
         "tensors": len(weights.tensors),
@@ -102,7 +109,7 @@ def convert(options: Convert) -> None:
     check_target(out, force=options.force)
     if num_classes is not None and num_classes < 1:
         raise InputError(f"--num-classes takes 1 or more, got {num_classes}")
-    weights = load(options.weights, net=options.net, num_classes=num_classes)
+    weights = load(options.weights, net=options.net, num_classes=num_classes, which=options.which)
     if num_classes is not None:
         weights = replace(weights, tensors=dict(weights.module().state_dict()))  # with the head that was drawn
     tensors: dict[str, Any] = weights.tensors

@@ -113,6 +113,7 @@ def ask(
     Raises:
         InputError: the classes of the data and the outputs of the network do not go together.
     """
+    weights.check_head("an evaluation")
     classes = images.listed.classes
     found = outputs(classes, weights.spec.num_classes, names=weights.classes, file=names)
     about = About(

@@ -96,6 +96,11 @@ class Network(nn.Module):
         return self.maxpool(y) if isinstance(stem, ConvStem) and stem.pool else y  # type: ignore[no-any-return]
 
     @property
+    def has_head(self) -> bool:
+        """Whether its outputs are logits; of a backbone without a head they are its features."""
+        return isinstance(self.fc, nn.Linear)
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages, in the order of the signal."""
         return tuple(getattr(self, name) for name in self.stage_names)

@@ -139,7 +139,7 @@ def features(net: nn.Module, sample: Sample, stages: tuple[str, ...] = ("pool",)
     Raises `InputError` for a stage that is not there.
     """
     net = own(net, "the extraction of features")
-    known = ("stem", *net.stage_names, "pool", "logits")
+    known = ("stem", *net.stage_names, "pool", *(["logits"] if net.has_head else []))
     stages = tuple(dict.fromkeys(stages))
     for stage in stages:
         if stage not in known:

@@ -81,6 +81,9 @@ class Figure(Generic[R]):
         return None
 
     def _needs(self, net: nn.Module) -> None:
+        judged = self.kind in (Lesions, Deletions, Depth, Permutations, Paths, Gradients, Attribution, Translation)
+        if judged and self.alone is None and isinstance(net, Network) and not net.has_head:
+            raise InputError(f"'{net.spec.name}' has no head here: its outputs are features, not classes")
         if self.kind in (Lesions, Deletions, Depth, Permutations):
             chain = chain_of(net)
             if not chain.deletable:

@@ -34,6 +34,7 @@ from reslab.train.start import begin, prepared
 from reslab.train.tensorboard import Events
 from reslab.train.trainer import Clock, NonFiniteLoss, Trainer
 from reslab.weights.files import read_safetensors
+from reslab.weights.names import Which
 
 __all__ = ["NonFiniteLoss", "Stopped", "Trainer", "train"]
 
@@ -57,6 +58,7 @@ def train(
     checkpoint_every: int | None = None,
     weights: str | None = None,
     new_head: bool = False,
+    which: Which | None = None,
     stop: Callable[[], bool] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -72,6 +74,7 @@ def train(
         checkpoint_every: iterations between checkpoints; default at evaluations and every two minutes.
         weights: start from these instead of drawn ones: a file, a run, or a hub's name.
         new_head: the weights may be of another number of classes; the last layer is then drawn.
+        which: of weights with their average over the training, the one or the other; by default the average.
         stop: asked after each iteration (of several ranks every tenth); once it says yes, a checkpoint is written and
             `Stopped` raised.
         quiet: no progress.
@@ -86,7 +89,7 @@ def train(
     with in_words(execution.world) as under_way:
         trainer, env = begin(
             recipe, data, RunDir(out), execution, source=source, weights=weights, new_head=new_head,
-            checkpoint_every=checkpoint_every,
+            which=which, checkpoint_every=checkpoint_every,
         )  # fmt: skip
         under_way.append(trainer)
         if trainer.plan is not None and execution.world.leads and not quiet:
@@ -95,7 +98,7 @@ def train(
             return _follow(trainer, RunDir(out), checkpoint_every)
         return _lead(
             trainer, RunDir(out), env, title=title, checkpoint_every=checkpoint_every, weights=weights,
-            new_head=new_head, stop=stop, quiet=quiet,
+            new_head=new_head, which=which, stop=stop, quiet=quiet,
         )  # fmt: skip
 
 
@@ -127,11 +130,12 @@ def in_words(world: World) -> Iterator[list[Trainer]]:
 
 def _lead(
     trainer: Trainer, run: RunDir, env: dict[str, Any], *, title: str | None, checkpoint_every: int | None,
-    weights: str | None, new_head: bool, stop: Callable[[], bool] | None, quiet: bool,
+    weights: str | None, new_head: bool, which: Which | None, stop: Callable[[], bool] | None, quiet: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """What the only rank does, or the first of several: it alone reads and writes the run's folder."""
     recipe, world = trainer.recipe, trainer.world
-    plain = prepared(trainer, run, env, weights, new_head)  # what can be refused is refused before anything is written
+    # What can be refused is refused before anything is written.
+    plain = prepared(trainer, run, env, weights, new_head, which)
     with run.lock():
         run.create(plain, env)
         if run.finished:

@@ -22,6 +22,7 @@ from reslab.train.recipe import Recipe
 from reslab.train.schedule import side
 from reslab.train.start import begin, disk_of, prepared
 from reslab.train.trainer import Trainer
+from reslab.weights.names import Which
 
 WARM = 5
 """Steps that are not counted: buffers are made, kernels chosen, the first images waited for."""
@@ -79,6 +80,7 @@ def rehearse(
     checkpoint_every: int | None = None,
     weights: str | None = None,
     new_head: bool = False,
+    which: Which | None = None,
     seconds: float = SECONDS,
 ) -> Rehearsal:
     """Does all that `train` does before its first step, then a few steps; writes nothing.
@@ -90,13 +92,13 @@ def rehearse(
     with in_words(execution.world) as under_way:
         run = RunDir(out)
         trainer, env = begin(
-            recipe, data, run, execution, source=source, weights=weights, new_head=new_head,
+            recipe, data, run, execution, source=source, weights=weights, new_head=new_head, which=which,
             checkpoint_every=checkpoint_every,
         )  # fmt: skip
         under_way.append(trainer)
         checked = [f"{data.info.n_train:,} training and {data.info.n_test:,} test images of {data.info.name}"]
         if execution.world.leads:
-            prepared(trainer, run, env, weights, new_head)
+            prepared(trainer, run, env, weights, new_head, which)
             checked.append(f"the folder {out} can hold this run")
             if weights is not None:
                 checked.append(f"the weights {weights} fit")

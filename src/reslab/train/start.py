@@ -20,17 +20,18 @@ from reslab.train.device import Execution, resolve_precision
 from reslab.train.recipe import Recipe
 from reslab.train.trainer import Trainer
 from reslab.weights.load import load
-from reslab.weights.names import is_hub
+from reslab.weights.names import Which, is_hub
 
 
 def _facts(
-    recipe: Recipe, data: Dataset | Photographs, execution: Execution, weights: str | None, checkpoint_every: int | None
-) -> dict[str, str]:
+    recipe: Recipe, data: Dataset | Photographs, execution: Execution, weights: str | None, which: Which | None,
+    checkpoint_every: int | None,
+) -> dict[str, str]:  # fmt: skip
     """What all ranks must have in common."""
     return {
         "recipe": recipe.model_dump_json(),
         "images": data.info.fingerprint,
-        "weights to start from": str(weights),
+        "weights to start from": f"{weights} ({which})" if which else str(weights),
         "iterations between checkpoints": str(checkpoint_every),
         "--sync-bn": str(execution.sync_bn),
         "memory budget": str(execution.memory_budget),
@@ -74,6 +75,7 @@ def _environment(
     execution: Execution,
     weights: str | None,
     new_head: bool,
+    which: Which | None,
     checkpoint_every: int | None,
 ) -> dict[str, Any]:
     """What stands in ``env.json``: machine, versions, and all that decides the rounding but not the training."""
@@ -104,6 +106,7 @@ def _environment(
         },
         "weights": weights if weights is None or is_hub(weights) else str(Path(weights).expanduser().resolve()),
         "new_head": new_head,
+        "which": which,
         "checkpoint_every": checkpoint_every,
     }
 
@@ -127,18 +130,25 @@ def _check_same_start(run: RunDir, env: dict[str, Any]) -> None:
 
 def begin(
     recipe: Recipe, data: Dataset | Photographs, run: RunDir, execution: Execution, *, source: Source | None,
-    weights: str | None, new_head: bool, checkpoint_every: int | None,
+    weights: str | None, new_head: bool, which: Which | None = None, checkpoint_every: int | None,
 ) -> tuple[Trainer, dict[str, Any]]:  # fmt: skip
     """The trainer, and what is to stand in ``env.json``. All ranks call it at the same time.
 
     Raises `InputError` where the ranks differ, or recipe, data and execution do not go together.
     """
-    execution.world.agree(_facts(recipe, data, execution, weights, checkpoint_every))
+    execution.world.agree(_facts(recipe, data, execution, weights, which, checkpoint_every))
     trainer = Trainer(recipe, data, _as_begun(run, execution))
-    return trainer, _environment(data, source, trainer.execution, weights, new_head, checkpoint_every)
+    return trainer, _environment(data, source, trainer.execution, weights, new_head, which, checkpoint_every)
 
 
-def prepared(trainer: Trainer, run: RunDir, env: dict[str, Any], weights: str | None, new_head: bool) -> dict[str, Any]:
+def prepared(
+    trainer: Trainer,
+    run: RunDir,
+    env: dict[str, Any],
+    weights: str | None,
+    new_head: bool,
+    which: Which | None = None,
+) -> dict[str, Any]:
     """The recipe as it is to stand in the run's folder; the trainer has the weights to start from, if there are any.
 
     Raises `InputError` where the run cannot start, or go on, in its folder. Writes nothing.
@@ -149,7 +159,8 @@ def prepared(trainer: Trainer, run: RunDir, env: dict[str, Any], weights: str | 
     begins = not checkpoints.any_checkpoint(run.checkpoints) and not run.finished
     moved = run.exists and runs.read_json(run.env).get("weights") not in (None, env["weights"])
     if weights is not None and (begins or moved):
-        start = load(weights, net=recipe.net, num_classes=recipe.net.num_classes if new_head else None)
+        classes = recipe.net.num_classes if new_head else None
+        start = load(weights, net=recipe.net, num_classes=classes, which=which)
         env["weights_fingerprint"] = start.fingerprint()
         if begins:
             trainer.start_from(start)

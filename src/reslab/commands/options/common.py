@@ -23,6 +23,14 @@ NetOfWeights = Annotated[
     str | None,
     Parameter(name=["--net", "--model"], help="The network, where names and shapes of the weights do not tell."),
 ]
+WhichWeights = Annotated[
+    Literal["ema", "raw"] | None,
+    Parameter(
+        name="--which",
+        help="Of weights that come with their average over the training: ema takes the average, raw those of the last "
+        "step; by default the average.",
+    ),
+]
 Outputs = Annotated[
     Path | None, Parameter(help="Text file that names the class of each output, one a line, if the weights do not.")
 ]
@@ -91,6 +99,7 @@ class Looking:
     """How many images to look at, evenly spaced over the split; costly figures take fewer."""
     split: WhichSplit = "test"
     net: NetOfWeights = None
+    which: WhichWeights = None
     outputs: Outputs = None
     mean: Mean = ()
     std: Std = ()
@@ -102,7 +111,8 @@ class Looking:
         """The options that say the same again; those that are as usual are left out."""
         found: list[str] = []
         for name, value, usual in (
-            ("net", self.net, None), ("split", self.split, "test"), ("outputs", self.outputs, None),
+            ("net", self.net, None), ("which", self.which, None), ("split", self.split, "test"),
+            ("outputs", self.outputs, None),
             ("batch-size", self.batch, 100), ("precision", self.precision, "fp32"),
         ):  # fmt: skip
             found += [] if value == usual else [f"--{name}", str(value)]

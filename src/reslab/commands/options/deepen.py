@@ -4,7 +4,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from reslab.commands.options.common import Command, Force, Json, NetOfWeights, Weights, positional
+from reslab.commands.options.common import Command, Force, Json, NetOfWeights, Weights, WhichWeights, positional
 
 
 @positional
@@ -25,6 +25,7 @@ class Options(Command):
     out: Path
     """The file to write: .safetensors, or .pth."""
     net: NetOfWeights = None
+    which: WhichWeights = None
     force: Force = False
     json: Json = False
 

@@ -18,6 +18,7 @@ from reslab.commands.options.common import (
     Several,
     Threads,
     WhichSplit,
+    WhichWeights,
     positional,
 )
 
@@ -57,6 +58,7 @@ class Options(Command):
     best_subset: bool = False
     """Find the members that are best together, for each number of them."""
     net: NetOfWeights = None
+    which: WhichWeights = None
     split: WhichSplit = "test"
     given: Annotated[Given, Parameter(name="*")] = GIVEN
     test_time: Literal["none", "flip", "flip-shift"] = "none"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 
-from reslab.commands.options.common import BatchOr, Command, Json, Net, Settings, Workers, positional
+from reslab.commands.options.common import BatchOr, Command, Json, Net, Settings, WhichWeights, Workers, positional
 
 
 @positional
@@ -63,6 +63,7 @@ class Options(Command):
     weights: str | None = None
     """Start from these weights: a file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG,
     hf:ORG/NAME."""
+    which: WhichWeights = None
     num_classes: int | None = None
     """Classes of the network; weights of another number get a new head."""
     resume: Path | None = None

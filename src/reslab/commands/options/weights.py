@@ -4,7 +4,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from reslab.commands.options.common import Command, Force, Json, NetOfWeights, Weights, positional
+from reslab.commands.options.common import Command, Force, Json, NetOfWeights, Weights, WhichWeights, positional
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class Inspect(Command):
     weights: Weights
     _: KW_ONLY
     net: NetOfWeights = None
+    which: WhichWeights = None
     json: Json = False
 
     def names(self) -> dict[str, Any]:
@@ -47,6 +48,7 @@ class Convert(Command):
     to: Literal["reslab", "torchvision", "timm"] = "reslab"
     """Library whose names the tensors get; the result loads there with strict=True."""
     net: NetOfWeights = None
+    which: WhichWeights = None
     num_classes: int | None = None
     """Replace the head by a new one of so many classes."""
     force: Force = False
