@@ -188,6 +188,9 @@ for _test, _command, _options in (
 ):
     for _option in _options.split():
         OPTIONS[_command, _option] = f"cli/test_probe.py::{_test}"
+for _command in ("probe", "prune", "features", "eval", "deepen", "weights inspect", "weights convert"):
+    OPTIONS[_command, "--which"] = "cli/test_layouts.py::test_which_reaches_every_command"
+OPTIONS["train", "--which"] = "cli/test_layouts.py::test_training_starts_from_which_was_asked_for_and_goes_on_so"
 OPTIONS["prune", "--calibrate"] = "cli/test_probe.py::test_what_pruning_can_do_besides"
 
 
