@@ -10,8 +10,9 @@ import pytest
 import torch
 from scipy import stats
 
-from reslab.probes.claims import CLAIMS, Measured, PairClaim, ProbeClaim, decided, has_learnt, spearman
+from reslab.probes.claims import CLAIMS, PairClaim, ProbeClaim, decided
 from reslab.probes.figures import FIGURES
+from reslab.probes.rules import Measured, has_learnt, spearman
 from reslab.report.summary import Judgement
 
 Reslab = Callable[..., tuple[int, str, str]]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from reslab.commands.options.probe import GROUPS as OPTIONS
 from reslab.errors import InputError
 from reslab.nets import build
-from reslab.probes import drawing
+from reslab.probes import drawing, plots
 from reslab.probes.figures import FIGURES, GROUPS
 from reslab.probes.result import Result
 from reslab.probes.xray import Subject, Task, as_name, measure, plan
@@ -159,7 +159,7 @@ def test_the_page_holds_all_and_loads_nothing() -> None:
     panel = sheet.Panel(
         name="lesions",
         title="One block <deleted>",
-        svg=drawing.svg(drawing.lesions, named, salt="lesions"),
+        svg=drawing.svg(plots.lesions, named, salt="lesions"),
         read=("Read it so.", "And so."),
         found=tuple((label, FIGURES["lesions"].say(result)) for label, result in named),
         paper="Veit found & said.",
@@ -209,7 +209,7 @@ def test_labels_of_a_logarithmic_axis(low: float, high: float, expected: list[st
         ax = canvas.subplots()
         ax.plot([0, 1], [low, high])
         ax.set_ylim(low, high)
-        drawing._grid(ax, x="x", y="y", log=True)
+        drawing.grid(ax, x="x", y="y", log=True)
         canvas.draw_without_rendering()
         ticks = [*ax.get_yticklabels(), *ax.get_yticklabels(minor=True)]
         found.extend(t.get_text() for t in ticks if t.get_text() and low <= t.get_position()[1] <= high)

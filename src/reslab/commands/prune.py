@@ -17,7 +17,7 @@ from reslab.commands.weights import PICKLES, check_target, write
 from reslab.data.images import ImageSet
 from reslab.errors import InputError
 from reslab.nets.network import Network
-from reslab.probes import drawing
+from reslab.probes import drawing, plots
 from reslab.probes.chain import Variant, evaluate_variants
 from reslab.probes.prune import Curve, Images, Pruned, finetune, prune
 from reslab.probes.seam import Sample
@@ -78,7 +78,7 @@ def run(options: Options) -> None:
         _page(options.report, pruned, found, record)
     for path in options.figure:
         try:
-            drawing.save(drawing.pruning, [(found.weights.spec.name, pruned.curve)], path)
+            drawing.save(plots.pruning, [(found.weights.spec.name, pruned.curve)], path)
         except OSError as error:
             raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another --figure") from None
     if options.json:
@@ -156,7 +156,7 @@ def _page(path: Path, pruned: Pruned, found: Seen, record: dict[str, Any]) -> No
     if record["finetuned"] is not None:
         said += f"; {record['finetuned']['error']:.2f} % after {record['finetuned']['iterations']:,} iterations"
     panel = sheet.Panel(
-        "curve", "Error and speed", drawing.svg(drawing.pruning, [(name, curve)], salt="curve"), HOW, ((name, said),),
+        "curve", "Error and speed", drawing.svg(plots.pruning, [(name, curve)], salt="curve"), HOW, ((name, said),),
         "Without a single residual block the error hardly changes (Fig. 3), and without several it rises smoothly "
         "(Fig. 5 (a)). Pruning by it is not in the paper.",
         "Veit, Wilber, Belongie 2016, arXiv 1605.06431", {name: curve.rows()},

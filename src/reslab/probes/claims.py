@@ -1,50 +1,35 @@
 """What papers say of the inside of networks, each with the rule that decides it from the figures that were measured.
 
-Importable without torch: figures come as the plain values that `reslab.probes.xray` keeps. Each is of one network, so
-that nothing is said about seeds; where a rule has an interval, it is over layers, blocks or draws.
+Importable without torch: figures come as the plain values that `reslab.probes.xray` keeps. The rules are in `rules`.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from reslab.evaluate.figures import wilson
-from reslab.report.summary import Judgement
+from reslab.probes.rules import (
+    Decision,
+    Measured,
+    Values,
+    chain_breaks,
+    gates_shut,
+    identity,
+    laws,
+    no_vanishing,
+    of_papers_data,
+    one_lesion,
+    preserved,
+    reordering,
+    shatter,
+    short_paths,
+    sign,
+    smaller_than_plain,
+    smaller_when_deeper,
+    smooth,
+    three_quarters,
+    undiminished,
+)
 
 VEIT = "Veit et al. 2016"
-BARELY = 2.0
-"""Points of error that count as barely a change."""
-LEARNT = 0.5
-"""Share of the error of guessing that a network has to be below, before anything is said of what it loses."""
-EASY = ("digits", "synthetic")
-"""Data too easy to speak against a paper."""
-CHANCE = 0.9
-"""Share of the error of guessing from which a network counts as ruined."""
-DRAWS = 2000
-"""Of a bootstrap."""
-ONE_SIDED = 1.645
-"""Standard deviations to a bound that is one-sided at 95 %."""
-
-Values = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A figure of one network."""
-
-    figure: str
-    network: str
-    about: Values
-    """``residual``, ``depth``, ``order`` of the network"""
-    result: Values
-
-
-Floats = npt.NDArray[np.float64]
-Decision = tuple[Judgement, str]
 
 
 @dataclass(frozen=True)
@@ -99,267 +84,6 @@ def decided(claim: ProbeClaim | PairClaim, *measured: Measured) -> Decision:
     return verdict, said
 
 
-def of_papers_data(measured: Measured) -> bool:
-    """Whether its images are real photographs, as the papers' are."""
-    return measured.about.get("data") not in EASY
-
-
-def has_learnt(measured: Measured) -> bool:
-    """Whether a network's error is below half of that of guessing, where the figure knows it.
-
-    A network that is near chance as it is has nothing to lose.
-    """
-    chance, whole = measured.result.get("chance"), _whole(measured)
-    return chance is None or whole is None or whole < LEARNT * float(chance)
-
-
-def _whole(measured: Measured) -> float | None:
-    """The error with nothing deleted: by itself, or the first of a curve over deletions. Per cent."""
-    result = measured.result
-    found = result.get("whole_error", result["median"][0] if "deleted" in result and "median" in result else None)
-    return None if found is None else float(found)
-
-
-def _untrained(measured: Measured) -> Decision | None:
-    if has_learnt(measured):
-        return None
-    return "not decided", (
-        f"{measured.network}: error {_whole(measured):.1f} % whole, to be below "
-        f"{LEARNT * float(measured.result['chance']):.0f} %, half of guessing, before a lesion says anything"
-    )
-
-
-def _verdict(low: float, high: float, bound: float, side: str) -> Judgement:
-    """Whether a number with an interval is above or below a bound."""
-    above, below = low > bound, high < bound
-    if side == "below":
-        above, below = below, above
-    return "held" if above else "not held" if below else "not decided"
-
-
-def _yes(held: bool) -> Judgement:
-    return "held" if held else "not held"
-
-
-def _array(values: Sequence[float | None]) -> Floats:
-    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
-
-
-def _ranks(values: Floats) -> Floats:
-    """Ranks from 1 along the last axis, ties sharing their mean."""
-    smaller = (values[..., None, :] < values[..., :, None]).sum(-1)
-    equal = (values[..., None, :] == values[..., :, None]).sum(-1)
-    return smaller + (equal + 1) / 2  # type: ignore[no-any-return]
-
-
-def _spearman(a: Floats, b: Floats) -> Floats:
-    """Rank correlations along the last axis, -1 to 1; 0 where one of the two does not vary."""
-    x, y = (ranks - ranks.mean(-1, keepdims=True) for ranks in (_ranks(a), _ranks(b)))
-    size = np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
-    found: Floats = np.divide((x * y).sum(-1), size, out=np.zeros_like(size), where=size > 0)
-    return found
-
-
-def spearman(a: Floats, b: Floats) -> float:
-    """Rank correlation of two vectors, -1 to 1; 0 where one of the two does not vary."""
-    return float(_spearman(a[None], b[None])[0])
-
-
-def _resampled(n: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Which of n were drawn, with replacement, each time of a bootstrap (DRAWS, n)."""
-    return random.integers(0, n, (DRAWS, n))
-
-
-def _layers_3x3(measured: Measured) -> Floats:
-    pairs = zip(measured.result["std"], measured.result["kernel"], strict=True)
-    return _array([std for std, kernel in pairs if kernel == 3])
-
-
-def _smaller_than_plain(residual: Measured, plain: Measured) -> Decision:
-    ours, theirs = _layers_3x3(residual), _layers_3x3(plain)
-    smaller = int((ours < theirs).sum())
-    low, high = wilson(smaller, len(ours), ONE_SIDED)
-    return _verdict(low, high, 0.5, "above"), (
-        f"{smaller} of {len(ours)} 3x3 layers of {residual.network} respond less than those of {plain.network} "
-        f"(share {smaller / len(ours):.2f}, 95 % bounds {low:.2f} and {high:.2f}; medians {np.median(ours):.3f} and "
-        f"{np.median(theirs):.3f})"
-    )
-
-
-def _smaller_when_deeper(deep: Measured, shallow: Measured) -> Decision:
-    ours, theirs = _layers_3x3(deep), _layers_3x3(shallow)
-    random = np.random.default_rng(0)
-    drawn = [np.median(each[_resampled(len(each), random)], axis=1) for each in (ours, theirs)]
-    gaps = drawn[0] - drawn[1]
-    low, high = np.quantile(gaps, [0.05, 0.95])
-    return _verdict(float(low), float(high), 0.0, "below"), (
-        f"median response of a 3x3 layer {np.median(ours):.3f} in {deep.network}, {np.median(theirs):.3f} in "
-        f"{shallow.network}: {np.median(ours) - np.median(theirs):+.3f} (95 % bounds {low:+.3f} and {high:+.3f}, over "
-        "layers)"
-    )
-
-
-def _one_lesion(measured: Measured) -> Decision:
-    error, whole = _array(measured.result["error"]), float(measured.result["whole_error"])
-    if untrained := _untrained(measured):
-        return untrained
-    keeps = (np.array(measured.result["changes_shape"]) == 0) & ~np.isnan(error)
-    risen = error[keeps] - whole
-    middle, worst = float(np.median(risen)), float(risen.max())
-    ruined = CHANCE * float(measured.result["chance"])
-    return _yes(middle < BARELY and whole + worst < ruined), (
-        f"{measured.network}: error {whole:.2f} % whole; without one of {len(risen)} blocks that keep the shape "
-        f"{middle:+.2f} points in the median, {worst:+.2f} at worst; to be below {BARELY:g} in the median, and nowhere "
-        f"near chance ({ruined:.0f} %)"
-    )
-
-
-def _chain_breaks(measured: Measured) -> Decision:
-    if untrained := _untrained(measured):
-        return untrained
-    error = _array(measured.result["error"])
-    error = error[~np.isnan(error)]
-    ruined = CHANCE * float(measured.result["chance"])
-    count = int((error >= ruined).sum())
-    return _yes(count > len(error) / 2), (
-        f"{measured.network}: without one link the error is {ruined:.0f} % or more for {count} of {len(error)} links "
-        f"(median {np.median(error):.1f} %, least {error.min():.1f} %); to be so for most"
-    )
-
-
-def _smooth(measured: Measured) -> Decision:
-    median, deleted = _array(measured.result["median"]), _array(measured.result["deleted"])
-    if untrained := _untrained(measured):
-        return untrained
-    # Up to where it is ruined: behind that the error is noise about that of guessing.
-    ruined = np.nonzero(median >= CHANCE * float(measured.result["chance"]))[0]
-    end = int(ruined[0]) + 1 if len(ruined) else len(median)
-    median, deleted = median[:end], deleted[:end]
-    rank = spearman(deleted, median)
-    whole = float(median[-1] - median[0])
-    steepest = float((np.diff(median) / np.diff(deleted)).max())
-    return _yes(rank > 0.95 and steepest < whole / 2), (
-        f"{measured.network}: up to {deleted[-1]:.0f} blocks deleted, rank correlation of the error with their number "
-        f"{rank:.2f}; {steepest:.1f} points a block at the steepest, of {whole:.1f} in all; to be above 0.95, and "
-        "below a half"
-    )
-
-
-def _reordering(measured: Measured) -> Decision:
-    tau, error = _array(measured.result["tau"]), _array(measured.result["error"])
-    if untrained := _untrained(measured):
-        return untrained
-    random = np.random.default_rng(0)
-    chosen = _resampled(len(tau), random)
-    low, high = np.quantile(_spearman(tau[chosen], error[chosen]), [0.05, 0.95])
-    return _verdict(float(low), float(high), -0.5, "below"), (
-        f"{measured.network}: rank correlation of error with Kendall's tau {spearman(tau, error):+.2f} (95 % bounds "
-        f"{low:+.2f} and {high:+.2f}, over {len(tau)} orders), to be below -0.5"
-    )
-
-
-def _short_paths(measured: Measured) -> Decision:
-    blocks = len(measured.result["length"]) - 1
-    longest, mean = int(measured.result["longest"]), float(measured.result["mean_length"])
-    return _yes(longest < blocks / 2), (
-        f"{measured.network}: 95 % of the gradient comes by paths of {measured.result['shortest']} to {longest} of "
-        f"{blocks} blocks (mean {mean:.1f}, of all paths alike {blocks / 2:g}); to be shorter than half of them"
-    )
-
-
-def _undiminished(measured: Measured) -> Decision:
-    arriving = _array(measured.result["by_shortcuts"])
-    last_stage = measured.result["block"][-2].partition(".")[0]
-    same = [
-        value
-        for name, value in zip(measured.result["block"], arriving, strict=True)
-        if name.startswith(f"{last_stage}.") and not name.endswith(".0") and not math.isnan(value)
-    ]
-    if not same:
-        return "not decided", f"{measured.network}: no block with an identity shortcut in its last stage"
-    furthest = max(abs(value - 1) for value in same)
-    return _yes(furthest < 0.01), (
-        f"{measured.network}: by the shortcuts alone {same[0]:.3f} of the gradient at the end arrives at the first "
-        f"identity shortcut of the last stage, {len(same)} blocks away; to be within 0.01 of 1"
-    )
-
-
-def _preserved(measured: Measured) -> Decision:
-    ratio = _array(measured.result["ratio"])
-    ratio = ratio[~np.isnan(ratio)]
-    middle = float(np.median(ratio))
-    return _yes(0.9 < middle < 1.1), (
-        f"{measured.network}: ratio of the gradient's norms across a block {middle:.3f} in the median, "
-        f"{ratio.min():.2f} to {ratio.max():.2f}; to be within 0.1 of 1 in the median"
-    )
-
-
-def _no_vanishing(measured: Measured) -> Decision:
-    least = float(np.nanmin(_array(measured.result["plain_bn"])))
-    first = float(measured.result["plain_bn"][0])
-    return _yes(least > 0.1), (
-        f"plain network of {measured.about.get('depth')} layers with BN, at initialisation: the gradient at the first "
-        f"block is {first:.3g} times that behind the last, {least:.3g} at the least; to be above 0.1 everywhere"
-    )
-
-
-def _sign(measured: Measured) -> Decision:
-    negative = _array(measured.result["negative"])
-    most = float(negative[1:].max())
-    original = measured.about.get("order") == "original"
-    held = most == 0 if original else most > 0.1
-    wanted = "0" if original else "above 10 %"
-    return _yes(held), f"{measured.network}: at most {100 * most:.1f} % of the signal is below zero, to be {wanted}"
-
-
-def _three_quarters(measured: Measured) -> Decision:
-    found = [value for value in measured.result["shortcut"] if value is not None]
-    if not found:
-        return "not decided", f"{measured.network}: no shortcut that subsamples"
-    return _yes(all(abs(value - 0.75) < 1e-6 for value in found)), (
-        f"{measured.network}: shortcuts never read {', '.join(f'{100 * value:.0f} %' for value in found)} of the "
-        "positions of their inputs"
-    )
-
-
-def _laws(measured: Measured) -> Decision:
-    plain, residual, power = (
-        float(measured.result[name]) for name in ("plain_base", "residual_base", "residual_bn_power")
-    )
-    held = abs(plain - 0.5) < 0.05 and abs(residual - 0.75) < 0.05 and abs(power + 0.5) < 0.15
-    return _yes(held), (
-        f"fitted: {plain:.3f}^L, {residual:.3f}^L and (L+1)^{power:.2f}; to be within 0.05 of 1/2 and 3/4, and within "
-        "0.15 of -1/2"
-    )
-
-
-def _shatter(measured: Measured) -> Decision:
-    depth = int(np.argmax(measured.result["depth"]))
-    # The paper's plain networks have "well-chosen initialization and batch normalization" (abstract).
-    at_one = {name: float(measured.result[name][depth][1]) for name in ("plain_bn", "residual_bn")}
-    return _yes(at_one["plain_bn"] < at_one["residual_bn"] / 2), (
-        f"at {max(measured.result['depth'])} layers and lag 1 the autocorrelation of the gradient is "
-        f"{at_one['plain_bn']:.2f} in plain networks with BN, {at_one['residual_bn']:.2f} in residual ones with BN; to "
-        "be less than half of it"
-    )
-
-
-def _identity(measured: Measured) -> Decision:
-    plain, residual = measured.result["plain_low"][-1], measured.result["residual_high"][-1]
-    other = measured.result["plain_high"][-1] < measured.result["residual_low"][-1]
-    verdict: Judgement = "held" if plain > residual else "not held" if other else "not decided"
-    return verdict, (
-        f"at {measured.result['depth'][-1]} layers plain stacks leave {measured.result['plain'][-1]:.2g} of the error "
-        f"({plain:.2g} at the least), residual ones {measured.result['residual'][-1]:.2g} ({residual:.2g} at the "
-        f"most), of {measured.result['seeds']} seeds"
-    )
-
-
-def _gates_shut(measured: Measured) -> Decision:
-    mean = float(np.mean(_array(measured.result["mean"])))
-    return _yes(mean < 0.5), f"{measured.network}: gates are {100 * mean:.0f} % open on average, to be below 50 %"
-
-
 def _residual(about: Values) -> bool:
     return bool(about.get("residual"))
 
@@ -401,72 +125,72 @@ CLAIMS: tuple[ProbeClaim | PairClaim, ...] = (
     PairClaim(
         "he2015-responses-plain", "He et al. 2015, Fig. 7",
         "Residual networks have generally smaller responses than their plain twins.", "responses",
-        _smaller_than_plain, _twins,
+        smaller_than_plain, _twins,
     ),
     PairClaim(
         "he2015-responses-deeper", "He et al. 2015, Fig. 7", "Deeper residual networks have smaller responses.",
-        "responses", _smaller_when_deeper, _deeper,
+        "responses", smaller_when_deeper, _deeper,
     ),
     ProbeClaim(
         "he2015-gradients-start", "He et al. 2015, section 4.1",
-        "With BN the gradients of plain networks do not vanish at initialisation.", "initial", _no_vanishing,
+        "With BN the gradients of plain networks do not vanish at initialisation.", "initial", no_vanishing,
     ),
     ProbeClaim(
         "he2015-identity-hard", "He et al. 2015, section 3.1",
-        "Stacks of layers find it harder to fit an identity than residual ones.", "identity", _identity,
+        "Stacks of layers find it harder to fit an identity than residual ones.", "identity", identity,
     ),
     ProbeClaim(
         "he2016-sign", "He et al. 2016, section 4.1",
         "With ReLU behind the addition the signal is never negative; with pre-activation it has both signs.", "signal",
-        _sign, _signed,
+        sign, _signed,
     ),
     ProbeClaim(
         "he2016-undiminished", "He et al. 2016, eq. 5",
         "Along identity shortcuts the gradient at the end reaches every block undiminished (pre-activation).",
-        "gradients", _undiminished, _preactivated,
+        "gradients", undiminished, _preactivated,
     ),
     ProbeClaim(
         "zaeemzadeh2018-norm", "Zaeemzadeh et al. 2018, section 3", "Residual blocks preserve the gradient's norm.",
-        "gradients", _preserved, _residual,
+        "gradients", preserved, _residual,
     ),
     ProbeClaim(
-        "tong-he2018-discarded", "Tong He et al. 2018, section 4.1",
-        "A 1x1 shortcut of stride 2 ignores three quarters of its input.", "downsampling", _three_quarters,
+        "tong-he2018-discarded", "Tong He et al. 2018, section 4.2",
+        "A 1x1 shortcut of stride 2 ignores three quarters of its input.", "downsampling", three_quarters,
         lambda about: about.get("shortcut") == "projection",
     ),
     ProbeClaim(
         "veit2016-lesion", f"{VEIT}, Fig. 3", "Removing one block of a residual network barely changes its error.",
-        "lesions", _one_lesion, _residual, asked_of=110,
+        "lesions", one_lesion, _residual, asked_of=110,
     ),
     ProbeClaim(
         "veit2016-chain", f"{VEIT}, Fig. 3", "Removing one layer of a network without shortcuts takes it to chance.",
-        "lesions", _chain_breaks, _chain,
+        "lesions", chain_breaks, _chain,
     ),
     ProbeClaim(
         "veit2016-smooth", f"{VEIT}, Fig. 5 (a)", "The error grows smoothly with the number of deleted blocks.",
-        "deletions", _smooth, _residual, asked_of=110,
+        "deletions", smooth, _residual, asked_of=110,
     ),
     ProbeClaim(
         "veit2016-order", f"{VEIT}, Fig. 5 (b)", "The error grows with the amount of reordering.", "permutations",
-        _reordering, _residual, asked_of=110,
+        reordering, _residual, asked_of=110,
     ),
     ProbeClaim(
-        "veit2016-paths", f"{VEIT}, Fig. 6", "Most of the gradient comes by short paths.", "paths", _short_paths,
+        "veit2016-paths", f"{VEIT}, Fig. 6", "Most of the gradient comes by short paths.", "paths", short_paths,
         _residual, asked_of=110,
     ),
     ProbeClaim(
         "balduzzi2017-laws", "Balduzzi et al. 2017, theorems 1 to 3",
         "Where half of the units are open by chance, the correlation of gradients falls as 2^-L, with shortcuts as "
         "(3/4)^L, and with BN too as L^-1/2.", "decay",
-        _laws,
+        laws,
     ),
     ProbeClaim(
         "balduzzi2017-shattered", "Balduzzi et al. 2017, Fig. 1 and 2",
-        "Gradients of deep plain networks resemble white noise; shortcuts keep them alike.", "shattering", _shatter,
+        "Gradients of deep plain networks resemble white noise; shortcuts keep them alike.", "shattering", shatter,
     ),
     ProbeClaim(
         "srivastava2015-gates", "Srivastava et al. 2015, Fig. 2", "Most gates of a Highway network are shut.", "gates",
-        _gates_shut,
+        gates_shut,
     ),
 )  # fmt: skip
 """The ledger's, beside those of the studies."""

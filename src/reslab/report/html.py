@@ -38,11 +38,8 @@ def render(summary: Summary | Mapping[str, Any]) -> str:
         colors=views.colors(summary),
         show_best=any(row.best_test_error is not None for row in summary.rows),
         show_published=any(row.published is not None for row in summary.rows),
-        times={
-            "started": words.moment(summary.started),
-            "finished": words.moment(summary.finished),
-            "wall clock": words.duration(summary.wall_seconds),
-        },
+        machine=_machine(summary),
+        times=_times(summary),
         figure_uri=page.data_uri("image/svg+xml", figure.render(summary, "svg")),
         figure_alt=" ".join(_describe(panel) for panel in view.panels),
         rows_uri=page.data_uri("text/csv", files.rows_csv(summary).encode()),
@@ -55,6 +52,20 @@ def render(summary: Summary | Mapping[str, Any]) -> str:
         uplot_js=Markup(page.asset("uPlot.iife.min.js")),
         uplot_licence=Markup(page.asset("uPlot.LICENSE.txt")),
     )
+
+
+def _machine(summary: Summary) -> dict[str, str]:
+    """The machines that runs were made on; commits as short as people write them."""
+    short = {"git_commit": " / ".join(each[:10] for each in summary.machine.get("git_commit", "").split(" / "))}
+    return summary.machine | {key: value for key, value in short.items() if key in summary.machine}
+
+
+def _times(summary: Summary) -> dict[str, str]:
+    """When the runs were made, how long that took, and how long they took themselves: several go at a time."""
+    times = {"started": words.moment(summary.started), "finished": words.moment(summary.finished)}
+    if (elapsed := words.between(summary.started, summary.finished)) is not None:
+        times["wall clock, pauses included"] = words.duration(elapsed)
+    return times | {f"sum over {words.plural(len(summary.runs), 'run')}": words.duration(summary.wall_seconds)}
 
 
 def _view(view: views.View) -> dict[str, Any]:

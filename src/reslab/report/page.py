@@ -16,8 +16,8 @@ def template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(asset), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    said = (words.count, words.fact, words.label, words.moment, words.percent, words.plural, words.spread)
-    environment.globals.update({each.__name__: each for each in (*said, words.to_threshold)})
+    said = (words.count, words.fact, words.label, words.moment, words.percent, words.plural, words.signs)
+    environment.globals.update({each.__name__: each for each in (*said, words.spread, words.to_threshold)})
     return environment.get_template(name)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
+
 from reslab.report.summary import Fact, Judgement, Row, Spread, Summary
 
 TONE: dict[Judgement, str] = {"held": "green", "not held": "red", "not decided": "yellow"}
@@ -91,6 +94,19 @@ def moment(iso: str) -> str:
             zone = " UTC" if mark == "Z" or tail in ("00:00", "0000") else f" {mark}{tail}"
             break
     return f"{day} {rest[:5]}{zone}"
+
+
+def between(start: str, end: str) -> float | None:
+    """Seconds from one ISO 8601 moment to another; None where they are no such moments."""
+    try:
+        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except (ValueError, TypeError):
+        return None
+
+
+def signs(text: str) -> str:
+    """With a minus for each hyphen before a figure: ``-3.45`` as ``−3.45``, but not in ``2026-03-01``."""
+    return re.sub(r"(?<![\w.-])-(?=\d)", "−", text)
 
 
 def fact(value: Fact) -> str:

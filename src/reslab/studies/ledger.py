@@ -8,8 +8,9 @@ from typing import Any
 
 from reslab import studies
 from reslab.probes.claims import CLAIMS as PROBED
-from reslab.probes.claims import GROUP_OF, Measured, PairClaim, ProbeClaim, decided, has_learnt, of_papers_data
+from reslab.probes.claims import GROUP_OF, PairClaim, ProbeClaim, decided
 from reslab.probes.result import FORMAT
+from reslab.probes.rules import Measured, has_learnt, of_papers_data
 from reslab.report.claims import ClaimRow, Evidence
 from reslab.report.files import SUMMARY
 from reslab.report.summary import Judgement
