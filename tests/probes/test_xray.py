@@ -144,7 +144,7 @@ def test_all_figures_are_said_drawn_and_tabled() -> None:
         assert len(figure.read) == 2
         assert figure.paper.endswith(".") or figure.paper.endswith(").")
         svg = drawing.svg(figure.draw, named, salt=name)
-        ElementTree.fromstring(svg)
+        ElementTree.fromstring(f"<figure>{svg}</figure>")
         own = set(re.findall(r'id="([^"]+)"', svg))
         assert all(each.startswith(f"{name}-") for each in own)
         assert not own & ids, "no two figures of a page share a name"
@@ -212,7 +212,7 @@ def test_labels_of_a_logarithmic_axis(low: float, high: float, expected: list[st
         drawing.grid(ax, x="x", y="y", log=True)
         canvas.draw_without_rendering()
         ticks = [*ax.get_yticklabels(), *ax.get_yticklabels(minor=True)]
-        found.extend(t.get_text() for t in ticks if t.get_text() and low <= t.get_position()[1] <= high)
+        found[:] = (t.get_text() for t in ticks if t.get_text() and low <= t.get_position()[1] <= high)
 
     found: list[str] = []
     drawing.svg(draw, [], salt="x")

@@ -24,6 +24,9 @@ MOST_NETWORKS = 4
 """That a figure shows over each other."""
 
 
+NO_READING = "figures of its weights are drawn, and what they seem to say is left out"
+
+
 def run(options: Options) -> Path | None:
     """Measures the figures, prints what was found, and writes the page; returns its path."""
     checked(options.looking)
@@ -102,6 +105,8 @@ def _state(console: Console, subjects: Sequence[Subject], found: Sequence[Seen],
         )  # fmt: skip
         for text in one.weights.said:
             console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
+    for label, said in planned.at_chance.items():
+        console.print(f"{label} is at chance: {said}; {NO_READING}", style="yellow", highlight=False, soft_wrap=True)
     kept = sum(task.kept is not None for task in planned.tasks)
     there = f", {kept} there already" if kept else ""
     left: dict[str, float] = {}
@@ -145,9 +150,12 @@ def _measure(planned: Plan, folder: Path | None, console: Console, command: str)
 def _record(done: Done) -> dict[str, Any]:
     return {
         "figures": {
-            name: {label: {"said": FIGURES[name].say(result), "result": result.to_dict()} for label, result in results}
+            name: {
+                label: {"said": done.says(name, label, result), "result": result.to_dict()} for label, result in results
+            }
             for name, results in done.results.items()
         },
+        "at_chance": dict(done.at_chance),
         "left_out": [{"figure": name, "network": label, "why": why} for name, label, why in done.left_out],
         "seconds": round(done.seconds, 3),
     }
@@ -160,7 +168,8 @@ def _print(done: Done) -> None:
     for name, results in done.results.items():
         for label, result in results:
             prefix = f"{label}: " if len(results) > 1 else ""
-            table.add_row(name, escape(prefix + FIGURES[name].say(result)))
+            if (said := done.says(name, label, result)) is not None:
+                table.add_row(name, escape(prefix + said))
     for name, label, why in done.left_out:
         table.add_row(name, f"[dim]not measured for {escape(label)}: {escape(why)}[/]")
     Console().print(table)

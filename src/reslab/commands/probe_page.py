@@ -19,11 +19,16 @@ from reslab.report import sheet, words
 def write_page(path: Path, done: Done, subjects: Sequence[Subject], found: Sequence[Seen], options: Options) -> None:
     """Draws what was found and writes the page."""
     names = ", ".join(subject.label for subject in subjects)
-    panels = tuple(_panel(name, results) for name, results in done.results.items())
+    panels = tuple(_panel(name, results, done) for name, results in done.results.items())
     page = sheet.Sheet(
         title=f"X-ray of {names}",
         lede=f"What goes on inside, in {words.plural(len(panels), 'figure')}: what the layers put out, what the blocks "
         "add, what happens without them, and how the gradient comes back.",
+        warnings=tuple(
+            f"{label} is at chance: {said}. The figures of its weights say nothing about what it has learnt, and their "
+            "readings are left out."
+            for label, said in done.at_chance.items()
+        ),
         panels=panels,
         left_out=tuple((f"{FIGURES[name].title} ({label})", why) for name, label, why in done.left_out),
         facts=_facts(done, subjects, found, options),
@@ -52,9 +57,10 @@ def summary(done: Done, subjects: Sequence[Subject], found: Sequence[Seen], opti
         "command": command_of(options),
         "networks": _facts(done, subjects, found, options),
         "found": {
-            name: {label: FIGURES[name].say(result) for label, result in results}
+            name: {label: done.says(name, label, result) for label, result in results}
             for name, results in done.results.items()
         },
+        "at_chance": dict(done.at_chance),
         "left_out": [{"figure": name, "network": label, "why": why} for name, label, why in done.left_out],
         "git_commit": runs.describe()["git_commit"],
     }
@@ -69,14 +75,14 @@ def command_of(options: Options) -> str:
     return shlex.join([*given, *looking.words(), *(["--out", str(options.out)] if options.out else [])])
 
 
-def _panel(name: str, results: Sequence[tuple[str, Result]]) -> sheet.Panel:
+def _panel(name: str, results: Sequence[tuple[str, Result]], done: Done) -> sheet.Panel:
     figure = FIGURES[name]
     return sheet.Panel(
         name=name,
         title=figure.title,
         svg=drawing.svg(figure.draw, results, salt=name),
         read=figure.read,
-        found=tuple((label, figure.say(result)) for label, result in results),
+        found=tuple((label, said) for label, result in results if (said := done.says(name, label, result)) is not None),
         paper=figure.paper,
         cite=figure.cite,
         rows={label: result.rows() for label, result in results},

@@ -41,6 +41,18 @@ def wilson(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
     return (0.0 if hits == 0 else max(0.0, low)), (1.0 if hits == n else min(1.0, high))
 
 
+ONE_SIDED = 1.6448536269514722
+
+
+def at_chance(hits: int, n: int, most: int) -> bool:
+    """Whether a network does no better than always naming the most frequent class.
+
+    That is so where its accuracy cannot be told from that class's share: the share is not below the one-sided 95 %
+    bound (Wilson) of ``hits`` of ``n``; ``most`` is how many of the n images are of the most frequent class.
+    """
+    return wilson(hits, n, ONE_SIDED)[0] <= most / n if n else True
+
+
 def calibration_error(confidence: npt.NDArray[np.floating[Any]], hit: npt.NDArray[np.bool_], bins: int = BINS) -> float:
     """Expected calibration error, 0 to 1: sum_b n_b/N |accuracy_b - confidence_b| (Guo 2017, arXiv 1706.04599, eq. 3).
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from reslab.errors import InputError
 from reslab.probes.attribution import Attribution
-from reslab.probes.chain import Tick, chain_of
+from reslab.probes.chain import Passes, Tick, chain_of
 from reslab.probes.coverage import Coverage
 from reslab.probes.gates import Gates
 from reslab.probes.lesions import Deletions, Depth, Lesions, Permutations
@@ -38,17 +38,14 @@ class Figure(Generic[R]):
     paper: str
     """what was found there"""
     cite: str
-    passes: Callable[[int], float]
-    """about how many forward passes of an image it costs, for each image, given the number of blocks"""
+    cost: Callable[[nn.Module], Passes]
+    """what it costs of a network that has it, for each image"""
     images: int | None = None
     """takes at most so many of the sample; None: all"""
     alone: float | None = None
     """of networks of its own, whatever the weights: about how many seconds it takes"""
-
-    @property
-    def of_logits(self) -> bool:
-        """Whether nothing is looked at but the logits, so that fused kernels stay on."""
-        return self.kind in (Lesions, Deletions, Permutations, Depth)
+    of_weights: bool = True
+    """whether it says something about the weights, so that it says nothing where they have learnt nothing"""
 
     def sample(self, sample: Sample) -> Sample:
         """The images that it looks at."""

@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from reslab.nets.network import Network
-from reslab.probes import plots, sentences
+from reslab.probes import costs, plots, sentences
 from reslab.probes.attribution import Attribution, class_activation
 from reslab.probes.coverage import Coverage, downsampling
 from reslab.probes.figure import Figure
@@ -57,7 +57,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "Residual networks have generally smaller responses than their plain twins, and deeper ones smaller still: "
         "the branches are closer to zero than layers without shortcuts are (Fig. 7).",
         "He, Zhang, Ren, Sun 2015, arXiv 1512.03385",
-        lambda _n: 2,
+        costs.alike(2),
     ),
     "signal": Figure(
         "responses",
@@ -73,7 +73,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "A ReLU behind the addition lets the signal only grow on its way forward; moved before the weights, it leaves "
         "the shortcut a range of both signs (section 4.1).",
         "He, Zhang, Ren, Sun 2016, arXiv 1603.05027",
-        lambda _n: 2,
+        costs.alike(2),
     ),
     "shares": Figure(
         "shares",
@@ -89,7 +89,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "If identity mappings are near the optimum, the branches need only small corrections (section 3.1). Successive "
         "blocks refine one estimate (Greff, Srivastava, Schmidhuber 2016, arXiv 1612.07771).",
         "He, Zhang, Ren, Sun 2015, arXiv 1512.03385",
-        lambda _n: 2.5,
+        costs.alike(2),
     ),
     "lesions": Figure(
         "lesions",
@@ -106,13 +106,13 @@ FIGURES: dict[str, Figure[Any]] = {
         "Removing any one module of a 110-layer residual network, other than at a downsampling, barely changes the "
         "error; removing any layer of VGG takes it to chance (Fig. 3; on ImageNet Fig. 4).",
         VEIT,
-        lambda n: (n + 3) / 2,
+        costs.lesions,
     ),
     "deletions": Figure(
         "lesions",
         "Many blocks deleted",
         Deletions,
-        lambda net, sample, tick: random_deletions(net, sample, draws=10, tick=tick),
+        lambda net, sample, tick: random_deletions(net, sample, draws=costs.DRAWN, tick=tick),
         plots.deletions,
         sentences.deletions,
         (
@@ -121,14 +121,14 @@ FIGURES: dict[str, Figure[Any]] = {
         ),
         "The error grows smoothly with the number of deleted modules (Fig. 5 (a)).",
         VEIT,
-        lambda n: 7.0 * min(n, 14),
+        costs.deletions,
         500,
     ),
     "permutations": Figure(
         "lesions",
         "Blocks in another order",
         Permutations,
-        lambda net, sample, tick: permutations(net, sample, draws=40, tick=tick),
+        lambda net, sample, tick: permutations(net, sample, draws=costs.ORDERS, tick=tick),
         plots.permutations,
         sentences.permutations,
         (
@@ -137,7 +137,7 @@ FIGURES: dict[str, Figure[Any]] = {
         ),
         "The error grows smoothly with the amount of reordering, measured by Kendall's tau (Fig. 5 (b)).",
         VEIT,
-        lambda _n: 36.0,
+        costs.permutations,
         500,
     ),
     "depth": Figure(
@@ -154,7 +154,7 @@ FIGURES: dict[str, Figure[Any]] = {
         ),
         "Not a figure of a paper; it follows the reading of a residual network as an ensemble of shallow ones.",
         VEIT,
-        lambda n: 0.9 * n,
+        costs.depth,
         1000,
     ),
     "paths": Figure(
@@ -171,7 +171,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "Path lengths are binomial, the gradient falls exponentially with the length, and in a network of 54 modules "
         "most of it comes by paths of 5 to 17, which are 0.45 % of all (Fig. 6).",
         VEIT,
-        lambda n: 10.0 * min(n, 28),
+        costs.paths,
         32,
     ),
     "gradients": Figure(
@@ -188,7 +188,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "With identity shortcuts and no ReLU behind the addition the gradient at the end reaches every block as it is "
         "(eq. 5); the ratio across residual blocks is near 1 (Zaeemzadeh, Rahnavard, Shah 2018, arXiv 1805.07477).",
         "He, Zhang, Ren, Sun 2016, arXiv 1603.05027",
-        lambda _n: 10.0,
+        costs.alike(7),
         64,
     ),
     "initial": Figure(
@@ -205,8 +205,9 @@ FIGURES: dict[str, Figure[Any]] = {
         "With BN neither forward nor backward signals vanish in plain networks, so that vanishing gradients are not "
         "what degrades them (section 4.1).",
         "He, Zhang, Ren, Sun 2015, arXiv 1512.03385",
-        lambda _n: 60.0,
+        costs.alike(33),
         64,
+        of_weights=False,
     ),
     "downsampling": Figure(
         "downsampling",
@@ -222,8 +223,9 @@ FIGURES: dict[str, Figure[Any]] = {
         "A 1x1 convolution of stride 2 ignores three quarters of its input: ResNet-B moves the stride to the 3x3 in "
         "the branch, ResNet-D averages on the shortcut (Fig. 2).",
         "He, Zhang, Zhang, Zhang, Xie, Li 2018, arXiv 1812.01187",
-        lambda _n: 0.0,
+        costs.alike(0),
         1,
+        of_weights=False,
     ),
     "amplification": Figure(
         "perturbations",
@@ -238,7 +240,7 @@ FIGURES: dict[str, Figure[Any]] = {
         ),
         "Residual networks have been likened to differential amplifiers; no figure of a paper is reproduced here.",
         "",
-        lambda _n: 4.0,
+        costs.alike(2.2),
         500,
     ),
     "translation": Figure(
@@ -255,7 +257,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "Global average pooling sums out the position, and so is more robust to translations of the input "
         "(section 3.2).",
         "Lin, Chen, Yan 2013, Network In Network, arXiv 1312.4400",
-        lambda _n: 10.0,
+        costs.alike(6.5),
         500,
     ),
     "shattering": Figure(
@@ -272,9 +274,10 @@ FIGURES: dict[str, Figure[Any]] = {
         "Gradients of deep plain networks resemble white noise, those of shallow ones brown noise; shortcuts keep them "
         "alike far deeper (Fig. 1 and 2).",
         BALDUZZI,
-        lambda _n: 0.0,
+        costs.alike(0),
         1,
         10.0,
+        of_weights=False,
     ),
     "decay": Figure(
         "shattering",
@@ -290,9 +293,10 @@ FIGURES: dict[str, Figure[Any]] = {
         "With depth L the correlation falls as 2^-L in plain networks, as (3/4)^L with shortcuts, and as L^-1/2 with "
         "shortcuts and BN (theorems 1 to 3).",
         BALDUZZI,
-        lambda _n: 0.0,
+        costs.alike(0),
         1,
         4.0,
+        of_weights=False,
     ),
     "along-images": Figure(
         "shattering",
@@ -307,8 +311,9 @@ FIGURES: dict[str, Figure[Any]] = {
         ),
         "The same is shown for convolutional networks (section 2).",
         BALDUZZI,
-        lambda _n: 240.0,
+        costs.alike(290),
         6,
+        of_weights=False,
     ),
     "identity": Figure(
         "identity",
@@ -324,9 +329,10 @@ FIGURES: dict[str, Figure[Any]] = {
         "The degradation problem suggests that solvers have difficulty in approximating identity mappings by several "
         "nonlinear layers; with shortcuts the weights may go to zero (section 3.1).",
         "He, Zhang, Ren, Sun 2015, arXiv 1512.03385",
-        lambda _n: 0.0,
+        costs.alike(0),
         1,
         20.0,
+        of_weights=False,
     ),
     "attribution": Figure(
         "attribution",
@@ -342,7 +348,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "Behind a global average pool the logit is a sum over positions, so that each position's part is known "
         "(eq. 2).",
         "Zhou, Khosla, Lapedriza, Oliva, Torralba 2016, arXiv 1512.04150",
-        lambda _n: 2.0,
+        costs.alike(6),
         8,
     ),
     "gates": Figure(
@@ -359,7 +365,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "Most gates of a trained Highway network are shut for most inputs, and which are open depends on the input "
         "(Fig. 2).",
         "Srivastava, Greff, Schmidhuber 2015, arXiv 1507.06228",
-        lambda _n: 2.0,
+        costs.alike(2),
     ),
 }
 """In the order of the page."""

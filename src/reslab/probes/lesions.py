@@ -44,8 +44,7 @@ def lesions(net: nn.Module, sample: Sample, *, tick: Tick | None = None) -> Lesi
     """Deletes each block alone and evaluates (Veit et al. 2016, section 4.1, Fig. 3 and 4)."""
     chain = chain_of(net)
     gone = _deletable(chain, 1)
-    variants = [chain.without([]), *(chain.without([i]) for i in gone)]
-    found = evaluate_variants(net, sample, variants, tick=tick)
+    found = evaluate_variants(net, sample, single_lesions(chain), tick=tick)
     error, loss = np.full(len(chain.links), np.nan), np.full(len(chain.links), np.nan)
     error[list(gone)], loss[list(gone)] = found.error[1:], found.loss[1:]
     return Lesions(
@@ -59,6 +58,11 @@ def lesions(net: nn.Module, sample: Sample, *, tick: Tick | None = None) -> Lesi
         cost=found.cost,
         n_images=len(sample),
     )
+
+
+def single_lesions(chain: Chain) -> list[Variant]:
+    """The whole network, then each deletion of one block."""
+    return [chain.without([]), *(chain.without([i]) for i in chain.deletable)]
 
 
 @dataclass(frozen=True)
@@ -99,17 +103,7 @@ def random_deletions(
         tick: told how far it is.
     """
     chain = chain_of(net)
-    blocks = _deletable(chain, 1)
-    counts = counts or _spread(len(blocks))
-    if max(counts) > len(blocks) or min(counts) < 1:
-        raise InputError(
-            f"'{chain.name}' has {len(blocks)} blocks that can be deleted, got {max(counts)} to delete; "
-            f"give numbers from 1 to {len(blocks)}"
-        )
-    if draws < 1:
-        raise InputError(f"random deletions need 1 draw or more, got {draws}")
-    random = np.random.default_rng(seed)
-    choices = {k: _choices(blocks, k, draws, random) for k in sorted(set(counts))}
+    choices = choices_to_delete(chain, counts, draws, seed)
     variants = [chain.without([]), *(chain.without(gone) for chosen in choices.values() for gone in chosen)]
     error = evaluate_variants(net, sample, variants, tick=tick).error
     groups = [error[:1]]
@@ -123,10 +117,27 @@ def random_deletions(
         low=as_floats([np.quantile(group, 0.25) for group in groups]),
         high=as_floats([np.quantile(group, 0.75) for group in groups]),
         draws=as_ints([len(group) for group in groups]),
-        blocks=len(blocks),
+        blocks=len(chain.deletable),
         chance=_chance(sample),
         n_images=len(sample),
     )
+
+
+def choices_to_delete(
+    chain: Chain, counts: tuple[int, ...] | None = None, draws: int = 20, seed: int = 0
+) -> dict[int, list[tuple[int, ...]]]:
+    """For each number of blocks the choices that are deleted; the arguments are those of `random_deletions`."""
+    blocks = _deletable(chain, 1)
+    counts = counts or _spread(len(blocks))
+    if max(counts) > len(blocks) or min(counts) < 1:
+        raise InputError(
+            f"'{chain.name}' has {len(blocks)} blocks that can be deleted, got {max(counts)} to delete; "
+            f"give numbers from 1 to {len(blocks)}"
+        )
+    if draws < 1:
+        raise InputError(f"random deletions need 1 draw or more, got {draws}")
+    random = np.random.default_rng(seed)
+    return {k: _choices(blocks, k, draws, random) for k in sorted(set(counts))}
 
 
 def _spread(n: int) -> tuple[int, ...]:
@@ -167,6 +178,22 @@ def permutations(
     A draw swaps 1 to n random pairs one after the other, n being the number of blocks that have one to swap with.
     """
     chain = chain_of(net)
+    swaps, orders = orders_to_try(chain, draws, seed)
+    variants: list[Variant] = [tuple((i, "whole") for i in order) for order in orders]
+    found = evaluate_variants(net, sample, [chain.without([]), *variants], tick=tick)
+    natural = list(range(len(chain.links)))
+    return Permutations(
+        tau=as_floats([kendalltau(natural, order).statistic for order in orders]),
+        swaps=as_ints(swaps),
+        error=found.error[1:],
+        whole_error=float(found.error[0]),
+        chance=_chance(sample),
+        n_images=len(sample),
+    )
+
+
+def orders_to_try(chain: Chain, draws: int = 60, seed: int = 0) -> tuple[list[int], list[list[int]]]:
+    """Numbers of swaps, and the order of the blocks after each; the arguments are those of `permutations`."""
     slots: dict[str, list[int]] = {}
     for i, link in enumerate(chain.links):
         if link.slot is not None:
@@ -179,18 +206,7 @@ def permutations(
     random = np.random.default_rng(seed)
     most = sum(len(members) for members in rooms)
     swaps = [1 + round(i * (most - 1) / max(draws - 1, 1)) for i in range(draws)]
-    orders = [_swapped(len(chain.links), rooms, count, random) for count in swaps]
-    variants: list[Variant] = [tuple((i, "whole") for i in order) for order in orders]
-    found = evaluate_variants(net, sample, [chain.without([]), *variants], tick=tick)
-    natural = list(range(len(chain.links)))
-    return Permutations(
-        tau=as_floats([kendalltau(natural, order).statistic for order in orders]),
-        swaps=as_ints(swaps),
-        error=found.error[1:],
-        whole_error=float(found.error[0]),
-        chance=_chance(sample),
-        n_images=len(sample),
-    )
+    return swaps, [_swapped(len(chain.links), rooms, count, random) for count in swaps]
 
 
 def _swapped(n: int, rooms: list[list[int]], count: int, random: np.random.Generator) -> list[int]:

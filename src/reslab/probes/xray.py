@@ -2,24 +2,33 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from reslab.errors import InputError
+from reslab.evaluate.figures import at_chance
 from reslab.nets.network import Network
 from reslab.nets.spec import SAME_SHAPE, Projection, Shortcut
-from reslab.probes.chain import chain_of
+from reslab.probes.chain import Passes, chain_of
 from reslab.probes.figures import FIGURES
 from reslab.probes.result import FORMAT, Result
 from reslab.probes.seam import Sample, computing, opened
 from reslab.runs.files import read_json, write_text
 from reslab.runs.machine import describe, now
 from reslab.train.device import is_out_of_memory
+
+COLD, WARM = 2, 3
+"""Passes before any is timed, and the fewest that are."""
+WATCHED, MOST_PASSES = 0.3, 50
+"""Seconds of passes to be timed, if so many do not take less."""
+ASKED = 500
+"""Images that tell whether a network does better than guessing."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,8 @@ class Plan:
     tasks: tuple[Task, ...]
     left_out: tuple[tuple[str, str, str], ...]
     """figure, label and reason"""
+    at_chance: Mapping[str, str] = field(default_factory=dict)
+    """of the networks that do no better than guessing, by label: how that shows"""
 
     @property
     def seconds(self) -> float:
@@ -78,10 +89,16 @@ class Done:
     seconds: float
     kept: tuple[Task, ...] = ()
     """what was there already"""
+    at_chance: Mapping[str, str] = field(default_factory=dict)
+    """as in the plan"""
+
+    def says(self, figure: str, label: str, result: Result) -> str | None:
+        """What was found, in a sentence; None where it is of weights that do no better than guessing."""
+        return None if label in self.at_chance and FIGURES[figure].of_weights else FIGURES[figure].say(result)
 
 
 def plan(subjects: Sequence[Subject], names: Iterable[str], folder: Path | None) -> Plan:
-    """Which figures are to be measured, with an estimate from the time of one forward pass.
+    """Which figures are to be measured, with a forecast from the time of warm forward passes.
 
     Args:
         subjects: the networks.
@@ -90,11 +107,7 @@ def plan(subjects: Sequence[Subject], names: Iterable[str], folder: Path | None)
     """
     tasks: list[Task] = []
     left_out: list[tuple[str, str, str]] = []
-    per_image = {
-        (subject.label, fused): _seconds_per_image(subject, fused=fused)
-        for subject in subjects
-        for fused in (True, False)
-    }
+    clocks = {subject.label: Clock.of(subject) for subject in subjects}
     for name in names:
         figure = FIGURES[name]
         for subject in subjects if figure.alone is None else subjects[:1]:
@@ -102,28 +115,62 @@ def plan(subjects: Sequence[Subject], names: Iterable[str], folder: Path | None)
                 left_out.append((name, subject.label, reason))
                 continue
             kept = _kept(name, subject, folder)
-            blocks = len(subject.net.blocks) if isinstance(subject.net, Network) else 16
-            images = len(figure.sample(subject.sample))
-            each = per_image[subject.label, figure.of_logits]
-            seconds = (figure.alone or 0.0) + figure.passes(blocks) * images * each
+            seconds = (figure.alone or 0.0) + clocks[subject.label].seconds(
+                figure.cost(subject.net), len(figure.sample(subject.sample))
+            )
             tasks.append(Task(name, subject, 0.0 if kept else seconds, kept))
-    return Plan(tuple(tasks), tuple(left_out))
+    guessing = {subject.label: said for subject in subjects if (said := chance(subject)) is not None}
+    return Plan(tuple(tasks), tuple(left_out), guessing)
+
+
+@torch.no_grad()
+def chance(subject: Subject) -> str | None:
+    """How it shows that a network does no better than guessing, on at most `ASKED` of its images; None if it does."""
+    sample = subject.sample.some(ASKED)
+    with opened(subject.net, fused=True), computing(sample):
+        hits = sum(int((subject.net(x).float().argmax(1) == labels).sum()) for x, labels in sample)
+    most = int(sample.labels.unique(return_counts=True)[1].max())
+    if not at_chance(hits, len(sample), most):
+        return None
+    return (
+        f"its error is {100 * (1 - hits / len(sample)):.1f} % on {len(sample):,} images, no better than guessing "
+        f"({100 * (1 - most / len(sample)):.1f} %)"
+    )
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds of a forward pass, for each image: what forecasts are made of."""
+
+    fused: float
+    single: float
+    """module by module, without fused kernels, as most probes need it"""
+
+    @classmethod
+    def of(cls, subject: Subject) -> Self:
+        """Measured on the first batch of the subject's images."""
+        return cls(_seconds_per_image(subject, fused=True), _seconds_per_image(subject, fused=False))
+
+    def seconds(self, cost: Passes, images: int) -> float:
+        """How long a figure takes."""
+        return images * (cost.fused * self.fused + cost.single * self.single)
 
 
 @torch.no_grad()
 def _seconds_per_image(subject: Subject, *, fused: bool) -> float:
-    """Of a forward pass, the quickest of three; most probes run without fused kernels."""
+    """The median of warm passes, three or more; the first ones build kernels and get memory."""
     x = subject.sample.x[: subject.sample.batch]
-    spent = []
+    spent: list[float] = []
     with opened(subject.net, fused=fused), computing(subject.sample):
-        subject.net(x)
-        for _ in range(3):
+        for _ in range(COLD):
+            subject.net(x)
+        while len(spent) < WARM or (sum(spent) < WATCHED and len(spent) < MOST_PASSES):
             began = time.perf_counter()
             subject.net(x)
             if x.device.type == "cuda":
                 torch.cuda.synchronize(x.device)
             spent.append(time.perf_counter() - began)
-    return min(spent) / len(x)
+    return median(spent) / len(x)
 
 
 def measure(
@@ -165,11 +212,12 @@ def measure(
                 continue
             if folder is not None:
                 made = {"command": command, "when": now(), "machine": machine["cpu"]}
-                _keep(found, task, folder, time.perf_counter() - start, made)
+                said = f"at chance: {planned.at_chance[label]}" if label in planned.at_chance else None
+                _keep(found, task, folder, time.perf_counter() - start, made, said)
         tell(task, 1.0)
         results.setdefault(task.figure, []).append((label, found))
     kept = tuple(task for task in planned.tasks if task.kept is not None)
-    return Done(results, tuple(left_out), time.perf_counter() - began, kept)
+    return Done(results, tuple(left_out), time.perf_counter() - began, kept, planned.at_chance)
 
 
 def _measured(task: Task, tell: Callable[[Task, float], object]) -> Result:
@@ -178,7 +226,7 @@ def _measured(task: Task, tell: Callable[[Task, float], object]) -> Result:
     return found
 
 
-def _keep(found: Result, task: Task, folder: Path, seconds: float, made: dict[str, str]) -> None:
+def _keep(found: Result, task: Task, folder: Path, seconds: float, made: dict[str, str], chance: str | None) -> None:
     figure = FIGURES[task.figure]
     count = len(figure.sample(task.subject.sample))
     value = {
@@ -188,7 +236,7 @@ def _keep(found: Result, task: Task, folder: Path, seconds: float, made: dict[st
         "made": made | {"of": f"{count:,} images of {task.subject.data}"},
         "key": _key(task.subject),
         "seconds": round(seconds, 3),
-        "said": figure.say(found),
+        "said": chance if chance is not None and figure.of_weights else figure.say(found),
         "cite": figure.cite,
         "result": found.to_dict(),
     }

@@ -48,6 +48,8 @@ class Sheet:
     """by heading"""
     command: str
     version: str
+    warnings: tuple[str, ...] = ()
+    """what has to be known before anything is read"""
 
 
 def write(sheet: Sheet, path: Path) -> None:
