@@ -15,6 +15,9 @@ from reslab.report import view as views
 from reslab.report.summary import Summary
 from reslab.runs.files import write_text
 
+EXPLAINED = "degradation"
+"""The study, and so the demo, whose page tells why shortcuts help."""
+
 
 def write(summary: Summary | Mapping[str, Any], path: Path) -> None:
     """Write the page, atomically."""
@@ -38,6 +41,9 @@ def render(summary: Summary | Mapping[str, Any]) -> str:
         colors=views.colors(summary),
         show_best=any(row.best_test_error is not None for row in summary.rows),
         show_published=any(row.published is not None for row in summary.rows),
+        explained=summary.study == EXPLAINED,
+        plain_uri=page.data_uri("image/svg+xml", page.asset("plain-block.svg").encode()),
+        residual_uri=page.data_uri("image/svg+xml", page.asset("residual-block.svg").encode()),
         machine=_machine(summary),
         times=_times(summary),
         figure_uri=page.data_uri("image/svg+xml", figure.render(summary, "svg")),

@@ -127,6 +127,7 @@ def fact(value: Fact) -> str:
 def label(key: str) -> str:
     """A key such as ``n_train`` as words."""
     known = {"n_train": "training images", "n_test": "test images", "lr": "learning rate", "cpu": "CPU"}
+    known |= {"bn_group": "images per BN statistics", "global_batch": "batch"}
     known |= {"gpu": "GPU", "drops": "learning rate drops at", "torch": "PyTorch"}
     return known.get(key, key.replace("_", " "))
 

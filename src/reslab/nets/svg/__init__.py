@@ -1,9 +1,12 @@
 """A network as a picture in SVG: its stages with their blocks, then each kind of block step by step."""
 
-from reslab.nets.describe import Description
-from reslab.nets.svg.blocks import draw_blocks
+from reslab.nets.describe import Description, Kind
+from reslab.nets.svg.blocks import draw_block, draw_blocks
 from reslab.nets.svg.canvas import MARGIN, WIDTH, Canvas, si
 from reslab.nets.svg.stages import draw_legend, draw_stages
+
+BLOCK = 300
+"""Pixels across, of a picture of one block."""
 
 
 def drawing(told: Description) -> str:
@@ -17,6 +20,18 @@ def drawing(told: Description) -> str:
         f"{kind.letter}: {kind.title} ({told.places(kind)})" for kind in told.kinds
     )
     return canvas.document(round(bottom + MARGIN), told.name, about)
+
+
+def block(kind: Kind, title: str) -> str:
+    """The text of an SVG file with one kind of block step by step, 300 wide, for a page or a slide."""
+    canvas = Canvas()
+    canvas.rect(0, 0, 0, 0, "card")
+    canvas.text(BLOCK / 2, 32, title, "b mid", 15, BLOCK - 30)
+    bottom = draw_block(canvas, kind, 0, 62, BLOCK) + 20
+    card = Canvas()
+    card.rect(1, 1, BLOCK - 2, bottom - 2, "card", 10)
+    canvas.parts[0] = card.parts[0]
+    return canvas.document(bottom, title, kind.formula, BLOCK)
 
 
 def _draw_title(canvas: Canvas, told: Description) -> float:

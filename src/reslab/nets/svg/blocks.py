@@ -25,11 +25,11 @@ def draw_blocks(canvas: Canvas, told: Description, top: float) -> float:
         x = (WIDTH - sum(widths) - gap * (len(widths) - 1)) / 2
         heads = [_card_head(Canvas(), told, kind, 0, 0, width) for kind, width in zip(kinds, widths, strict=True)]
         flow = y + max(heads) + 34
-        bottom = max(_block(Canvas(), kind, 0, flow, width) for kind, width in zip(kinds, widths, strict=True)) + 20
+        bottom = max(draw_block(Canvas(), kind, 0, flow, width) for kind, width in zip(kinds, widths, strict=True)) + 20
         for kind, width in zip(kinds, widths, strict=True):
             canvas.rect(x, y, width, bottom - y, "card", 10)
             _card_head(canvas, told, kind, x, y, width)
-            _block(canvas, kind, x, flow, width)
+            draw_block(canvas, kind, x, flow, width)
             x += width + gap
         y = bottom + gap
     return y - gap
@@ -74,7 +74,7 @@ def _need(steps: Steps) -> float:
     """The width that the boxes of a way need."""
     texts = [text_width(step.head, 12.5) for step in steps if step.kind in BOXED]
     texts += [text_width(step.text, 11.5) for step in steps if step.kind not in BOXED]
-    texts += [text_width(", ".join(step.details), 10.5) for step in steps if step.kind in BOXED]
+    texts += [text_width(", ".join(step.details), 11) for step in steps if step.kind in BOXED]
     return max([46.0, *texts]) + 18
 
 
@@ -87,7 +87,7 @@ def _widths(kind: Kind) -> list[float]:
     return [*widths, _need(way.gate)] if way.gate else widths
 
 
-def _block(canvas: Canvas, kind: Kind, x: float, y: float, width: float) -> float:
+def draw_block(canvas: Canvas, kind: Kind, x: float, y: float, width: float) -> float:
     """The steps of a block and its shortcut; returns where the drawing ends."""
     way, widths = kind.flow, _widths(kind)
     side = way.shortcut
@@ -152,7 +152,7 @@ def _steps(canvas: Canvas, steps: Steps, middle: float, y: float, width: float) 
             canvas.rect(middle - width / 2, y, width, height, step.kind, 6)
             canvas.text(middle, y + 18.5 - (1.5 if step.details else 0), step.head, "mid", 12.5, width - 8)
             if step.details:
-                canvas.text(middle, y + 32, ", ".join(step.details), "mid soft", 10.5, width - 8)
+                canvas.text(middle, y + 32, ", ".join(step.details), "mid soft", 11, width - 8)
         else:
             wide = max(46.0, text_width(step.text, 11.5) + 18)
             canvas.rect(middle - wide / 2, y, wide, height, step.kind, 10.5)

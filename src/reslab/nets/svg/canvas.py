@@ -131,13 +131,13 @@ class Canvas:
         arm = radius * 0.6
         self.parts.append(f'<path d="M{x - arm:g} {y:g}h{2 * arm:g}M{x:g} {y - arm:g}v{2 * arm:g}" class="line"/>')
 
-    def document(self, height: float, title: str, about: str) -> str:
+    def document(self, height: float, title: str, about: str, width: float = WIDTH) -> str:
         """The whole file."""
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
             f'height="{height:g}" role="img">\n<title>{xml(title)}</title>\n<desc>{xml(about)}</desc>\n'
             f"<style>{style()}</style>\n"
-            f'<rect width="{WIDTH}" height="{height:g}" class="ground"/>\n' + "\n".join(self.parts) + "\n</svg>\n"
+            f'<rect width="{width:g}" height="{height:g}" class="ground"/>\n' + "\n".join(self.parts) + "\n</svg>\n"
         )
 
 

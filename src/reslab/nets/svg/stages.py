@@ -178,7 +178,7 @@ def _panel(canvas: Canvas, panel: _Panel) -> float:
 def _boxes(canvas: Canvas, panel: _Panel, item: _Item, top: float) -> None:
     x, css = panel.middle - panel.inner / 2, f"s{panel.colour}"
     if item.kind is not None:
-        canvas.text(panel.x + 11, top + item.height / 2 + 4, item.kind.letter, "soft b mid", 10.5)
+        canvas.text(panel.x + 11, top + item.height / 2 + 4, item.kind.letter, "soft b mid", 11)
     if item.more:
         for offset in (8, 4, 0):
             canvas.rect(x + offset, top + offset, panel.inner - 8, item.height - 8, css)
@@ -208,9 +208,9 @@ def _arc(canvas: Canvas, panel: _Panel, item: _Item, fork: float, join: float) -
     chips = _chips(item.kind)
     y = (fork + join) / 2 - 8 * len(chips)
     for number, word in enumerate(chips):
-        half = text_width(word, 10) / 2 + 5
+        half = text_width(word, 11) / 2 + 5
         canvas.rect(right - half, y + 16 * number, 2 * half, 15, "chip", 7)
-        canvas.text(right, y + 16 * number + 11, word, "mid way-text", 10)
+        canvas.text(right, y + 16 * number + 11, word, "mid way-text", 11)
 
 
 def draw_legend(canvas: Canvas, told: Description, y: float) -> float:
