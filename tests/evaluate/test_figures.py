@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from reslab.evaluate.figures import (
     Z95,
+    at_chance,
     calibration_error,
     confusion,
     figures,
@@ -169,3 +170,18 @@ def test_a_class_that_was_impossible() -> None:
     logs = np.array([[-np.inf, 0.0], [0.0, -np.inf]], np.float32)
     found = figures(logs, np.zeros(2, np.int64))
     assert (found.loss, found.top1_error, found.not_finite) == (None, 50, 0)
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "most", "expected"),
+    [
+        (50, 500, 50, True),  # as good as naming the most frequent of ten classes
+        (0, 500, 50, True),
+        (66, 500, 50, False),  # one-sided 95 % bound 0.109
+        (60, 500, 50, True),  # bound 0.098
+        (300, 500, 300, True),  # three in five are of one class
+        (0, 0, 0, True),
+    ],
+)
+def test_at_chance(hits: int, n: int, most: int, expected: bool) -> None:
+    assert at_chance(hits, n, most) is expected

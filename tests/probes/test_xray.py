@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,12 +13,13 @@ from reslab.commands.options.probe import GROUPS as OPTIONS
 from reslab.errors import InputError
 from reslab.nets import build
 from reslab.probes import drawing, plots
+from reslab.probes.chain import Passes
 from reslab.probes.figures import FIGURES, GROUPS
 from reslab.probes.result import Result
-from reslab.probes.xray import Subject, Task, as_name, measure, plan
+from reslab.probes.xray import Clock, Subject, Task, as_name, chance, measure, plan
 from reslab.report import sheet
 
-from .tiny import PLAIN, PREACTIVATION, network, sample
+from .tiny import PLAIN, PREACTIVATION, logits, network, sample
 
 QUICK = ["responses", "signal", "shares", "lesions", "gradients", "downsampling", "attribution"]
 
@@ -40,7 +42,7 @@ def test_cost_comes_first_and_results_are_kept(tmp_path: Path) -> None:
     assert files == sorted(QUICK)
     kept = json.loads((tmp_path / as_name(one.label) / "lesions.json").read_text())
     assert kept["key"]["weights"] == "a"
-    assert kept["said"] == FIGURES["lesions"].say(done.results["lesions"][0][1])
+    assert kept["said"].startswith("at chance: its error is 91.7 % on 12 images, no better than guessing (83.3 %)")
     assert kept["cite"].startswith("Veit")
 
     again = plan([one], QUICK, tmp_path)
@@ -49,6 +51,59 @@ def test_cost_comes_first_and_results_are_kept(tmp_path: Path) -> None:
     same = measure(again, tmp_path)
     for name in QUICK:
         assert same.results[name][0][1].to_dict() == done.results[name][0][1].to_dict()
+
+
+def test_forecast_is_passes_times_seconds_of_a_pass() -> None:
+    clock = Clock(fused=0.001, single=0.002)
+    assert clock.seconds(Passes(fused=3, single=4), images=10) == pytest.approx(10 * (3 * 0.001 + 4 * 0.002))
+    found = Clock.of(subject())
+    assert found.fused > 0
+    assert found.single > 0
+
+
+@pytest.mark.parametrize("name", [PREACTIVATION, PLAIN])
+@pytest.mark.parametrize("figure", ["lesions", "deletions", "permutations"])
+def test_passes_of_lesions_are_counted_exactly(name: str, figure: str) -> None:
+    """What each block is really called, against what was forecast; counting multiply-adds takes a call more."""
+    net, data = network(name), sample(12, batch=12)
+    calls = 0
+
+    def called(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    for block in net.blocks:
+        block.register_forward_hook(called)
+    FIGURES[figure].measure(net, data, lambda _share: None)
+    cost = FIGURES[figure].cost(net)
+    assert calls - len(net.blocks) == round((cost.fused + cost.single) * len(net.blocks))
+
+
+def test_forecast_grows_with_the_images_that_a_figure_takes() -> None:
+    def images(n: int) -> Subject:
+        return Subject("net", network(), sample(n, batch=6), {})
+
+    few, many = (len(FIGURES["gradients"].sample(images(n).sample)) for n in (12, 200))
+    assert (few, many) == (12, 64)
+
+
+def test_readings_of_a_network_at_chance_are_left_out(tmp_path: Path) -> None:
+    net, data = network(), sample(30, batch=15)
+    able = replace(data, labels=logits(net, data).argmax(1))
+    guessing, sure = Subject("guessing", net, data, {}), Subject("sure", net, able, {"weights": "a"})
+    assert chance(guessing) is not None
+    assert chance(sure) is None
+    done = measure(plan([guessing, sure], ["responses", "initial"], tmp_path), tmp_path)
+    assert list(done.at_chance) == ["guessing"]
+    said = {
+        (figure, label): done.says(figure, label, result)
+        for figure, results in done.results.items()
+        for label, result in results
+    }
+    assert said["responses", "guessing"] is None
+    assert said["responses", "sure"] == FIGURES["responses"].say(done.results["responses"][1][1])
+    # At initialisation the weights are others.
+    assert said["initial", "guessing"] == FIGURES["initial"].say(done.results["initial"][0][1])
 
 
 def test_what_is_kept_is_of_these_weights_and_images(tmp_path: Path) -> None:

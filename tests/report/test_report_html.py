@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from reslab.nets import build
+from reslab.nets.describe import describe
+from reslab.nets.svg import block
 from reslab.report import html
+from reslab.report.page import asset
 from reslab.report.summary import Judgement, Summary, rows_of
 
 from .sample import sample
@@ -114,11 +118,28 @@ def test_one_run_and_one_seed_have_no_spread() -> None:
     assert "Iterations to" not in text
 
 
-def test_papers_own_protocol_is_said() -> None:
-    summary = sample().model_copy(update={"differs_from_paper": (), "caveats": ()})
-    text = page(summary).text
-    assert "data, networks, recipe and length are the paper’s" in text
+def test_without_known_differences_nothing_is_claimed_of_them() -> None:
+    text = page(sample().model_copy(update={"differs_from_paper": (), "caveats": ()})).text
+    assert "differ from the paper" not in text
+    assert "the paper’s" not in text
     assert "Caveats" not in text
+
+
+def test_both_times_are_said() -> None:
+    text = words(page(sample()).text)
+    assert "wall clock, pauses included 4 h 12 min" in text
+    assert "sum over 12 runs 4 h 12 min" in text
+    several = sample().model_copy(update={"finished": "2026-03-01T10:02:05+00:00", "wall_seconds": 285.0})
+    text = words(page(several).text)
+    assert "wall clock, pauses included 2 min" in text
+    assert "sum over 12 runs 4 min 45 s" in text
+
+
+def test_why_shortcuts_help_is_told_where_they_are_tried() -> None:
+    found = words(page(sample()).text)
+    assert "Why shortcuts help" in found
+    assert "exists by construction" in found
+    assert "exists by construction" not in page(sample().model_copy(update={"study": "depth"})).text
 
 
 def test_hostile_names_stay_text() -> None:
@@ -192,3 +213,9 @@ def test_what_is_measured_beside_stands_with_the_runs() -> None:
     text = page(summary.model_copy(update={"runs": runs})).text
     assert "log10 ratio" in text
     assert text.count("-0.125") == len(runs)
+
+
+@pytest.mark.parametrize(("net", "title"), [("plain20", "Plain"), ("resnet20", "Residual")])
+def test_blocks_of_the_explanation_are_those_that_are_drawn(net: str, title: str) -> None:
+    told = describe(build(net).spec)
+    assert asset(f"{title.lower()}-block.svg") == block(told.kinds[0], title)

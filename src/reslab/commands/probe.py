@@ -168,8 +168,8 @@ def _print(done: Done) -> None:
     for name, results in done.results.items():
         for label, result in results:
             prefix = f"{label}: " if len(results) > 1 else ""
-            if (said := done.says(name, label, result)) is not None:
-                table.add_row(name, escape(prefix + said))
+            said = done.says(name, label, result)
+            table.add_row(name, f"[dim]{escape(prefix)}at chance[/]" if said is None else escape(prefix + said))
     for name, label, why in done.left_out:
         table.add_row(name, f"[dim]not measured for {escape(label)}: {escape(why)}[/]")
     Console().print(table)

@@ -5,8 +5,8 @@ from reslab.nets.svg.blocks import draw_block, draw_blocks
 from reslab.nets.svg.canvas import MARGIN, WIDTH, Canvas, si
 from reslab.nets.svg.stages import draw_legend, draw_stages
 
-BLOCK = 300
-"""Pixels across, of a picture of one block."""
+BLOCK = (300, 356)
+"""Pixels, across and at the least down, of a picture of one block: a basic block with its shortcut."""
 
 
 def drawing(told: Description) -> str:
@@ -23,15 +23,14 @@ def drawing(told: Description) -> str:
 
 
 def block(kind: Kind, title: str) -> str:
-    """The text of an SVG file with one kind of block step by step, 300 wide, for a page or a slide."""
+    """The text of an SVG file with one kind of block step by step, `BLOCK` in size or higher, for a page or a slide."""
+    width, least = BLOCK
+    height = max(draw_block(Canvas(), kind, 0, 62, width) + 20, least)
     canvas = Canvas()
-    canvas.rect(0, 0, 0, 0, "card")
-    canvas.text(BLOCK / 2, 32, title, "b mid", 15, BLOCK - 30)
-    bottom = draw_block(canvas, kind, 0, 62, BLOCK) + 20
-    card = Canvas()
-    card.rect(1, 1, BLOCK - 2, bottom - 2, "card", 10)
-    canvas.parts[0] = card.parts[0]
-    return canvas.document(bottom, title, kind.formula, BLOCK)
+    canvas.rect(1, 1, width - 2, height - 2, "card", 10)
+    canvas.text(width / 2, 32, title, "b mid", 15, width - 30)
+    draw_block(canvas, kind, 0, 62, width)
+    return canvas.document(height, title, kind.formula, width)
 
 
 def _draw_title(canvas: Canvas, told: Description) -> float:

@@ -1,0 +1,130 @@
+"""Every kind of page in a real browser: axe finds nothing, nothing scrolls sideways, no type is small, keys reach all.
+
+Takes a chromium on the PATH and `pip install axe-playwright-python`, which brings Playwright and axe-core.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reslab.nets import build
+from reslab.nets.describe import describe
+from reslab.nets.svg import drawing
+from reslab.probes import drawing as figures
+from reslab.probes import plots
+from reslab.probes.lesions import lesions
+from reslab.probes.responses import responses
+from reslab.probes.seam import Sample
+from reslab.report import claims, html, sheet
+
+from .sample import sample
+
+CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install axe-playwright-python")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install axe-playwright-python")
+
+LEAST_PIXELS = 11
+
+# The size on the screen of each piece of text, those in drawings by their drawing's scale.
+SMALL = """(least) => {
+  const found = [];
+  const walk = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walk.nextNode());) {
+    const parent = node.parentElement, range = document.createRange();
+    range.selectNodeContents(node);
+    if (!node.textContent.trim() || !range.getBoundingClientRect().width) continue;
+    let size = parseFloat(getComputedStyle(parent).fontSize);
+    if (parent.ownerSVGElement) { const m = parent.getScreenCTM(); size *= Math.hypot(m.a, m.b); }
+    if (size < least) found.push([size, node.textContent.trim().slice(0, 30)]);
+  }
+  return found;
+}"""
+
+# What can be used, and what of it the Tab key came to.
+REACHED = "() => { document.activeElement.dataset.reached = 1; return document.activeElement === document.body; }"
+MISSED = """() => [...document.querySelectorAll("a[href], button, summary, [tabindex]")]
+  .filter((e) => e.getClientRects().length && !e.dataset.reached).map((e) => e.outerHTML.slice(0, 80))"""
+
+
+def study(path: Path) -> None:
+    html.write(sample(), path)
+
+
+def comparison(path: Path) -> None:
+    compared = sample(depths=(20, 32, 44, 56), x_label="depth")
+    html.write(compared.model_copy(update={"verdict": None, "paper": "", "differs_from_paper": ()}), path)
+
+
+def ledger(path: Path) -> None:
+    evidence = claims.Evidence(
+        "held", "−3.10 points (one-sided 95 % bounds −3.50 and −2.70)", 3, "cifar10, n = 3", "reslab study depth",
+        "2026-03-01", "a CPU", "results/depth/summary.json",
+    )  # fmt: skip
+    rows = [
+        claims.ClaimRow("a", "He et al. 2015", "Table 6", "Deeper is better.", "reslab study depth", (evidence,)),
+        claims.ClaimRow("b", "He et al. 2015", "Table 7", "Not tried.", "reslab study x"),
+    ]
+    claims.write(rows, path)
+
+
+def xray(path: Path) -> None:
+    net = build("cifar_plain(depth=14, width=4)", size=(8, 8)).eval()
+    data = Sample(torch.randn(60, 3, 8, 8), torch.arange(60) % 10)
+    named = {"lesions": [("plain", lesions(net, data))], "responses": [("plain", responses(net, data))]}
+    panels = tuple(
+        sheet.Panel(
+            name, name.capitalize(), figures.svg(getattr(plots, name), found, salt=name), ("Read it so.", "And so."),
+            (("plain", "what was found"),), "Found.", "Veit 2016", {label: one.rows() for label, one in found},
+        )
+        for name, found in named.items()
+    )  # fmt: skip
+    facts = {"Machine": {"cores": 2}}
+    sheet.write(sheet.Sheet("X-ray", "Inside.", panels, (("Gates", "none"),), facts, "reslab probe", "1", ("!",)), path)
+
+
+PAGES: dict[str, Callable[[Path], None]] = {"study": study, "comparison": comparison, "ledger": ledger, "xray": xray}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("kind", list(PAGES))
+def test_page(browser: Any, tmp_path: Path, kind: str, width: int, scheme: str) -> None:
+    path = tmp_path / "page.html"
+    PAGES[kind](path)
+    view = {"width": width, "height": 900}
+    page = browser.new_page(viewport=view, color_scheme=scheme, bypass_csp=True)  # so that axe can be put into it
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    broken = axe.Axe().run(page).response["violations"]
+    assert [(rule["id"], [node["target"] for node in rule["nodes"]]) for rule in broken] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(SMALL, LEAST_PIXELS - 0.05) == []
+    for _ in range(300):
+        page.keyboard.press("Tab")
+        if page.evaluate(REACHED):
+            break
+    assert page.evaluate(MISSED) == []
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet50-v1", "preresnet164", "highway32"])
+def test_drawing_of_a_network(browser: Any, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "net.svg"
+    path.write_text(drawing(describe(build(name).spec)), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    assert page.evaluate(SMALL, LEAST_PIXELS - 0.05) == []
+    page.close()
