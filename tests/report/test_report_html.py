@@ -121,18 +121,18 @@ def test_one_run_and_one_seed_have_no_spread() -> None:
 def test_without_known_differences_nothing_is_claimed_of_them() -> None:
     text = page(sample().model_copy(update={"differs_from_paper": (), "caveats": ()})).text
     assert "differ from the paper" not in text
-    assert "the paper’s" not in text
+    assert "are the paper’s" not in text
     assert "Caveats" not in text
 
 
 def test_both_times_are_said() -> None:
     text = words(page(sample()).text)
-    assert "wall clock, pauses included 4 h 12 min" in text
-    assert "sum over 12 runs 4 h 12 min" in text
+    assert "wall clock, pauses included4 h 12 min" in text
+    assert "sum over 12 runs4 h 12 min" in text
     several = sample().model_copy(update={"finished": "2026-03-01T10:02:05+00:00", "wall_seconds": 285.0})
     text = words(page(several).text)
-    assert "wall clock, pauses included 2 min" in text
-    assert "sum over 12 runs 4 min 45 s" in text
+    assert "wall clock, pauses included2 min" in text
+    assert "sum over 12 runs4 min 45 s" in text
 
 
 def test_why_shortcuts_help_is_told_where_they_are_tried() -> None:

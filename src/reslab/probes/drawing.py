@@ -149,9 +149,13 @@ def _power(ax: Axes, *, minor: bool) -> Callable[[float, float], str]:
             return ""
         if low > 3e-4 and high < 3e4:
             return f"{value:g}"
-        return rf"$10^{{{exponent}}}$" if not minor else ""
+        return f"10{str(exponent).translate(_RAISED)}" if not minor else ""
 
     return text
+
+
+# Not by smaller type, which would be too small on a page.
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def legend(ax: Axes, results: Named) -> None:

@@ -51,8 +51,8 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.responses,
         sentences.responses,
         (
-            "The standard deviation of each 3x3 layer's output, behind BN and before the activation or the addition.",
-            "Left in the order of the layers, right from the strongest to the weakest: the lower, the closer to zero.",
+            "The standard deviation of each 3x3 layer's output, after BN and before the activation or the addition.",
+            "First panel: in the order of the layers. Second: from the strongest to the weakest; low is close to zero.",
         ),
         "Residual networks have generally smaller responses than their plain twins, and deeper ones smaller still: "
         "the branches are closer to zero than layers without shortcuts are (Fig. 7).",
@@ -67,10 +67,10 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.signal,
         sentences.signal,
         (
-            "Left the size of what enters each block, the last point behind the last block.",
-            "Right which share of it is below zero: none where a ReLU follows the addition.",
+            "First panel: the size of what enters each block; the last point is after the last block.",
+            "Second: which share of it is below zero; none where a ReLU follows the addition.",
         ),
-        "A ReLU behind the addition lets the signal only grow on its way forward; moved before the weights, it leaves "
+        "A ReLU after the addition lets the signal only grow on its way forward; moved before the weights, it leaves "
         "the shortcut a range of both signs (section 4.1).",
         "He, Zhang, Ren, Sun 2016, arXiv 1603.05027",
         costs.alike(2),
@@ -83,8 +83,8 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.shares,
         sentences.shares,
         (
-            "Left how large the branch is against what it is added to; a block near the bottom is switched off.",
-            "Right whether it points along (+1), across (0) or against (-1) it; median, and 80 % of the images.",
+            "First panel: the branch's size relative to what it is added to; a block near the bottom is switched off.",
+            "Second: whether it points along (+1), across (0) or against (-1) it; medians, and 80 % of the images.",
         ),
         "If identity mappings are near the optimum, the branches need only small corrections (section 3.1). Successive "
         "blocks refine one estimate (Greff, Srivastava, Schmidhuber 2016, arXiv 1612.07771).",
@@ -99,9 +99,9 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.lesions,
         sentences.lesions,
         (
-            "Each point is the error without that block, nothing trained again; hollow where the block changes the "
+            "Each point is the error after deleting that block, without retraining; hollow where the block changes the "
             "shape.",
-            "The thin line is the whole network; points on it are blocks that are not missed.",
+            "The thin line is the whole network; blocks on it make no difference.",
         ),
         "Removing any one module of a 110-layer residual network, other than at a downsampling, barely changes the "
         "error; removing any layer of VGG takes it to chance (Fig. 3; on ImageNet Fig. 4).",
@@ -116,8 +116,8 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.deletions,
         sentences.deletions,
         (
-            "The median error without so many blocks, chosen at random; the band holds the middle half of the choices.",
-            "A smooth climb is what an ensemble shows; a chain breaks at the first link.",
+            "The median error after deleting so many blocks at random; the band holds the middle half of the draws.",
+            "An ensemble degrades smoothly; a chain breaks with its first link.",
         ),
         "The error grows smoothly with the number of deleted modules (Fig. 5 (a)).",
         VEIT,
@@ -148,7 +148,7 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.depth,
         sentences.depth,
         (
-            "Blocks are deleted one after another, those whose own lesion costs least first.",
+            "Blocks are deleted one after another, beginning with those whose own deletion costs least.",
             "Under the dashed line, a point above the whole network's error, it needs no more. The order is chosen on "
             "the images that the error is of, which flatters it a little.",
         ),
@@ -165,8 +165,8 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.paths,
         sentences.paths,
         (
-            "Left how many of the 2^n paths have a length; in the middle the gradient of a single one at the image.",
-            "Right their product: by paths of which length the gradient comes.",
+            "First panel: how many of the 2^n paths have a length. Second: the gradient of a single path at the image.",
+            "Third: their product, the share of the gradient that comes through paths of each length.",
         ),
         "Path lengths are binomial, the gradient falls exponentially with the length, and in a network of 54 modules "
         "most of it comes by paths of 5 to 17, which are 0.45 % of all (Fig. 6).",
@@ -182,10 +182,10 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.gradients,
         sentences.gradients,
         (
-            "Left the gradient of the loss at each block's input; in the middle what the block multiplies it by.",
-            "Right what comes back by the shortcuts alone: 1 is the term dE/dx_L, undiminished.",
+            "First panel: the gradient of the loss at each block's input. Second: how much the block changes it.",
+            "Third: what comes back through the shortcuts alone; 1 is the term dE/dx_L, undiminished.",
         ),
-        "With identity shortcuts and no ReLU behind the addition the gradient at the end reaches every block as it is "
+        "With identity shortcuts and no ReLU after the addition the gradient at the end reaches every block as it is "
         "(eq. 5); the ratio across residual blocks is near 1 (Zaeemzadeh, Rahnavard, Shah 2018, arXiv 1805.07477).",
         "He, Zhang, Ren, Sun 2016, arXiv 1603.05027",
         costs.alike(7),
@@ -199,7 +199,7 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.initial,
         sentences.initial,
         (
-            "The gradient at each block of four fresh networks that differ in shortcuts and BN alone.",
+            "The gradient at each block of four untrained networks that differ in shortcuts and BN alone.",
             "A line that leaves 1 by orders of magnitude explodes or vanishes on its way back.",
         ),
         "With BN neither forward nor backward signals vanish in plain networks, so that vanishing gradients are not "
@@ -251,8 +251,8 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.translation,
         sentences.translation,
         (
-            "Left the error of images shifted to the right, the mean coming in at the border.",
-            "Right how alike the features stay: behind the global average pool (solid) and before it (dashed).",
+            "First panel: the error on images shifted to the right; the border is filled with the mean.",
+            "Second: cosine similarity of the features after the global average pool (solid) and before it (dashed).",
         ),
         "Global average pooling sums out the position, and so is more robust to translations of the input "
         "(section 3.2).",
@@ -268,8 +268,8 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.shattering,
         sentences.shattering,
         (
-            "How alike the gradients at inputs this far apart on a line are, in fresh fully connected networks.",
-            "Dashed: brown noise (above) and white noise (at 0). None of this is of the weights that are looked at.",
+            "How alike the gradients at inputs this far apart on a line are, in untrained fully connected networks.",
+            "Dashed: brown noise (above) and white noise (at 0). It does not depend on the weights.",
         ),
         "Gradients of deep plain networks resemble white noise, those of shallow ones brown noise; shortcuts keep them "
         "alike far deeper (Fig. 1 and 2).",
@@ -306,7 +306,7 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.along_images,
         sentences.along_images,
         (
-            "The same in fresh convolutional twins of the network, along lines from one image to another.",
+            "The same in untrained convolutional twins of the network, along lines from one image to another.",
             "The faster a line falls, the sooner the gradient at one image says nothing about the next.",
         ),
         "The same is shown for convolutional networks (section 2).",
@@ -323,8 +323,8 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.identity,
         sentences.identity,
         (
-            "What plain and residual stacks leave of the error when they are trained to copy their input, by depth.",
-            "Median and range of three seeds; fully connected, none of it of the weights that are looked at.",
+            "The error that is left when plain and residual stacks are trained to copy their input, by depth.",
+            "Median and range of three random seeds; fully connected networks, independent of the weights.",
         ),
         "The degradation problem suggests that solvers have difficulty in approximating identity mappings by several "
         "nonlinear layers; with shortcuts the weights may go to zero (section 3.1).",
@@ -336,17 +336,16 @@ FIGURES: dict[str, Figure[Any]] = {
     ),
     "attribution": Figure(
         "attribution",
-        "What speaks for the class",
+        "What speaks for the predicted class",
         Attribution,
         lambda net, sample, _tick: class_activation(net, sample),
         plots.attribution,
         sentences.attribution,
         (
-            "The class activation map of the class that the network chose (its number above), over the image.",
-            "Bright positions raise that class's logit, of which the map is an exact decomposition.",
+            "The class activation map of the predicted class (named above), over the image.",
+            "Bright positions raise that class's logit; the map is an exact decomposition of it.",
         ),
-        "Behind a global average pool the logit is a sum over positions, so that each position's part is known "
-        "(eq. 2).",
+        "After a global average pool the logit is a sum over positions, so that each position's part is known (eq. 2).",
         "Zhou, Khosla, Lapedriza, Oliva, Torralba 2016, arXiv 1512.04150",
         costs.alike(6),
         8,

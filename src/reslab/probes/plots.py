@@ -243,7 +243,8 @@ def shattering(canvas: Canvas, results: Sequence[tuple[str, Shattering]]) -> Non
             ax.plot(result.lag, noise, color=SOFT, linewidth=0.9, linestyle=(0, (2, 2)))
         ax.set_title(title)
         grid(ax, x="lag", y="autocorrelation" if ax is axes[0] else "")
-    axes[3].legend(loc="best")
+    handles, names = axes[0].get_legend_handles_labels()
+    canvas.legend(handles, names, loc="outside lower center", ncols=2 if is_narrow(canvas) else len(names))
 
 
 def along_images(canvas: Canvas, results: Sequence[tuple[str, AlongImages]]) -> None:
