@@ -7,10 +7,12 @@ from typing import Any, Generic, TypeVar
 from torch import nn
 
 from reslab.errors import InputError
+from reslab.nets.network import Network
 from reslab.probes.attribution import Attribution
 from reslab.probes.chain import Passes, Tick, chain_of
 from reslab.probes.coverage import Coverage
 from reslab.probes.gates import Gates
+from reslab.probes.gradients import Gradients
 from reslab.probes.lesions import Deletions, Depth, Lesions, Permutations
 from reslab.probes.paths import Paths
 from reslab.probes.perturbations import Translation
@@ -60,6 +62,9 @@ class Figure(Generic[R]):
         return None
 
     def _needs(self, net: nn.Module) -> None:
+        judged = self.kind in (Lesions, Deletions, Depth, Permutations, Paths, Gradients, Attribution, Translation)
+        if judged and self.alone is None and isinstance(net, Network) and not net.has_head:
+            raise InputError(f"'{net.spec.name}' has no head here: its outputs are features, not classes")
         if self.kind in (Lesions, Deletions, Depth, Permutations):
             chain = chain_of(net)
             if not chain.deletable:

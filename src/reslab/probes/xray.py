@@ -125,7 +125,12 @@ def plan(subjects: Sequence[Subject], names: Iterable[str], folder: Path | None)
 
 @torch.no_grad()
 def chance(subject: Subject) -> str | None:
-    """How it shows that a network does no better than guessing, on at most `ASKED` of its images; None if it does."""
+    """How it shows that a network does no better than guessing, on at most `ASKED` of its images; None if it does.
+
+    A network without a head answers nothing, and so does not guess.
+    """
+    if isinstance(subject.net, Network) and not subject.net.has_head:
+        return None
     sample = subject.sample.some(ASKED)
     with opened(subject.net, fused=True), computing(sample):
         hits = sum(int((subject.net(x).float().argmax(1) == labels).sum()) for x, labels in sample)
