@@ -91,7 +91,7 @@ def test_forecast_grows_with_the_images_that_a_figure_takes() -> None:
 def test_readings_of_a_network_at_chance_are_left_out(tmp_path: Path) -> None:
     net, data = network(), sample(30, batch=15)
     with torch.no_grad():  # so that it names several classes
-        net.fc.bias -= logits(net, data).mean(0)
+        net.fc.bias.sub_(logits(net, data).mean(0))
     able = replace(data, labels=logits(net, data).argmax(1))
     guessing, sure = Subject("guessing", net, data, {}), Subject("sure", net, able, {"weights": "a"})
     assert chance(guessing) is not None

@@ -18,6 +18,7 @@ from reslab.probes import drawing as figures
 from reslab.probes import plots
 from reslab.probes.lesions import lesions
 from reslab.probes.responses import responses
+from reslab.probes.result import Result
 from reslab.probes.seam import Sample
 from reslab.report import claims, html, sheet
 
@@ -75,7 +76,10 @@ def ledger(path: Path) -> None:
 def xray(path: Path) -> None:
     net = build("cifar_plain(depth=14, width=4)", size=(8, 8)).eval()
     data = Sample(torch.randn(60, 3, 8, 8), torch.arange(60) % 10)
-    named = {"lesions": [("plain", lesions(net, data))], "responses": [("plain", responses(net, data))]}
+    named: dict[str, list[tuple[str, Result]]] = {
+        "lesions": [("plain", lesions(net, data))],
+        "responses": [("plain", responses(net, data))],
+    }
     panels = tuple(
         sheet.Panel(
             name, name.capitalize(), figures.svg(getattr(plots, name), found, salt=name), ("Read it so.", "And so."),
