@@ -7,6 +7,7 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from reslab.commands.options import (
     nets,
     probe,
     prune,
+    published,
     report,
+    runs,
     study,
     train,
     weights,
@@ -32,8 +35,13 @@ from reslab.commands.options.common import Command
 from reslab.errors import InputError
 
 COMMANDS: dict[str, dict[str, type[Command] | dict[str, type[Command]]]] = {
-    "Train it": {"demo": study.Demo, "train": train.Options, "eval": evaluate.Options},
-    "Prove it": {"study": study.Options, "claims": claims.Options, "report": report.Options},
+    "Train it": {"demo": study.Demo, "train": train.Options, "eval": evaluate.Options, "runs": runs.Options},
+    "Prove it": {
+        "study": study.Options,
+        "claims": claims.Options,
+        "report": report.Options,
+        "published": published.Options,
+    },
     "Take it apart": {
         "nets": nets.Options,
         "weights": {
@@ -84,6 +92,9 @@ def _app() -> App:
             for each, inner in options.items():
                 below.command(inner, name=each)
             made.command(below)
+    made.register_install_completion_command(
+        help="Install completion of commands and options for your shell: bash, zsh, fish or PowerShell."
+    )
     return made
 
 
@@ -114,6 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ``--json`` a failure is one object on stdout, ``{"error": "..."}``, with the same code.
     """
     logging.basicConfig(format="reslab: %(message)s", level=logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what a terminal in ASCII cannot show is shown as "?"
+            stream.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options: Any = app(words, exit_on_error=False, print_error=False, result_action="return_value")

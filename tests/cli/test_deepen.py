@@ -91,7 +91,7 @@ def test_nothing_is_overwritten_unless_asked(reslab: Reslab, run: Path, tmp_path
         ("cifar_plain(depth=14, width=4)", "a.safetensors", "shortcut"),
         ("resnet21", "a.safetensors", "unknown network 'resnet21'"),
         ("vgg16", "a.safetensors", "another library's network"),
-        (DEEP, "a.txt", "expected a file ending in .safetensors or .pth"),
+        (DEEP, "a.txt", "expected a name that ends in .safetensors, "),
         (DEEP, "run/recipe.json/a.safetensors", "cannot be written"),
     ],
 )

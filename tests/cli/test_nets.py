@@ -199,16 +199,23 @@ def test_a_picture_in_the_terminal(reslab: Reslab) -> None:
 def test_a_picture_in_a_file(reslab: Reslab, tmp_path: Path) -> None:
     path = tmp_path / "net[bold].svg"
     path.write_text("old")
-    code, out, _ = reslab("nets", "resnet50-v1", "--svg", path)
+    code, _, err = reslab("nets", "resnet50-v1", "--svg", path)
+    assert code == 2
+    assert "exists; name another file, or overwrite it with --force" in err
+    assert path.read_text() == "old"
+    code, _, err = reslab("nets", "resnet50-v1", "--svg", tmp_path / "net.png")
+    assert code == 2
+    assert "net.png: expected a name that ends in .svg" in err
+    code, out, _ = reslab("nets", "resnet50-v1", "--svg", path, "--force")
     assert (code, out) == (0, f"Picture: {path}\n")
     root = ElementTree.parse(path).getroot()
     assert root.get("width") == "900"
     assert "1×1, 128, /2" in path.read_text()
     assert [each.name for each in tmp_path.iterdir()] == [path.name]  # nothing half written beside it
     before = path.read_bytes()
-    assert reslab("nets", "resnet50-v1", "--svg", path, "--size", 64)[0] == 0
+    assert reslab("nets", "resnet50-v1", "--svg", path, "--size", 64, "--force")[0] == 0
     assert path.read_bytes() != before
-    _, out, _ = reslab("nets", "resnet50-v1", "--svg", path, "--diagram")
+    _, out, _ = reslab("nets", "resnet50-v1", "--svg", path, "--diagram", "--force")
     assert out.endswith(f"Picture: {path}\n")
     assert "conv5_x  layer4  2048x7x7" in out
 

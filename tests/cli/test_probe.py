@@ -17,6 +17,8 @@ from reslab.weights.files import pickled, to_bytes
 from reslab.weights.load import header_of, load
 from reslab.weights.preprocessing import Preprocessing
 
+from .sample import photos
+
 Reslab = Callable[..., tuple[int, str, str]]
 RESIDUAL, PLAIN = "cifar_resnet(depth=14, width=4)", "cifar_plain(depth=14, width=4)"
 DIGITS = ("--data", "digits", "--images", 60)
@@ -371,7 +373,20 @@ def test_features(suffix: str, reslab: Reslab, tmp_path: Path) -> None:
     assert os.stat(out).st_mtime_ns != before
     code, _, err = reslab(*words[:-1], tmp_path / "features.csv")
     assert code == 2
-    assert "ending in .npz or .parquet" in err
+    assert "expected a name that ends in .npz or .parquet" in err
     code, _, err = reslab("features", words[1], *DIGITS, "--stages", "layer9", "--out", tmp_path / f"a{suffix}")
     assert code == 2
     assert "has no stage 'layer9'" in err
+
+
+@pytest.mark.parametrize("count", [1, 36])
+def test_embeddings_of_few_images(count: int, reslab: Reslab, tmp_path: Path) -> None:
+    """A statistic takes fifty images, an embedding one."""
+    weights, out = made(tmp_path), tmp_path / "few.npz"
+    photos(str(tmp_path / "few"), "a", "b", count=18, size=(8, 8))
+    words = ("features", weights, "--data", tmp_path / "few", "--split", "all", "--images", count, "--out", out)
+    code, _, err = reslab(*words)
+    assert code == 0, err
+    found = np.load(out)
+    assert found["pool"].shape[0] == count
+    assert len(found["label"]) == count

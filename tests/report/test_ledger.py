@@ -98,6 +98,10 @@ def test_the_command(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(claim.key in html for _, claim in studies.claims())
     assert "http" not in html.replace("http-equiv", "")
 
+    code, _, err = reslab("claims", tmp_path / "results", "--html", page)
+    assert code == 2
+    assert "overwrite it with --force" in err
+
     code, _, err = reslab("claims", tmp_path / "nothing")
     assert code == 2
     assert "expected a folder of results" in err
@@ -131,3 +135,30 @@ def test_summaries_of_the_first_version_can_still_be_read(tmp_path: Path) -> Non
         for name in ("label", "group", "x", "measures"):
             each.pop(name, None)
     assert Summary.of(plain) == expected
+
+
+def test_claims_of_a_paper_or_with_a_verdict(reslab: Reslab, tmp_path: Path) -> None:
+    write(tmp_path / "results" / "degradation", "held")
+    every = json.loads(reslab("claims", tmp_path / "results", "--json")[1])
+    code, text, err = reslab("claims", tmp_path / "results", "--paper", "he2015", "--json")
+    assert code == 0, err
+    assert json.loads(text) == [row for row in every if row["paper"] == "He et al. 2015"]
+    code, text, _ = reslab("claims", tmp_path / "results", "--verdict", "held", "--json")
+    assert json.loads(text) == [row for row in every if row["verdict"] == "held"]
+    code, text, _ = reslab("claims", tmp_path / "results", "--paper", "veit2016", "--verdict", "not tested", "--json")
+    assert json.loads(text) == [row for row in every if row["paper"] == "Veit et al. 2016"]
+    code, text, _ = reslab("claims", tmp_path / "results", "--paper", "veit2016", "--verdict", "held")
+    assert "0 claims" in text
+    code, _, err = reslab("claims", "--paper", "veit2061")
+    assert code == 2
+    assert "did you mean 'veit2016'" in err
+
+
+def test_where_results_were_looked_for(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, text, _ = reslab("claims")
+    assert code == 0
+    assert f"{tmp_path / 'results'}, {tmp_path / 'runs'}" in text
+    assert "reslab claims FOLDER" in text
+    assert "not tested\n" not in text
+    assert text.count("\n") < 6

@@ -18,6 +18,7 @@ from reslab import runs
 from reslab.bench import peak, works
 from reslab.bench.paired import Ratio, Work, ratio, take_turns_apart
 from reslab.commands.options.bench import Options
+from reslab.commands.targets import check_target
 from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
@@ -35,6 +36,7 @@ def run(options: Options) -> None:
     for name, value, least in (("rounds", options.rounds, 1), ("turn", options.turn, 0.01)):
         if value < least:
             raise InputError(f"--{name} takes {least} or more, got {value}")
+    check_target("--out", options.out, (".json",), force=options.force)
     if options.compile and options.what == "data":
         raise InputError("bench data makes batches, which has nothing to do with --compile; leave it out")
     execution = start(options.device, options.threads, compile=options.compile)

@@ -6,7 +6,8 @@ import torch
 from rich.console import Console
 
 from reslab.commands.options.deepen import Options
-from reslab.commands.weights import check_target, write
+from reslab.commands.targets import check_target
+from reslab.commands.weights import FILES, write
 from reslab.errors import InputError
 from reslab.nets.deepen import deepened
 from reslab.nets.network import Network
@@ -18,7 +19,7 @@ TOLERANCE = 1e-6
 
 def run(options: Options) -> None:
     """Writes the weights of a deeper network that computes the same, after checking that it does."""
-    check_target(options.out, force=options.force)
+    check_target("--out", options.out, FILES, force=options.force)
     weights = load(options.weights, net=options.net, which=options.which)
     weights.check_head("deepening")
     shallow = weights.network().eval()

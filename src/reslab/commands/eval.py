@@ -11,6 +11,7 @@ from reslab.commands.eval_data import Where, images_of, listed_alone, to_recalib
 from reslab.commands.eval_members import Member, ensemble
 from reslab.commands.options.evaluate import Options
 from reslab.commands.preprocessing import preprocessing_of
+from reslab.commands.targets import check_target
 from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.evaluate.predict import Answer, Question, answer, ask
@@ -78,8 +79,8 @@ def _check(options: Options) -> None:
             raise InputError(f"--{name} is of one evaluation, got {len(options.weights)} weights; give one")
     if options.confusion is not None:
         shown.check_format(options.confusion)
-    if options.save is not None and options.save.suffix != SUFFIX:
-        raise InputError(f"--save {options.save}: expected a name that ends in {SUFFIX}")
+    check_target("--confusion", options.confusion, force=options.force)
+    check_target("--save", options.save, (SUFFIX,), force=options.force)
 
 
 def _save(predictions: Predictions, path: Path, console: Console) -> None:

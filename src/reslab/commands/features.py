@@ -7,6 +7,7 @@ import numpy as np
 
 from reslab.commands.options.features import Options
 from reslab.commands.subject import checked, seen
+from reslab.commands.targets import check_target
 from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.probes.attribution import features
@@ -17,14 +18,13 @@ SUFFIXES = (".npz", ".parquet")
 
 def run(options: Options) -> None:
     """Writes what leaves named stages, with the labels, a row for each image."""
-    checked(options.looking)
-    if options.out.suffix not in SUFFIXES:
-        raise InputError(f"{options.out}: expected a file ending in .npz or .parquet")
-    if options.out.exists() and not options.force:
-        raise InputError(f"{options.out} exists; name another file, or overwrite it with --force")
+    checked(options.looking, least=1)
+    check_target("--out", options.out, SUFFIXES, force=options.force)
     execution = start(options.device, options.threads)
     found = seen(options.weights, options.looking, execution)
-    sample = found.sample(options.looking, execution.device, split=options.looking.split, count=options.looking.images)
+    sample = found.sample(
+        options.looking, execution.device, split=options.looking.split, count=options.looking.images, least=1
+    )
     arrays = {name: tensor.numpy() for name, tensor in features(found.net, sample, options.stages).items()}
     arrays["label"] = sample.labels.cpu().numpy()
     content = _npz(arrays) if options.out.suffix == ".npz" else _parquet(arrays)

@@ -12,6 +12,7 @@ from rich.text import Text
 from reslab import published
 from reslab.commands.nets_compare import print_comparison
 from reslab.commands.options.nets import Options
+from reslab.commands.targets import check_target
 from reslab.errors import InputError
 from reslab.nets.catalog import CATALOG, FAMILIES, REFERENCES, Entry, resolve, resolve_any
 from reslab.nets.cost import Cost, NetCost, cost
@@ -34,6 +35,7 @@ def run(options: Options) -> None:
         option = "--diagram" if options.diagram else "--svg"
         if name is None:
             raise InputError(f"{option} draws one network: name it, as in 'reslab nets resnet20 {option}'")
+        check_target("--svg", svg, (".svg",), force=options.force)
         if options.json:
             raise InputError(f"{option} draws, --json prints figures; choose one")
         draw(name, size=size, diagram=options.diagram, svg=svg)

@@ -13,12 +13,19 @@ from rich.table import Table
 from reslab.commands.options.probe import Options
 from reslab.commands.probe_page import command_of, summary, write_figures, write_page
 from reslab.commands.subject import Seen, checked, seen
+from reslab.commands.targets import PICTURES, check_folder, check_target
 from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.probes.figures import FIGURES, GROUPS
 from reslab.probes.xray import Done, Plan, Subject, Task, measure, plan
 from reslab.report import words
 from reslab.runs.files import write_json
+
+SUMMARY = "xray.json"
+"""What was found, in words: of a page that is whole, in the folder of its figures."""
+
+OTHER = (*PICTURES, ".json", ".htm", ".txt", ".csv")
+"""Names of files, which no folder of figures has by intention."""
 
 MOST_NETWORKS = 4
 """That a figure shows over each other."""
@@ -34,8 +41,11 @@ def run(options: Options) -> Path | None:
         raise InputError(f"probe takes the weights of 1 to {MOST_NETWORKS} networks, got {len(options.weights)}")
     names = _figures(options)
     page, folder = _places(options.out)
-    if options.figures is not None and options.figures.exists() and not options.figures.is_dir():
-        raise InputError(f"--figures {options.figures}: expected a folder, but there is a file of that name")
+    if page is not None and folder is not None and not (folder / SUMMARY).exists():  # else a page from before
+        check_target("--out", page, force=options.force)
+    if options.figures is not None:
+        pictures = [f"{name}.{options.format}" for name in names]
+        check_folder("--figures", options.figures, pictures, force=options.force)
     execution = start(options.device, options.threads)
     found = [seen(source, options.looking, execution) for source in options.weights]
     subjects = [
@@ -64,7 +74,7 @@ def run(options: Options) -> Path | None:
     if page is None or folder is None:
         return None
     write_page(page, done, subjects, found, options)
-    write_json(folder / "xray.json", summary(done, subjects, found, options))
+    write_json(folder / SUMMARY, summary(done, subjects, found, options))
     console.print(f"Page: {page}; figures as JSON in {folder}", highlight=False, markup=False, soft_wrap=True)
     return page
 
@@ -80,6 +90,8 @@ def _places(out: Path | None) -> tuple[Path | None, Path | None]:
     """The page and the folder of the figures' JSON, from ``xray.html`` or a folder's name."""
     if out is None:
         return None, None
+    if out.suffix in OTHER:
+        raise InputError(f"--out {out}: expected a page such as xray.html, or the name of a folder")
     page, folder = (out, out.with_suffix("")) if out.suffix == ".html" else (out / "xray.html", out)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {out}: the figures go into the folder {folder}, but there is a file of that name")

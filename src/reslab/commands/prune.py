@@ -12,8 +12,9 @@ from rich.table import Table
 from reslab import __version__, runs
 from reslab.commands.options.prune import Options
 from reslab.commands.subject import Seen, checked, seen
+from reslab.commands.targets import PAGES, check_target
 from reslab.commands.train import start
-from reslab.commands.weights import PICKLES, check_target, write
+from reslab.commands.weights import FILES, PICKLES, write
 from reslab.data.images import ImageSet
 from reslab.errors import InputError
 from reslab.nets.network import Network
@@ -35,13 +36,15 @@ HOW = (
 def run(options: Options) -> None:
     """Prunes, writes the smaller network, and reports error, multiply-adds and speed before and after."""
     checked(options.looking)
-    check_target(options.out, force=options.force)
+    check_target("--out", options.out, FILES, force=options.force)
     if options.out.suffix in PICKLES:
         raise InputError(f"{options.out}: a pruned network travels with its description; end the name in .safetensors")
-    if options.report is not None and options.report.suffix != ".html":
-        raise InputError(f"--report {options.report}: expected a page, such as curve.html")
+    if options.report is not None:
+        check_target("--report", options.report, PAGES, force=options.force)
+        check_target("--report", options.report.with_suffix(".json"), force=options.force)
     for path in options.figure:
         check_format(path)
+        check_target("--figure", path, force=options.force)
     if options.finetune < 0 or options.lr <= 0:
         raise InputError(
             f"--finetune takes 0 iterations or more, --lr a rate above 0, got {options.finetune} and {options.lr:g}"

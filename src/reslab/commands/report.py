@@ -8,6 +8,7 @@ from rich.console import Console
 
 from reslab import runs
 from reslab.commands.options.report import Options
+from reslab.commands.targets import check_folder, check_target
 from reslab.errors import InputError
 from reslab.report import figure
 from reslab.report import files as report_files
@@ -23,8 +24,9 @@ def run(options: Options) -> Path | None:
         raise InputError("expected folders of runs, or of a study, such as runs/resnet20 runs/plain20")
     for path in options.figure:
         figure.check_format(path)
-    if out is not None and out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} takes a folder, found a file")
+        check_target("--figure", path, force=options.force)
+    if out is not None:
+        check_folder("--out", out, report_files.NAMES, force=options.force)
     summary = _summary(options.folders)
     report = None
     for path in options.figure:

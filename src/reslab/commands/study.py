@@ -15,6 +15,7 @@ from rich.table import Table
 
 from reslab import runs, studies
 from reslab.commands.options.study import Demo, Options
+from reslab.commands.targets import check_target
 from reslab.commands.train import start
 from reslab.data.sources import Dataset, load
 from reslab.errors import InputError
@@ -114,6 +115,7 @@ def _check(options: Options) -> None:
             raise InputError(f"--{option} takes {least} or more, got {value}")
     for path in options.figure:  # hours before it would be drawn
         figure.check_format(path)
+        check_target("--figure", path, force=options.force)
     if options.on is not None and options.on != "ray" and not options.on.startswith("ray://"):
         raise InputError(f"--on takes ray, or ray://HOST:PORT of a cluster, got {options.on}")
     if options.cpus < 1:

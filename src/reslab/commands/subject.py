@@ -40,13 +40,18 @@ class Seen:
         """From uint8 images to the network's input."""
         return Normalizer.from_values(self.preprocessing.mean, self.preprocessing.std)
 
-    def sample(self, options: Looking, device: torch.device, *, split: str, count: int | None) -> Sample:
-        """So many images of a split, evenly spaced over it, since folders come sorted by class; None: all of them."""
+    def sample(
+        self, options: Looking, device: torch.device, *, split: str, count: int | None, least: int = LEAST_IMAGES
+    ) -> Sample:
+        """So many images of a split, evenly spaced over it, since folders come sorted by class; None: all of them.
+
+        Raises `InputError` where the split has fewer than ``least``.
+        """
         images = self.data.train if split == "train" else self.data.test
         have = len(images.labels)
-        if have < LEAST_IMAGES:
+        if have < least:
             raise InputError(
-                f"a probe's statistics take {LEAST_IMAGES} images or more, but the {split} split of "
+                f"a probe's statistics take {least} images or more, but the {split} split of "
                 f"{self.data.info.name} has {have}; try another --split, or other --data"
             )
         chosen = torch.linspace(0, have - 1, min(count or have, have)).round().long()
@@ -63,10 +68,11 @@ class Seen:
         return {"weights": self.weights.fingerprint(), "net": net, "data": data, "input": how, "outputs": numbers}
 
 
-def checked(options: Looking) -> None:
+def checked(options: Looking, *, least: int = LEAST_IMAGES) -> None:
     """Raises `InputError` for numbers that cannot be."""
-    if options.images < LEAST_IMAGES:
-        raise InputError(f"--images takes {LEAST_IMAGES} or more, got {options.images}: fewer make no statistic")
+    if options.images < least:
+        why = ": fewer make no statistic" if least > 1 else ""
+        raise InputError(f"--images takes {least} or more, got {options.images}{why}")
     if options.batch < 1:
         raise InputError(f"--batch-size takes 1 or more, got {options.batch}")
 

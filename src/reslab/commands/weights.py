@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reslab.commands.options.weights import Convert, Fetch, Inspect, List
+from reslab.commands.targets import check_target
 from reslab.errors import InputError
 from reslab.nets.spec import NetSpec
 from reslab.runs.files import write_bytes
@@ -20,6 +21,9 @@ from reslab.weights.files import PICKLES as PICKLES
 from reslab.weights.files import pickled, to_bytes
 from reslab.weights.load import Weights, load
 from reslab.weights.names import is_hub
+
+FILES = (".safetensors", *PICKLES)
+"""Names of files of weights."""
 
 
 def inspect(options: Inspect) -> None:
@@ -106,7 +110,7 @@ def _record(weights: Weights) -> dict[str, Any]:
 def convert(options: Convert) -> None:
     """Writes weights under the names of a library, in the format of the suffix."""
     out, to, num_classes = options.out, options.to, options.num_classes
-    check_target(out, force=options.force)
+    check_target("", out, FILES, force=options.force)
     if num_classes is not None and num_classes < 1:
         raise InputError(f"--num-classes takes 1 or more, got {num_classes}")
     weights = load(options.weights, net=options.net, num_classes=num_classes, which=options.which)
@@ -129,14 +133,6 @@ def convert(options: Convert) -> None:
         print(json.dumps(record, indent=2))
     else:
         print(f"{out}: {name}, {len(tensors)} tensors under the names of {to}")
-
-
-def check_target(out: Path, *, force: bool) -> None:
-    """Raises `InputError` for a suffix that is none of weights, and for a file that is there unless ``force``."""
-    if out.suffix not in (".safetensors", *PICKLES):
-        raise InputError(f"{out}: expected a file ending in .safetensors or .pth")
-    if out.exists() and not force:
-        raise InputError(f"{out} exists; name another file, or overwrite it with --force")
 
 
 def write(out: Path, tensors: dict[str, Any], header: dict[str, Any]) -> None:

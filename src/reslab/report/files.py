@@ -13,6 +13,8 @@ from reslab.runs.files import write_text
 
 SUMMARY = "summary.json"
 """The file that a study's results can be read from."""
+NAMES = (SUMMARY, "summary.csv", "runs.csv", "figure.svg", "report.html")
+"""Files of a report, the page last."""
 
 
 def write(summary: Summary | Mapping[str, Any], out_dir: Path) -> tuple[Path, ...]:
@@ -30,8 +32,7 @@ def write(summary: Summary | Mapping[str, Any], out_dir: Path) -> tuple[Path, ..
     write_text(out_dir / "runs.csv", runs_csv(summary))
     figure.save(summary, out_dir / "figure.svg")
     html.write(summary, out_dir / "report.html")
-    names = (SUMMARY, "summary.csv", "runs.csv", "figure.svg", "report.html")
-    return tuple(out_dir / name for name in names)
+    return tuple(out_dir / name for name in NAMES)
 
 
 def rows_csv(summary: Summary) -> str:

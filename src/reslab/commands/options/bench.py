@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 
-from reslab.commands.options.common import Command, Device, Json, Threads, Workers, positional
+from reslab.commands.options.common import Command, Device, Force, Json, Threads, Workers, positional
 
 
 @positional
@@ -47,6 +47,7 @@ class Options(Command):
     """Compile Reslab's side by torch.compile; compiling itself is not timed."""
     out: Path | None = None
     """Also write the figures to this JSON file."""
+    force: Force = False
     json: Json = False
 
     def names(self) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from reslab.commands.options.common import Command, Json, Open, positional
+from reslab.commands.options.common import Command, Force, Json, Open, positional
+
+Verdict = Literal["held", "not held", "not decided", "not tested"]
 
 
 @positional
@@ -20,7 +22,12 @@ class Options(Command):
     results: tuple[Path, ...] = ()
     """Folders of results; by default results/ and runs/ here."""
     _: KW_ONLY
+    paper: str | None = None
+    """List the claims of this paper alone: he2015, veit2016, ..."""
+    verdict: Verdict | None = None
+    """List the claims with this verdict alone."""
     html: Path | None = None
     """Write the list to this file, as a page."""
+    force: Force = False
     open: Open = False
     json: Json = False

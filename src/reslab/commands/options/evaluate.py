@@ -10,6 +10,7 @@ from reslab.commands.options.common import (
     Batch,
     Command,
     Device,
+    Force,
     Given,
     Json,
     NetOfWeights,
@@ -86,6 +87,7 @@ class Options(Command):
     """Write the predictions to this .npz file, for an ensemble or other figures."""
     fresh: bool = False
     """Compute again what is kept."""
+    force: Force = False
     batch: Batch = 100
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
     """bf16 is faster where the hardware has it."""

@@ -4,7 +4,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from reslab.commands.options.common import Command, Json, Several, positional
+from reslab.commands.options.common import Command, Force, Json, Several, positional
 
 
 @positional
@@ -25,4 +25,5 @@ class Options(Command):
     """Draw the network and each kind of its blocks."""
     svg: Path | None = None
     """Write the drawing to this file, as SVG."""
+    force: Force = False
     json: Json = False

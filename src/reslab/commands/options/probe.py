@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 
-from reslab.commands.options.common import Command, Device, Json, Looking, Open, Threads, positional
+from reslab.commands.options.common import Command, Device, Force, Json, Looking, Open, Threads, positional
 
 GROUPS = (
     "responses", "shares", "lesions", "paths", "gradients", "downsampling", "perturbations", "gates", "attribution",
@@ -64,6 +64,7 @@ class Options(Command):
     looking: Annotated[Looking, Parameter(name="*")]
     device: Device = None
     threads: Threads = None
+    force: Force = False
     open: Open = False
     json: Json = False
 

@@ -4,7 +4,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from reslab.commands.options.common import Command, Figure, Json, Open, positional
+from reslab.commands.options.common import Command, Figure, Force, Json, Open, positional
 
 
 @positional
@@ -23,5 +23,6 @@ class Options(Command):
     out: Path | None = None
     """Folder for the page, the tables and the figure."""
     figure: Figure = ()
+    force: Force = False
     open: Open = False
     json: Json = False

@@ -78,6 +78,7 @@ class Options(Command):
     """With --on: CPUs that a run takes."""
     device: Device = None
     figure: Figure = ()
+    force: Annotated[bool, Parameter(help="Overwrite the files of --figure.")] = False
     open: Open = False
     json: Json = False
 
