@@ -35,8 +35,9 @@ def test_nothing_is_overwritten_unasked(words: tuple[object, ...], option: str, 
     assert Path(name).read_text() == "mine"
     _, _, err = reslab(*words, option, name, "--force", "--device", "none") if words[0] in FORCED else (0, "", "")
     assert "exists" not in err
-    Path("folder.d").with_suffix(Path(name).suffix).mkdir()
-    assert "expected" in refused(reslab, *words, option, Path("folder.d").with_suffix(Path(name).suffix))
+    folder = Path(f"folder{Path(name).suffix}")
+    folder.mkdir()
+    assert "is a folder; name a file in it" in refused(reslab, *words, option, folder)
 
 
 FORCED = ("eval", "probe", "prune", "features", "study", "bench")

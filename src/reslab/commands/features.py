@@ -4,6 +4,7 @@ import io
 import json
 
 import numpy as np
+from rich.console import Console
 
 from reslab.commands.options.features import Options
 from reslab.commands.subject import checked, seen
@@ -21,7 +22,8 @@ def run(options: Options) -> None:
     checked(options.looking, least=1)
     check_target("--out", options.out, SUFFIXES, force=options.force)
     execution = start(options.device, options.threads)
-    found = seen(options.weights, options.looking, execution)
+    found = seen(options.weights, options.looking, execution, any_classes=True)
+    Console(stderr=True).print(f"labels: {found.said}", highlight=False, markup=False, soft_wrap=True)
     sample = found.sample(
         options.looking, execution.device, split=options.looking.split, count=options.looking.images, least=1
     )

@@ -104,8 +104,6 @@ def draw(name: str, *, size: int | None, diagram: bool, svg: Path | None) -> Non
 
 def _write(path: Path, text: str) -> None:
     try:
-        if path.is_dir():
-            raise InputError(f"--svg {path} is a folder; name a file in it, such as {path / 'network.svg'}")
         if not path.parent.is_dir():
             raise InputError(f"--svg {path}: expected the folder {path.parent}, found none there")
         write_text(path, text)

@@ -1,6 +1,7 @@
 """Weights and images as the commands that look into a network take them."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,8 +78,12 @@ def checked(options: Looking, *, least: int = LEAST_IMAGES) -> None:
         raise InputError(f"--batch-size takes 1 or more, got {options.batch}")
 
 
-def seen(source: str, options: Looking, execution: Execution) -> Seen:
-    """Loads weights and the data that they are to be looked at with; fp32 is exact from here on."""
+def seen(source: str, options: Looking, execution: Execution, *, any_classes: bool = False) -> Seen:
+    """Loads weights and the data that they are to be looked at with; fp32 is exact from here on.
+
+    With ``any_classes`` the data may be of classes that the network does not know: they are numbered as the data has
+    them.
+    """
     use_exact_fp32(execution.device)
     weights = load(source, net=options.net, which=options.which)
     # What the options say is for weights that do not: of several networks some may know better.
@@ -89,11 +94,21 @@ def seen(source: str, options: Looking, execution: Execution) -> Seen:
         raise InputError(
             f"the network takes images of {weights.spec.in_channels} channels, the data has {data.info.channels}"
         )
-    if weights.head == "none":  # labels stay what they are, for whoever writes them beside embeddings
-        found = Outputs(tuple(range(len(data.info.classes))), "as the data counts its classes: there is no head")
-    else:
-        found = outputs(data.info.classes, weights.spec.num_classes, names=weights.classes, file=options.outputs)
+    found = _outputs(weights, data.info.classes, options, any_classes=any_classes)
     net = weights.module().to(execution.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     if isinstance(net, Network):
         net.fuse(execution.fuses)
     return Seen(weights, net, preprocessing, data, torch.tensor(found.numbers), found.said)
+
+
+def _outputs(weights: Weights, classes: Sequence[str], options: Looking, *, any_classes: bool) -> Outputs:
+    """The output of each class of the data; where the classes may be others, or there is no head, their own numbers."""
+    numbers = tuple(range(len(classes)))
+    if weights.head == "none":  # labels stay what they are, for whoever writes them beside embeddings
+        return Outputs(numbers, "as the data counts its classes: there is no head")
+    try:
+        return outputs(classes, weights.spec.num_classes, names=weights.classes, file=options.outputs)
+    except InputError:
+        if not any_classes or options.outputs is not None:
+            raise
+        return Outputs(numbers, f"as the data counts its {len(classes)} classes, which are not the network's")

@@ -18,14 +18,17 @@ def check_target(option: str, path: Path | None, suffixes: Sequence[str] = (), *
     if path is None:
         return
     called = f"{option} {path}".strip()
-    if suffixes and path.suffix.lower() not in suffixes:
-        *others, last = suffixes
-        kinds = f"{', '.join(others)} or {last}" if others else last
-        raise InputError(f"{called}: expected a name that ends in {kinds}")
-    if path.is_dir():
-        raise InputError(f"{called}: expected the name of a file, found a folder")
-    if path.exists() and not force:
-        raise InputError(f"{called} exists; name another file, or overwrite it with --force")
+    try:
+        if path.is_dir():
+            raise InputError(f"{called} is a folder; name a file in it")
+        if suffixes and path.suffix.lower() not in suffixes:
+            *others, last = suffixes
+            kinds = f"{', '.join(others)} or {last}" if others else last
+            raise InputError(f"{called}: expected a name that ends in {kinds}")
+        if path.exists() and not force:
+            raise InputError(f"{called} exists; name another file, or overwrite it with --force")
+    except OSError as error:
+        raise InputError(f"{called} cannot be written: {error.strerror or error}") from None
 
 
 def check_folder(option: str, folder: Path, names: Sequence[str] = (), *, force: bool) -> None:
