@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from reslab import recipes, runs, studies
-from reslab.bench import peak, works
+from reslab.bench import peak, peers, works
 from reslab.bench.paired import Work, ratio, take_turns_apart
 from reslab.data.sources import Dataset, load
 from reslab.data.spec import Source
@@ -98,7 +98,7 @@ class Job:
 
 
 def throughput(
-    net: str, batch: int, against: works.Against, *, bn_group: int | None = None, compiled: bool = True
+    net: str, batch: int, against: peers.Against, *, bn_group: int | None = None, compiled: bool = True
 ) -> Callable[[Context], dict[str, Any]]:
     """Training images a second, ours captured, compiled and as it is, by turns with the peer; each in its own process.
 
@@ -112,7 +112,7 @@ def throughput(
         makers: dict[str, Callable[[], Work]] = {
             "reslab": partial(works.step_of, case),
             "reslab uncaptured": partial(works.step_of, replace(case, execution=eager)),
-            against: partial(works.peer_training, case, against),
+            against: partial(peers.peer_training, case, against),
         }
         written_well = compiled and _apart(context, "compiled and captured") <= SAME
         if written_well:

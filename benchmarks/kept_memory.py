@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from reslab import runs
-from reslab.bench import works
+from reslab.bench import peers, works
 from reslab.bench.paired import seconds_of
 from reslab.nets.catalog import resolve_any
 from reslab.train.device import Execution, keep_freed_memory, resolve_precision
@@ -49,7 +49,7 @@ def main() -> None:
         found[f"{net}, batch {batch}"] = both_ways(works.training(case).step, options.rounds)
     case = works.Case(resolve_any("resnet50"), 32, Execution(CPU), "fp32")
     found["torchvision resnet50 in fp32, batch 32"] = both_ways(
-        works.peer_training(case, "torchvision"), options.rounds
+        peers.peer_training(case, "torchvision"), options.rounds
     )
     for name, ways in found.items():
         kept, given = (statistics.median(ways[way]) for way in ("kept", "given back"))

@@ -18,7 +18,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 
 STEPS: tuple[tuple[str, ...], ...] = (
-    ("errors", "compiled", "__version__"),
+    ("errors", "compiled", "processes", "__version__"),
     ("kernels",),
     ("nets", "data", "runs", "published"),
     ("weights",),

@@ -6,21 +6,37 @@ import statistics
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
-from typing import Any
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 
 from reslab.errors import InputError
+from reslab.processes import end_with_parent
 
 Work = Callable[[], object]
 Turn = Callable[[], float]
 """Works for a turn, and says how many seconds a call took."""
 WARM_UP = 5
 """Calls before the first round: caches, compilers and allocators warm up, and a step on CUDA is captured at its 4th."""
+
+
+@runtime_checkable
+class Beside(Protocol):
+    """A work with processes beside it, such as those that load data."""
+
+    def __call__(self) -> object:
+        """Works."""
+
+    def begin(self) -> None:
+        """Before a turn: takes what was made ahead of it."""
+
+    def rest(self, seconds: float) -> float:
+        """How many seconds its processes go on after a turn in which a call took so many."""
 
 
 @dataclass(frozen=True)
@@ -97,27 +113,81 @@ def take_turns_apart(
     Raises:
         MemoryError: a process had too little, or was ended by the system.
     """
-    context = _fresh()
-    ends: dict[str, Connection] = {}
-    processes = []
-    try:
-        for name, maker in makers.items():
-            ends[name], other = context.Pipe()
-            arguments = (maker, other, turn, device, torch.get_num_threads())
-            process = context.Process(target=_serve, args=arguments, daemon=False)
-            process.start()
-            other.close()
-            processes.append(process)
-            _answer(ends[name], name)  # one after the other, so that they do not warm up beside each other
-        turns = {name: partial(_asked, end, name) for name, end in ends.items()}
-        return _rounds(turns, rounds, done)
-    finally:
-        for end in ends.values():
-            end.close()
-        for process in processes:
-            process.join(timeout=10)
-            if process.is_alive():
-                process.kill()
+    with ExitStack() as open_ones:
+        apart = {
+            # One after the other, so that they do not warm up beside each other.
+            name: open_ones.enter_context(Apart(name, maker, turn, device))
+            for name, maker in makers.items()
+        }
+        return _rounds({name: each.seconds for name, each in apart.items()}, rounds, done)
+
+
+class Slow(Exception):
+    """A work was not ready, or not done, in the time that it was given."""
+
+
+class Apart:
+    """A work in a process of its own, which ends with this one."""
+
+    def __init__(
+        self, name: str, maker: Callable[[], Work], turn: float, device: torch.device, *, warm_up: int = WARM_UP,
+        limit: float | None = None,
+    ) -> None:  # fmt: skip
+        """Makes the work, and warms it up.
+
+        Args:
+            name: for messages.
+            maker: makes the work, in its process.
+            turn: about how many seconds a turn lasts.
+            device: that the work runs on.
+            warm_up: calls before the first turn.
+            limit: seconds until it has to be ready, or `Slow` is raised; None waits.
+        """
+        context = _fresh()
+        self._name = name
+        self._end, other = context.Pipe()
+        arguments = (maker, other, turn, device, torch.get_num_threads(), warm_up)
+        self._process = context.Process(target=_serve, args=arguments, daemon=False)
+        self._process.start()
+        other.close()
+        try:
+            self._answer(limit)
+        except BaseException:
+            self._close(at_once=True)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._close(at_once=kind is not None)
+
+    def seconds(self) -> float:
+        """Mean seconds of a call in a turn."""
+        self._end.send("turn")
+        return float(self._answer(None))
+
+    def _close(self, *, at_once: bool) -> None:
+        self._end.close()
+        if at_once:
+            self._process.kill()
+        self._process.join(timeout=10)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def _answer(self, limit: float | None) -> Any:
+        if limit is not None and not self._end.poll(limit):
+            raise Slow(f"not ready within {limit:g} s")
+        try:
+            kind, value = self._end.recv()
+        except EOFError:
+            raise MemoryError(f"the process of {self._name} was ended by the system") from None
+        if kind == "refused":
+            raise InputError(value)
+        if kind == "failed":
+            raise RuntimeError(value)
+        return value
 
 
 def _fresh() -> SpawnContext | ForkServerContext:
@@ -125,40 +195,37 @@ def _fresh() -> SpawnContext | ForkServerContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["reslab.bench.works"])
+    context.set_forkserver_preload(["reslab.bench.peers"])
     return context
 
 
-def _asked(end: Connection, name: str) -> float:
-    end.send("turn")
-    return float(_answer(end, name))
+def _serve(
+    maker: Callable[[], Work], end: Connection, turn: float, device: torch.device, threads: int, warm_up: int
+) -> None:
+    """In a process of its own: makes a work, warms it up, and works for a turn whenever it is asked to.
 
-
-def _answer(end: Connection, name: str) -> Any:
-    try:
-        kind, value = end.recv()
-    except EOFError:
-        raise MemoryError(f"the process of {name} was ended by the system") from None
-    if kind == "refused":
-        raise InputError(value)
-    if kind == "failed":
-        raise RuntimeError(value)
-    return value
-
-
-def _serve(maker: Callable[[], Work], end: Connection, turn: float, device: torch.device, threads: int) -> None:
-    """In a process of its own: makes a work, warms it up, and works for a turn whenever it is asked to."""
+    A work may have processes beside it that go on between the turns: ``begin`` is called before a turn is timed, and
+    after it they are left ``rest`` seconds to come to a halt, so that they take nothing from the turn of another.
+    """
+    end_with_parent()
+    # A compiler's pool of processes would outlive this one for a moment, and gains little on what is compiled once.
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     torch.set_num_threads(threads)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     try:
         work = maker()
-        for _ in range(WARM_UP):
+        for _ in range(warm_up):
             work()
         end.send(("ready", None))
         while True:
             end.recv()
-            end.send(("seconds", seconds_of(work, turn, device)))
+            if isinstance(work, Beside):
+                work.begin()
+            seconds = seconds_of(work, turn, device)
+            if isinstance(work, Beside):
+                time.sleep(work.rest(seconds))
+            end.send(("seconds", seconds))
     except EOFError:
         pass  # no more turns
     except InputError as error:
@@ -167,7 +234,7 @@ def _serve(maker: Callable[[], Work], end: Connection, turn: float, device: torc
         end.send(("failed", f"{error}\n{traceback.format_exc()}"))
     finally:
         end.close()
-        os._exit(0)  # without waiting for what works have beside them, such as processes that load data
+        os._exit(0)  # without waiting for what works have beside them, which ends with this process
 
 
 def ratio(slow: Sequence[float], quick: Sequence[float]) -> Ratio:

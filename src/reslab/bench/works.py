@@ -1,25 +1,23 @@
-"""What is timed: our training step, evaluation and batches, and what other libraries do for the same."""
+"""What is timed of ours: a training step, an evaluation, batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from reslab.data.images import Dataset, ImageSet, dataset, decoded
 from reslab.errors import InputError
 from reslab.evaluate.metrics import autocast
 from reslab.nets.network import Network, build_any
-from reslab.nets.spec import AnyNet, ReferenceSpec
-from reslab.train.device import Execution, use_exact_fp32, use_usual_fp32
+from reslab.nets.spec import AnyNet
+from reslab.train.device import Execution, use_exact_fp32
 from reslab.train.inductor import compiled, said_plainly
 from reslab.train.loop import Trainer
 from reslab.train.recipe import Recipe, Sgd, Steps
-from reslab.weights.export import Library, peer_of
 
-Against = Literal["eager", "torchvision", "timm"]
+What = Literal["train", "infer", "data"]
 Call = Callable[[], object]
 
 
@@ -70,48 +68,12 @@ def step_of(case: Case) -> Call:
     return training(case).step
 
 
-def peer_module(case: Case, against: Against) -> nn.Module:
-    """The same network as others have it: fp32, channels-first, eager.
-
-    Raises `InputError` if the library has no such network.
-    """
-    spec = case.spec
-    if against == "eager" or isinstance(spec, ReferenceSpec):
-        return build_any(spec)
-    library: Library = against
-    name = peer_of(spec, library)
-    if name is None:
-        raise InputError(f"{against} has no network that computes what '{spec.name}' does; try --against eager")
-    return build_any(
-        ReferenceSpec(
-            library=library, model=name, name=f"{library}:{name}", num_classes=spec.num_classes,
-            in_channels=spec.in_channels, size=spec.size,
-        )
-    )  # fmt: skip
-
-
-def _fixed_batch(case: Case) -> tuple[Tensor, Tensor]:
+def fixed_batch(case: Case) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) in fp32 and labels (N,), on the device."""
     device = case.execution.device
     shape = (case.batch, case.spec.in_channels, *case.spec.size)
     labels = torch.arange(case.batch, device=device) % case.spec.num_classes
     return torch.randn(shape, device=device), labels
-
-
-def peer_training(case: Case, against: Against) -> Call:
-    """A step as the usual script takes it, its batch ready in memory."""
-    use_usual_fp32(case.execution.device)
-    net = peer_module(case, against).to(case.execution.device).train()
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
-    images, labels = _fixed_batch(case)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(net(images), labels)
-        loss.backward()
-        optimizer.step()
-        loss.item()  # a training script prints it
-
-    return step
 
 
 def inference(case: Case) -> Call:
@@ -122,25 +84,12 @@ def inference(case: Case) -> Call:
     if isinstance(net, Network):
         net.fuse(case.execution.fuses)
     answer = compiled(net) if case.execution.compile else net
-    images = _fixed_batch(case)[0].contiguous(memory_format=torch.channels_last)
+    images = fixed_batch(case)[0].contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def run() -> Tensor:
         with said_plainly(case.execution.compile), autocast(device, case.precision):
             return answer(images)
-
-    return run
-
-
-def peer_inference(case: Case, against: Against) -> Call:
-    """The usual evaluation of a batch."""
-    use_usual_fp32(case.execution.device)
-    net = peer_module(case, against).to(case.execution.device).eval()
-    images, _ = _fixed_batch(case)
-
-    @torch.no_grad()
-    def run() -> Tensor:
-        return net(images)  # type: ignore[no-any-return]
 
     return run
 
@@ -152,45 +101,10 @@ def batches(case: Case) -> Callable[[], Sequence[Tensor]]:
     return lambda: feed(next(numbers))
 
 
-def peer_batches(case: Case, workers: int) -> Callable[[], Sequence[Tensor]]:
-    """The usual loader: Pillow images through torchvision's transforms in worker processes, to the device."""
-    from torchvision import transforms
-
-    images = random_images(case).train
-    height, width = case.spec.size
-    channels = case.spec.in_channels
-    usual = transforms.Compose(
-        [
-            transforms.ToPILImage(),
-            transforms.RandomCrop((height, width), padding=min(height, width) // 8),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize([0.5] * channels, [0.25] * channels),
-        ]
-    )
-    source = _Transformed(images, usual, length=2**31)
-    loader = torch.utils.data.DataLoader(source, case.batch, num_workers=workers, pin_memory=False)
-    endless = iter(loader)
-    return lambda: [part.to(case.execution.device) for part in next(endless)]
-
-
-class _Transformed(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Images in memory, each transformed when it is asked for; after the last comes the first."""
-
-    def __init__(self, images: ImageSet, transform: Callable[[Tensor], Tensor], *, length: int) -> None:
-        self.images, self.transform, self.length = images, transform, length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        index %= len(self.images)
-        return self.transform(self.images.images[index]), int(self.images.labels[index])
-
-
-def check(case: Case) -> None:
+def check(case: Case, what: What) -> None:
     """Raises `InputError` where nothing could be measured."""
-    if case.batch < 2:
-        raise InputError(f"--batch-size takes 2 or more, got {case.batch}")
+    least = 2 if what == "train" else 1  # BN has no variance of a single image
+    if case.batch < least:
+        raise InputError(f"--batch-size takes {least} or more, got {case.batch}")
     if case.spec.size == (1, 1):
         raise InputError(f"'{case.spec.name}' takes vectors; bench is for networks of images")

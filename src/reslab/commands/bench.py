@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from reslab import runs
-from reslab.bench import peak, works
-from reslab.bench.paired import Ratio, Work, ratio, take_turns_apart
+from reslab.bench import peak, peers, works
+from reslab.bench.best import Best, best_of
+from reslab.bench.paired import Work, ratio, take_turns_apart
 from reslab.commands.options.bench import Options
 from reslab.commands.targets import check_target
 from reslab.commands.train import start
@@ -25,7 +26,6 @@ from reslab.nets.catalog import resolve_any
 from reslab.nets.cost import cost_any
 from reslab.train.device import describe, is_out_of_memory, resolve_precision
 
-What = Literal["train", "infer", "data"]
 Maker = Callable[[], Work]
 PASSES = {"train": 3, "infer": 1}
 """Multiply-adds of a step in forward passes: backward counts two."""
@@ -33,7 +33,9 @@ PASSES = {"train": 3, "infer": 1}
 
 def run(options: Options) -> None:
     """Times ours, and the peer by turns with it, and prints images a second."""
-    for name, value, least in (("rounds", options.rounds, 1), ("turn", options.turn, 0.01)):
+    for name, value, least in (
+        ("rounds", options.rounds, 1), ("turn", options.turn, 0.01), ("compile-limit", options.compile_limit, 0)
+    ):  # fmt: skip
         if value < least:
             raise InputError(f"--{name} takes {least} or more, got {value}")
     check_target("--out", options.out, (".json",), force=options.force)
@@ -43,21 +45,20 @@ def run(options: Options) -> None:
     overrides = {"size": (options.size, options.size)} if options.size else {}
     spec = resolve_any(options.net, **overrides)
     case = works.Case(spec, options.batch, execution, resolve_precision(options.precision, execution.device))
-    works.check(case)
-    mode = describe(execution.device, case.precision, execution.fuses, execution.compile)
-    console = Console(stderr=True)
-    todo: dict[str, Maker] = {"reslab": partial(_OURS[options.what], case)}
+    works.check(case, options.what)
     if options.against is not None:
-        todo[options.against] = _theirs(options, case, options.against)
+        _check_peer(options, case, options.against)
+    mode = describe(execution.device, case.precision, execution.fuses, execution.compile)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     turns = " by turns" if options.against else ""
     try:
         console.print(
             f"{options.what}: {spec.name}, {options.batch} images of {spec.size[0]}x{spec.size[1]}; {mode}\n"
-            f"{options.rounds} rounds of {options.turn:g} s{turns}, in processes of their own, which start first",
-            highlight=False, soft_wrap=True, markup=False,
-        )  # fmt: skip
+            f"{options.rounds} rounds of {options.turn:g} s{turns}, in processes of their own, which start first"
+        )
+        todo, best = _todo(options, case, console)
         seconds = _timed(todo, options, case, console)
-        record = _record(options, case, seconds) | {"mode": mode}
+        record = _record(options, case, seconds, best) | {"mode": mode}
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -87,24 +88,47 @@ def _too_large(case: works.Case) -> InputError:
     )
 
 
-_OURS: dict[What, Callable[[works.Case], Work]] = {
+_OURS: dict[works.What, Callable[[works.Case], Work]] = {
     "train": works.step_of, "infer": works.inference, "data": works.batches
 }  # fmt: skip
 
 
-def _theirs(options: Options, case: works.Case, against: works.Against) -> Maker:
+def _check_peer(options: Options, case: works.Case, against: peers.Against) -> None:
+    """What cannot be had is refused before anything is measured."""
     if options.what != "data":
-        works.peer_module(case, against)  # what cannot be had is refused before anything is measured
+        peers.peer_module(case, against)
+    elif against != "torchvision":
+        raise InputError("bench data compares with torchvision's transforms: --against torchvision")
+
+
+def _todo(options: Options, case: works.Case, console: Console) -> tuple[dict[str, Maker], Best | None]:
+    """What is timed, by name; and how the peer is at its best, where that was asked for."""
+    todo: dict[str, Maker] = {"reslab": partial(_OURS[options.what], case)}
+    against, best = options.against, None
+    if against is None:
+        return todo, None
+    if options.peer != "default":
+        console.print(f"{against} at its best: each way for a moment, in images/s")
+
+        def said(way: str, rate: float | str) -> None:
+            console.print(f"  {way}: {f'{rate:,.1f}' if isinstance(rate, float) else rate}")
+
+        best = best_of(case, options.what, against, compile_limit=options.compile_limit, said=said)
+        todo[f"{against} at its best"] = best.maker
+    if options.peer != "best":
+        todo[f"{against} as it comes"] = _default(options, case, against)
+    return todo, best
+
+
+def _default(options: Options, case: works.Case, against: peers.Against) -> Maker:
     match options.what:
         case "train":
-            return partial(works.peer_training, case, against)
+            return partial(peers.peer_training, case, against)
         case "infer":
-            return partial(works.peer_inference, case, against)
+            return partial(peers.peer_inference, case, against)
         case "data":
-            if against != "torchvision":
-                raise InputError("bench data compares with torchvision's transforms: --against torchvision")
             workers = options.workers if options.workers is not None else os.cpu_count() or 1
-            return partial(works.peer_batches, case, workers)
+            return partial(peers.PeerBatches, case, peers.Loading(workers))
 
 
 def command_of(options: Options) -> str:
@@ -116,16 +140,19 @@ def command_of(options: Options) -> str:
         ("device", options.device), ("threads", options.threads),
     ):  # fmt: skip
         words += [] if value is None else [f"--{name}", str(value)]
+    if options.against is not None:
+        words += ["--peer", options.peer]
+        words += [] if options.peer == "default" else ["--compile-limit", f"{options.compile_limit:g}"]
     words += ["--compile"] if options.compile else []
     return shlex.join(words)
 
 
-def _record(options: Options, case: works.Case, seconds: dict[str, list[float]]) -> dict[str, Any]:
+def _record(
+    options: Options, case: works.Case, seconds: dict[str, list[float]], best: Best | None
+) -> dict[str, Any]:  # fmt: skip
     own = seconds["reslab"]
     rates = {name: case.batch / statistics.median(each) for name, each in seconds.items()}
-    found: Ratio | None = None
-    if options.against is not None:
-        found = ratio(seconds[options.against], own)
+    ratios = {name: asdict(ratio(each, own)) for name, each in seconds.items() if name != "reslab"}
     limit = peak.measure(case.execution.device, case.precision)
     share = None
     if options.what != "data":
@@ -139,8 +166,9 @@ def _record(options: Options, case: works.Case, seconds: dict[str, list[float]])
         "size": list(case.spec.size),
         "precision": case.precision,
         "against": options.against,
+        "peer_at_its_best": None if best is None else {"way": best.way, "images_per_second_of_each": best.tried},
         "images_per_second": {name: round(rate, 2) for name, rate in rates.items()},
-        "ratio": None if found is None else {name: round(value, 3) for name, value in asdict(found).items()},
+        "ratios": {name: {k: round(value, 3) for k, value in found.items()} for name, found in ratios.items()},
         "seconds": {name: _rounded(each) for name, each in seconds.items()},
         "peak": {"gflops": round(limit.gflops, 1), "copy_gigabytes_per_second": round(limit.gigabytes, 1)},
         "share_of_peak": share,
@@ -155,24 +183,25 @@ def _rounded(values: Sequence[float]) -> list[float]:
 
 def _print(record: dict[str, Any], options: Options) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("", "images/s", "ms a step"):
+    share, own = record["share_of_peak"], record["images_per_second"]["reslab"]
+    headings = ["", "images/s", "ms a step", *([] if share is None else ["of a large product"])]
+    for heading in headings:
         table.add_column(heading, justify="left" if not heading else "right")
     for name, rate in record["images_per_second"].items():
-        table.add_row(name, f"{rate:,.0f}", f"{1e3 * record['batch'] / rate:,.1f}")
-    console = Console(highlight=False)
+        cells = [name, f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}", f"{1e3 * record['batch'] / rate:,.1f}"]
+        table.add_row(*cells, *([] if share is None else [f"{100 * share * rate / own:.0f} %"]))
+    console = Console(highlight=False, soft_wrap=True)
     console.print(table)
-    if record["share_of_peak"] is not None:
-        gflops = record["peak"]["gflops"]
+    if share is not None:
         console.print(
-            f"{100 * record['share_of_peak']:.0f} % of what a large matrix product reaches here in "
-            f"{record['precision']} ({gflops:,.0f} GFLOP/s); a large copy moves "
-            f"{record['peak']['copy_gigabytes_per_second']:,.0f} GB/s",
-            soft_wrap=True,
+            f"a large matrix product reaches {record['peak']['gflops']:,.0f} GFLOP/s here in {record['precision']}; "
+            f"a large copy moves {record['peak']['copy_gigabytes_per_second']:,.0f} GB/s"
         )
-    if record["ratio"] is not None:
-        found = record["ratio"]
+    if record["peer_at_its_best"] is not None:
+        tuned = "" if options.what == "data" else ", freed memory kept as ours is"
+        console.print(f"{options.against} at its best: {record['peer_at_its_best']['way']}{tuned}")
+    for name, found in record["ratios"].items():
         console.print(
-            f"ratio {found['median']:.2f} x ({found['low']:.2f} to {found['high']:.2f}) against {options.against}, "
-            f"median of {options.rounds} rounds by turns",
-            soft_wrap=True,
+            f"ratio {found['median']:.2f} x ({found['low']:.2f} to {found['high']:.2f}) against {name}, "
+            f"median of {options.rounds} rounds by turns"
         )

@@ -24,6 +24,7 @@ from reslab.data.spec import ResizedCrop, ScaleCrop
 from reslab.data.stored import Stored
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
+from reslab.processes import ending_with_this
 
 _ORDER, _INSTEAD = 17, 18
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -213,6 +214,7 @@ class PhotographBatches:
                 num_workers=self.workers,
                 prefetch_factor=self.ahead if self.workers else None,
                 pin_memory=self.pinned,
+                worker_init_fn=ending_with_this(),
             )
             self._running = iter(loader)
         made = next(self._running)
@@ -253,6 +255,7 @@ class PhotographEval:
             batch_size=None,
             sampler=parts,
             num_workers=self.workers,
+            worker_init_fn=ending_with_this(),
         )
         for made in loader:
             self.damage.add(made.damaged)

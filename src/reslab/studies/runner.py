@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +20,7 @@ from reslab.data.sources import Dataset, load
 from reslab.data.spec import Source
 from reslab.errors import InputError
 from reslab.nets.cost import cost_any
+from reslab.processes import end_with_parent
 from reslab.runs import RunDir
 from reslab.studies.measures import measure
 from reslab.studies.plan import Planned
@@ -260,17 +260,11 @@ def _gather(waiting: Sequence[Planned], folder: Path, workers: Workers, console:
         workers.close(at_once=at_once)
 
 
-def _obey_parent() -> None:
+def _obey(parent: int) -> None:
     """A process of `Processes` ends with its parent, and leaves Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)  # a run can be killed at any moment; one that went on unseen would hold its folder's lock
-
-    threading.Thread(target=watch, daemon=True).start()
+    # A run can be killed at any moment; one that went on unseen would hold its folder's lock.
+    end_with_parent(parent)
 
 
 def _job(run: Planned, source: str, folder: Path, execution: Execution, measured: str | None, threads: int) -> Result:
@@ -283,7 +277,7 @@ class Processes:
 
     def __init__(self, count: int, source: str, folder: Path, execution: Execution, measured: str | None) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_obey_parent)
+        self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_obey, initargs=(os.getpid(),))
         self._rest = (source, folder, execution, measured, max(1, torch.get_num_threads() // count))
         self._running: dict[Future[Result], str] = {}
 

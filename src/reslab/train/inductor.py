@@ -1,5 +1,6 @@
 """A network's forward and backward compiled by PyTorch (TorchDynamo, TorchInductor): fewer, larger kernels."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,19 @@ def compiled(net: nn.Module) -> Callable[[Tensor], Tensor]:
 
     Shapes are taken as they come: another size of the images or of the batch compiles anew.
     """
+    # That a machine with CUDA's tools has no GPU is nothing to be told of.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     return torch.compile(net, dynamic=False, backend=BACKEND)
+
+
+def freeze() -> None:
+    """From now on in this process, what is compiled for inference takes its weights for constants.
+
+    They are then laid out beforehand as the kernels want them, and BN becomes a part of the convolutions.
+    """
+    from torch._inductor import config  # takes seconds to import
+
+    config.freezing = True
 
 
 @contextmanager

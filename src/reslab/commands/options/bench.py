@@ -28,7 +28,12 @@ class Options(Command):
     net: Annotated[str, Parameter(name=["--net", "--model"])] = "resnet20"
     """Any network of `reslab nets`, timm:NAME, torchvision:NAME."""
     against: Literal["eager", "torchvision", "timm"] | None = None
-    """eager: the same network in fp32, channels-first, as scripts have it. torchvision, timm: their network, so."""
+    """torchvision, timm: the same network of theirs. eager: ours, module by module, by plain PyTorch."""
+    peer: Literal["best", "default", "both"] = "both"
+    """default: the other side as it comes, in fp32, channels-first, eager. best: the quickest of precision, memory format
+    and torch.compile on this machine, found by trying each for a moment. both: take turns with each."""
+    compile_limit: float = 300.0
+    """Seconds that torch.compile may take for one way of the other side; 0 leaves it out."""
     batch: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 128
     """Images of a step."""
     size: int | None = None
@@ -38,9 +43,9 @@ class Options(Command):
     turn: float = 1.0
     """Seconds of a turn."""
     workers: Workers = None
-    """Loader processes of the peer's data; by default one a core."""
+    """Loader processes of the other side's data as it comes; by default one a core."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Precision of Reslab's side; bf16 where the hardware has it. The peer's is fp32, its default."""
+    """Precision of Reslab's side; by default bf16 where the hardware has it."""
     device: Device = None
     threads: Threads = None
     compile: bool = False
