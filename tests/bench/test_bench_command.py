@@ -90,8 +90,8 @@ def test_compiled(reslab: Reslab) -> None:
 
 
 def test_against_another_library(reslab: Reslab, tmp_path: Path) -> None:
-    words = ("infer", "--model", "resnet18", "--size", 32, "--device", "cpu", *SHORT, "--against", "torchvision")
-    words += ("--compile-limit", 0)
+    words = ("infer", "--model", "resnet18", "--size", 32, "--device", "cpu", *SHORT, "--against", "torchvision",
+             "--compile-limit", 0)  # fmt: skip
     found = figures(reslab, *words, "--out", tmp_path / "bench.json")
     assert found["size"] == [32, 32]
     assert json.loads((tmp_path / "bench.json").read_text()) == found

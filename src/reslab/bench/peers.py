@@ -85,7 +85,7 @@ def _prepared(case: Case, against: Against, way: Way) -> tuple[nn.Module, Tensor
     net = peer_module(case, against).to(device)
     images, labels = fixed_batch(case)
     if way.channels_last:
-        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = net.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
     if way.numbers == "bf16 weights":
         net, images = net.bfloat16(), images.bfloat16()
@@ -125,7 +125,7 @@ def peer_inference(case: Case, against: Against, way: Way = DEFAULT) -> Call:
     @torch.no_grad()
     def run() -> Tensor:
         with said_plainly(way.compiled), _context(case, way):
-            return forward(images)  # type: ignore[no-any-return]
+            return forward(images)
 
     return run
 
@@ -183,7 +183,7 @@ class PeerBatches:
         return 1.5 * self.ahead * seconds
 
 
-def _transforms(size: tuple[int, int], channels: int, tensors: bool) -> Callable[[Tensor], Tensor]:
+def _transforms(size: tuple[int, int], channels: int, tensors: bool) -> Any:  # which torchvision does not type
     pad = min(size) // 8
     mean, std = [0.5] * channels, [0.25] * channels
     if tensors:
@@ -194,7 +194,7 @@ def _transforms(size: tuple[int, int], channels: int, tensors: bool) -> Callable
                 v2.RandomCrop(size, padding=pad), v2.RandomHorizontalFlip(),
                 v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std),
             ]
-        )  # type: ignore[no-any-return]  # fmt: skip
+        )  # fmt: skip
     from torchvision import transforms
 
     return transforms.Compose(
@@ -202,7 +202,7 @@ def _transforms(size: tuple[int, int], channels: int, tensors: bool) -> Callable
             transforms.ToPILImage(), transforms.RandomCrop(size, padding=pad), transforms.RandomHorizontalFlip(),
             transforms.ToTensor(), transforms.Normalize(mean, std),
         ]
-    )  # type: ignore[no-any-return]  # fmt: skip
+    )  # fmt: skip
 
 
 class _Transformed(torch.utils.data.Dataset[tuple[Tensor, int]]):

@@ -30,8 +30,8 @@ class Options(Command):
     against: Literal["eager", "torchvision", "timm"] | None = None
     """torchvision, timm: the same network of theirs. eager: ours, module by module, by plain PyTorch."""
     peer: Literal["best", "default", "both"] = "both"
-    """default: the other side as it comes, in fp32, channels-first, eager. best: the quickest of precision, memory format
-    and torch.compile on this machine, found by trying each for a moment. both: take turns with each."""
+    """default: the other side as it comes, in fp32, channels-first, eager. best: the quickest of precision, memory
+    format and torch.compile on this machine, found by trying each for a moment. both: take turns with each."""
     compile_limit: float = 300.0
     """Seconds that torch.compile may take for one way of the other side; 0 leaves it out."""
     batch: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 128
