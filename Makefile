@@ -1,7 +1,7 @@
 # `make` lists the targets. ARGS passes options on: make demo ARGS=--open, make test ARGS="-k architecture".
 # PYTHON names the interpreter to build .venv with; without it the first suitable one is taken.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint bench
+.PHONY: help setup demo test quick cpus lint bench
 
 PYTHON ?=
 ARGS ?=
@@ -21,6 +21,9 @@ test: $(STAMP)  ## the test suite
 
 quick: $(STAMP)  ## the tests that take little time each
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
+
+cpus: $(STAMP)  ## those that depend on the processor, as on each lesser one: AVX2, AVX-512 without and with bf16
+	$(BIN)/python scripts/test_cpus.py $(ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check

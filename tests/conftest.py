@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,24 @@ SLOW = {
 """Modules whose tests take seconds each: clusters, killed processes, browsers, other libraries' largest networks."""
 
 
+CPU = (
+    "test_processor.py", "kernels/*", "data/test_jpeg.py", "evaluate/test_metrics.py", "evaluate/test_recalibrate.py",
+    "evaluate/test_scores.py", "nets/test_blocks.py", "nets/test_checkpointing.py", "nets/test_families.py",
+    "nets/test_whitening.py", "probes/test_lesions.py", "probes/test_seam.py", "train/test_average.py",
+    "train/test_inductor.py", "train/test_loop.py", "train/test_optim.py",
+)  # fmt: skip
+"""Modules whose results depend on the processor's instructions: the kernels, what is said of precision, training."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the tests of these modules."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).as_posix() in SLOW:
+        name = item.path.relative_to(here).as_posix()
+        if name in SLOW:
             item.add_marker(pytest.mark.slow)
+        if any(fnmatch(name, pattern) for pattern in CPU):
+            item.add_marker(pytest.mark.cpu)
 
 
 @pytest.fixture(autouse=True)

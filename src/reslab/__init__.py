@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from reslab.processor import limit_libraries
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "build", "load"]
+
+limit_libraries()
 
 
 def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from reslab.processor import level
+
 
 @dataclass(frozen=True)
 class Source:
@@ -65,7 +67,9 @@ def _library(source: Source, compiler: str) -> Path:
     folder = resources.files(source.package)
     contents = {name: folder.joinpath(name).read_bytes() for name in source.files}
     content = b"".join(name.encode() + code for name, code in sorted(contents.items()))
-    words = " ".join((compiler, *source.flags, *source.links, _processor()))
+    limit = level()
+    flags = source.flags if limit is None else (*source.flags, *limit.compiler)
+    words = " ".join((compiler, *flags, *source.links, _processor()))
     key = hashlib.sha256(content + words.encode()).hexdigest()[:16]
     cache = _cache_dir()
     target = cache / f"{source.name}-{key}.so"
@@ -77,7 +81,7 @@ def _library(source: Source, compiler: str) -> Path:
             (Path(scratch) / name).write_bytes(code)
         units = [str(Path(scratch) / name) for name in source.files if name.endswith(".cpp")]
         built = Path(scratch) / "built.so"
-        command = [compiler, *source.flags, "-o", str(built), *units, *source.links]
+        command = [compiler, *flags, "-o", str(built), *units, *source.links]
         subprocess.run(command, check=True, capture_output=True, timeout=300)
         built.replace(target)
     return target

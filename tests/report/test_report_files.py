@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from reslab.errors import InputError
-from reslab.report import figure, files, table
+from reslab.report import csvs, figure, files, table
 from reslab.report.summary import Judgement, Summary
 from reslab.report.words import headline
 
@@ -41,7 +41,7 @@ def test_files_hold_what_the_summary_holds(tmp_path: Path) -> None:
 
 
 def test_one_seed_leaves_the_std_empty() -> None:
-    line = next(csv.DictReader(files.rows_csv(sample(seeds=1)).splitlines()))
+    line = next(csv.DictReader(csvs.rows(sample(seeds=1)).splitlines()))
     assert line["train_error_std"] == ""
     assert line["train_error_mean"] != ""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from reslab.report import figure, files, page, words
+from reslab.report import csvs, figure, page, words
 from reslab.report import view as views
 from reslab.report.summary import Summary
 from reslab.runs.files import write_text
@@ -48,8 +48,8 @@ def render(summary: Summary | Mapping[str, Any]) -> str:
         times=_times(summary),
         figure_uri=page.data_uri("image/svg+xml", figure.render(summary, "svg")),
         figure_alt=" ".join(_describe(panel) for panel in view.panels),
-        rows_uri=page.data_uri("text/csv", files.rows_csv(summary).encode()),
-        runs_uri=page.data_uri("text/csv", files.runs_csv(summary).encode()),
+        rows_uri=page.data_uri("text/csv", csvs.rows(summary).encode()),
+        runs_uri=page.data_uri("text/csv", csvs.runs(summary).encode()),
         summary_json=_json(summary.model_dump(mode="json")),
         view_json=_json(_view(view)),
         css=Markup(page.asset("page.css") + page.palette()),

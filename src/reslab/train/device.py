@@ -9,6 +9,7 @@ import torch
 
 from reslab.errors import InputError
 from reslab.kernels.build import library
+from reslab.processor import level
 from reslab.train.distributed import ALONE, World, launched, local_rank, ranks_here
 from reslab.train.recipe import Precision
 
@@ -92,7 +93,9 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        limit = level()
+        there = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return bool(there) and (limit is None or limit.bf16)
     return False
 
 
