@@ -27,7 +27,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("evaluate", "report"),
     ("train",),
     ("bench",),
-    ("probes",),
+    ("probes", "transfer"),
     ("recipes",),
     ("studies",),
     ("commands",),

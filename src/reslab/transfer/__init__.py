@@ -1,0 +1,1 @@
+"""A user's own images: looked at, learnt from, and what came of it."""
