@@ -1,8 +1,8 @@
 """Images of a collection that show one picture: the same bytes, or re-encoded, resized, made a little brighter.
 
 A picture that is among the training images and among the test images makes a test look better than it is. Of CIFAR-10's
-test images 3.25 % have a twin among the training images (Barz, Denzler 2020, arXiv 1902.00423, "ciFAIR"), judged by people,
-who took other shots of one scene for twins too; what is found here is the clear part of it, 0.86 %.
+test images 3.25 % have a twin among the training images (Barz, Denzler 2020, arXiv 1902.00423, "ciFAIR"), judged by
+people, who took other shots of one scene for twins too; what is found here is the clear part of it, 0.86 %.
 """
 
 from collections.abc import Iterator, Sequence
