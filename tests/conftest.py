@@ -18,6 +18,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker has a core to itself; threads that wait for each other across workers take ten times as long.
     os.environ["OMP_NUM_THREADS"] = "1"
 
+if not Path("/dev/nvidiactl").exists():
+    # Without a GPU Triton's kernels are run by its interpreter, which has to be asked for before Triton is imported.
+    os.environ["TRITON_INTERPRET"] = "1"
+
 
 SLOW = {
     "bench/test_bench_command.py", "bench/test_gpu_agenda.py", "data/test_cache.py", "nets/test_properties.py",
