@@ -29,8 +29,9 @@ from torchvision import transforms
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from reslab import runs
-from reslab.data import jpeg
-from reslab.data.crops import Choose, Draws, Pixels, centre_crop, decoded_crop, resized_crop, scale_crop
+from reslab.data.crops import Choose, Draws, Pixels, centre_crop, resized_crop, scale_crop
+from reslab.data.decode import jpeg
+from reslab.data.decode.part import decoded_crop
 from reslab.data.spec import ResizedCrop, ScaleCrop
 
 ROOT = Path(__file__).parents[1]

@@ -99,7 +99,7 @@ STANDARD_LIBRARY_ONLY = ("reslab.runs", "reslab.runs.*")
 HOMES: dict[str, tuple[str, ...]] = {
     "torchvision": (
         "reslab.data.download",
-        "reslab.data.jpeg",  # its decoder, where libjpeg's header is missing
+        "reslab.data.decode.jpeg",  # its decoder, where libjpeg's header is missing
         "reslab.data.sources",
         "reslab.data.transforms",
         "reslab.nets.catalog",

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from reslab.data.crops import Box, Draws, centre_crop, decoded_crop, resized_crop, scale_crop
+from reslab.data.crops import Box, Draws, centre_crop, resized_crop, scale_crop
+from reslab.data.decode.part import decoded_crop
 from reslab.data.spec import ResizedCrop, ScaleCrop
 
 SIZE = (64, 64)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
-from reslab.data.decode import Encoded, Fit, decode, fitted
+from reslab.data.decode.whole import Encoded, Fit, decode, fitted
 from reslab.data.images import Dataset
 from reslab.data.sources import load
 from reslab.errors import InputError

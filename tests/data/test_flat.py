@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from reslab.data.decode import Fit
+from reslab.data.decode.whole import Fit
 from reslab.data.labels import ilsvrc
-from reslab.data.large import is_flat, is_stored
+from reslab.data.layouts.label_list import matches as is_flat
 from reslab.data.stream import Listing, listing
 from reslab.data.views import Views
 from reslab.errors import InputError
@@ -158,7 +158,7 @@ def test_shards(tmp_path: Path) -> None:
     assert all(not key.startswith("/") for key in found.keys), "wherever they lie"
 
 
-def test_what_is_flat_and_what_is_stored(tmp_path: Path) -> None:
+def test_what_is_flat(tmp_path: Path) -> None:
     write_images(tmp_path / "flat", 1)
     write_images(tmp_path / "classes" / "a", 1)
     write_images(tmp_path / "both", 1)
@@ -166,4 +166,3 @@ def test_what_is_flat_and_what_is_stored(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "flat" / ".hidden").mkdir()
     assert [is_flat(tmp_path / name) for name in ("flat", "classes", "both", "empty")] == [True, False, False, False]
-    assert not any(is_stored(tmp_path / name) for name in ("flat", "classes", "both", "empty"))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reslab.data import jpeg
-from reslab.data.crops import Box, Pixels, decoded_crop
+from reslab.data.crops import Box, Pixels
+from reslab.data.decode import jpeg
+from reslab.data.decode.part import decoded_crop
 from reslab.data.photographs import DAMAGED
 
 WAYS = ("part", "whole", "Pillow")

@@ -9,9 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from reslab.data.layouts.class_folders import files_in_classes
+from reslab.data.layouts.found import Asked
 from reslab.data.photographs import Made, PhotographBatches, PhotographEval
 from reslab.data.spec import ResizedCrop, ScaleCrop
-from reslab.data.stored import Files, files_in_classes
+from reslab.data.stored import Files
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 
@@ -27,7 +29,7 @@ def images(tmp_path: Path) -> Files:
         folder.mkdir(parents=True, exist_ok=True)
         pixels = np.full((24 + i, 40 - i % 7, 3), 8 * i, np.uint8)
         Image.fromarray(pixels).save(folder / f"{i:02d}.png")
-    return files_in_classes(tmp_path / "train", cache_dir=tmp_path / "cache")
+    return files_in_classes(tmp_path / "train", Asked(cache_dir=tmp_path / "cache"))[0]
 
 
 def batches(images: Files, **more: object) -> PhotographBatches:
@@ -106,7 +108,7 @@ def test_too_many_damaged_images_end_the_run(images: Files) -> None:
     for i in (1, 4, 20):
         Path(images.called(i)).write_bytes(b"no image")
     stream = batches(images, most_damaged=2)
-    with pytest.raises(InputError, match=r"3 images cannot be decoded, more than the 2 that are borne"):
+    with pytest.raises(InputError, match=r"3 images cannot be decoded; at most 2 may be damaged"):
         list(map(stream, range(8)))
 
 
@@ -155,7 +157,7 @@ def test_an_evaluation_leaves_out_what_is_damaged_up_to_a_limit(images: Files) -
         labels = torch.cat([labels for _, labels in found])
         assert torch.equal(labels, images.labels[[i for i in range(N) if i not in broken]])
         assert sorted(found.damage.found) == broken
-    with pytest.raises(InputError, match="3 images cannot be decoded, more than the 2 that are borne"):
+    with pytest.raises(InputError, match="3 images cannot be decoded; at most 2 may be damaged"):
         list(evaluation(2))
 
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
-from reslab.data import decode as decoding
+from reslab.data.decode import whole as decoding
 from reslab.data.download import Remote, load_remote
 from reslab.data.images import fingerprint, held_out
 from reslab.data.names import KNOWN
@@ -524,12 +524,12 @@ class TestBadFolder:
 
     def test_images_without_class_folders(self, tmp_path: Path, cache: Path) -> None:
         write_images(tmp_path / "flat", 3)
-        assert "3 images without class folders" in complaint(tmp_path / "flat", cache)
+        assert "the images lie flat, and nothing says their classes" in complaint(tmp_path / "flat", cache)
 
     def test_a_flat_validation_folder(self, folder: Path, cache: Path) -> None:
         shutil.rmtree(folder / "val")
         write_images(folder / "val", 2)
-        assert "val: expected" in complaint(folder, cache)
+        assert "val: the images lie flat, and nothing says their classes" in complaint(folder, cache)
 
     def test_nothing_known(self, tmp_path: Path, cache: Path) -> None:
         (tmp_path / "x").mkdir()
@@ -574,10 +574,10 @@ class TestBadFolder:
         file.symlink_to("gone.png")
         assert "nothing.png" in complaint(folder, cache)
 
-    def test_deep_images(self, folder: Path, cache: Path) -> None:
-        deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
-        Image.fromarray(deep).save(folder / "train" / "dog" / "deep.png")
-        assert "8 bits per channel" in complaint(folder, cache)
+    def test_numbers_of_an_unknown_range(self, folder: Path, cache: Path) -> None:
+        Image.fromarray(np.arange(64, dtype=np.float32).reshape(8, 8)).save(folder / "train" / "dog" / "deep.tiff")
+        assert "deep.tiff" in (said := complaint(folder, cache))
+        assert "floating-point numbers from 0 to 63, expected 0 to 1" in said
 
     def test_more_than_memory_should_hold(self, folder: Path, cache: Path) -> None:
         said = complaint(folder, cache, size=20_000)

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from reslab.data import stored
-from reslab.data.stored import Stored, files_in_classes, files_with_labels, tar_files
+from reslab.data.layouts import class_folders
+from reslab.data.layouts.class_folders import files_in_classes
+from reslab.data.layouts.found import Asked
+from reslab.data.layouts.label_list import files_with_labels
+from reslab.data.layouts.shards import tar_files
+from reslab.data.stored import Files, Stored
 from reslab.errors import InputError
 
 CONTENT = {
@@ -33,12 +37,16 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
+def in_classes(root: Path, cache_dir: Path, classes: tuple[str, ...] | None = None) -> Files:
+    return files_in_classes(root, Asked(cache_dir=cache_dir), classes=classes)[0]
+
+
 def everything(images: Stored) -> list[tuple[str, bytes]]:
     return [(images.classes[int(label)], images.read(i)) for i, label in enumerate(images.labels)]
 
 
 def test_class_folders_in_their_order(folder: Path, tmp_path: Path) -> None:
-    images = files_in_classes(folder, cache_dir=tmp_path / "cache")
+    images = in_classes(folder, tmp_path / "cache")
     assert images.classes == ("ape", "cat", "dog")
     assert everything(images) == [("ape", b"ape"), ("cat", b"cat a"), ("cat", b"cat b"), ("dog", b"dog x")]
     assert images.called(2) == str(folder / "cat" / "b.JPEG")
@@ -48,7 +56,7 @@ def test_class_folders_in_their_order(folder: Path, tmp_path: Path) -> None:
 def test_links_count_and_a_broken_one_is_met_when_it_is_read(folder: Path, tmp_path: Path) -> None:
     (folder / "dog" / "linked.jpg").symlink_to(folder / "cat" / "b.JPEG")
     (folder / "dog" / "broken.jpg").symlink_to(tmp_path / "nowhere")
-    images = files_in_classes(folder, cache_dir=tmp_path / "cache")
+    images = in_classes(folder, tmp_path / "cache")
     names = [Path(images.called(i)).name for i in range(len(images.labels))]
     assert images.read(names.index("linked.jpg")) == b"cat b"
     with pytest.raises(OSError, match=r"nowhere|broken"):
@@ -56,49 +64,70 @@ def test_links_count_and_a_broken_one_is_met_when_it_is_read(folder: Path, tmp_p
 
 
 def test_the_names_are_found_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(class_folders, "MANY", 1)
     cache = tmp_path / "cache"
-    first = everything(files_in_classes(folder, cache_dir=cache))
-    monkeypatch.setattr(stored, "_listed", lambda *_: pytest.fail("listed again"))
-    assert everything(files_in_classes(folder, cache_dir=cache)) == first
+    first = everything(in_classes(folder, cache))
+    monkeypatch.setattr(class_folders, "_listed", lambda *_: pytest.fail("listed again"))
+    assert everything(in_classes(folder, cache)) == first
 
 
-def test_a_new_file_is_found(folder: Path, tmp_path: Path) -> None:
+def test_a_new_file_is_found(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(class_folders, "MANY", 1)
     cache = tmp_path / "cache"
-    files_in_classes(folder, cache_dir=cache)
+    in_classes(folder, cache)
     time.sleep(0.01)
     (folder / "dog" / "new.jpg").write_bytes(b"new")
     os.utime(folder / "dog")
-    assert ("dog", b"new") in everything(files_in_classes(folder, cache_dir=cache))
+    assert ("dog", b"new") in everything(in_classes(folder, cache))
 
 
-def test_a_damaged_list_is_made_again(folder: Path, tmp_path: Path) -> None:
+def test_a_new_file_in_a_folder_below_is_found(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(class_folders, "MANY", 1)
     cache = tmp_path / "cache"
-    expected = everything(files_in_classes(folder, cache_dir=cache))
+    (folder / "dog" / "more").mkdir()
+    in_classes(folder, cache)
+    time.sleep(0.01)
+    (folder / "dog" / "more" / "new.jpg").write_bytes(b"new")
+    assert ("dog", b"new") in everything(in_classes(folder, cache))
+
+
+def test_a_link_that_leads_back_up_is_not_followed_for_ever(folder: Path, tmp_path: Path) -> None:
+    (folder / "dog" / "again").symlink_to(folder / "dog")
+    (folder / "dog" / "root").symlink_to(folder)
+    found = everything(in_classes(folder, tmp_path / "cache"))
+    assert found.count(("dog", b"dog x")) >= 1
+    assert len(found) < 50
+
+
+def test_a_damaged_list_is_made_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(class_folders, "MANY", 1)
+    cache = tmp_path / "cache"
+    expected = everything(in_classes(folder, cache))
     (kept,) = (cache / "listings").glob("*.npz")
     kept.write_bytes(kept.read_bytes()[:50])
-    assert everything(files_in_classes(folder, cache_dir=cache)) == expected
+    assert everything(in_classes(folder, cache)) == expected
 
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda root: (root / "empty").mkdir(), "no images in empty/"),
-        (lambda root: [p.unlink() for p in (root / "ape").iterdir()], "no images in ape/"),
+        (lambda root: (root / "empty").mkdir(), "empty: expected images of a class .* found none"),
+        (lambda root: [p.unlink() for p in (root / "ape").iterdir()], "ape: expected images of a class .* found none"),
     ],
 )
 def test_a_class_without_images(folder: Path, tmp_path: Path, spoil: Callable[[Path], object], says: str) -> None:
     spoil(folder)
     with pytest.raises(InputError, match=says):
-        files_in_classes(folder, cache_dir=tmp_path / "cache")
+        in_classes(folder, tmp_path / "cache")
 
 
 def test_validation_has_the_classes_of_training(folder: Path, tmp_path: Path) -> None:
     known = ("ape", "bear", "cat", "dog")
-    assert files_in_classes(folder, classes=known, cache_dir=tmp_path / "c").labels.tolist() == [0, 2, 2, 3]
-    with pytest.raises(InputError, match="expected only classes of the training set, found ape"):
-        files_in_classes(folder, classes=("cat", "dog"), cache_dir=tmp_path / "c")
-    with pytest.raises(InputError, match="expected a folder of images for each class, found none"):
-        files_in_classes(folder / "cat", cache_dir=tmp_path / "c")
+    assert in_classes(folder, tmp_path / "c", known).labels.tolist() == [0, 2, 2, 3]
+    with pytest.raises(InputError, match="expected only classes that are in train/, found ape"):
+        in_classes(folder, tmp_path / "c", ("cat", "dog"))
+    with pytest.raises(InputError, match="found 2 images without class folders"):
+        in_classes(folder / "cat", tmp_path / "c")
 
 
 # --- a flat folder and a list of labels -------------------------------------------------------------------------------
@@ -123,7 +152,7 @@ LISTS = {
 @pytest.mark.parametrize("kind", LISTS)
 def test_labels_from_a_file(flat: Path, tmp_path: Path, kind: str) -> None:
     (tmp_path / "labels.txt").write_text(LISTS[kind])
-    images = files_with_labels(flat, tmp_path / "labels.txt", ("n01", "n02"))
+    images = files_with_labels(flat, tmp_path / "labels.txt", ("n01", "n02"), Asked())
     assert everything(images) == [("n01", b"v1.JPEG"), ("n02", b"v2.JPEG"), ("n02", b"v3.JPEG")]
 
 
@@ -140,7 +169,7 @@ def test_labels_from_a_file(flat: Path, tmp_path: Path, kind: str) -> None:
 def test_lists_that_do_not_fit(flat: Path, tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "labels.txt").write_text(text)
     with pytest.raises(InputError, match=says):
-        files_with_labels(flat, tmp_path / "labels.txt", ("n01", "n02"))
+        files_with_labels(flat, tmp_path / "labels.txt", ("n01", "n02"), Asked())
 
 
 # --- tar files -------------------------------------------------------------------------------------------------------

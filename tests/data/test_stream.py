@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reslab.data.decode import Fit
+from reslab.data.decode.whole import Fit
 from reslab.data.sources import load
 from reslab.data.stream import listing
 from reslab.data.views import Views
@@ -47,8 +47,7 @@ def parquet(root: Path, with_test: bool) -> Path:
 def test_the_same_as_in_memory(
     make: Callable[[Path, bool], Path], with_test: bool, split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reslab.data.folder.CHUNK", 4)
-    monkeypatch.setattr("reslab.data.parquet.CHUNK", 4)
+    monkeypatch.setattr("reslab.data.stored.CHUNK", 4)
     root = make(tmp_path / "data", with_test)
     data = load(str(root), size=FIT, whole=split == "all", cache_dir=tmp_path / "cache")
     memory = data.train if split == "train" else data.test
@@ -105,7 +104,7 @@ def test_eval_of_photographs_holds_none_of_them_in_memory(
     weights.write_bytes(to_bytes(net.state_dict(), header_of(net.spec, carried, ("c", "a", "b"))))
     root = folder(tmp_path / "data", True)
     words = ("eval", weights, "--data", root, "--json")
-    monkeypatch.setattr("reslab.data.decode.MOST_BYTES", 100)
+    monkeypatch.setattr("reslab.data.decode.whole.MOST_BYTES", 100)
     monkeypatch.setattr("reslab.data.stream.MOST_BYTES", 100)
     code, out, err = reslab(*words)
     assert code == 0, err
@@ -118,7 +117,7 @@ def test_eval_of_photographs_holds_none_of_them_in_memory(
     assert found["loss"] == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-5)
     assert (found["n_images"], found["outputs"]) == (6, "by the names that the weights carry")
     (root / "val" / "a" / "100.png").write_bytes(b"no image")
-    code, _, err = reslab(*words)
+    code, _, err = reslab(*words[:-1])
     assert code == 2
     assert "100.png: expected a whole image" in err
     assert "--damaged" in err

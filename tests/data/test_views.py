@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision import transforms
 
 from reslab.data import views
-from reslab.data.decode import Encoded, Fit, in_threads
+from reslab.data.decode.whole import Encoded, Fit, in_threads
 from reslab.data.stream import Listing, in_memory
 from reslab.data.views import FiveCrops, How, Sides, Views, seen
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from reslab.data.decode import Encoded, Fit
+from reslab.data.decode.whole import Encoded, Fit
 from reslab.data.images import ImageSet
 from reslab.data.loader import Eval
 from reslab.data.stream import Listing, in_memory, listing

@@ -9,8 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from reslab.data.large import Photographs, load_photographs
-from reslab.data.sources import Dataset, load
+from reslab.data.sources import Dataset, Photographs, load, load_photographs
 from reslab.data.spec import Augment, Colour, ScaleCrop
 from reslab.data.stored import Files
 from reslab.errors import InputError
@@ -93,7 +92,7 @@ def test_damaged_images_are_left_out_counted_and_named(folder: Path, tmp_path: P
     assert result["damaged_images"] == 2
     assert any("003.png" in text for text in result["damaged"])
     (folder / "train" / "ant" / "006.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match="2 images cannot be decoded, more than the 1 that are borne"):
+    with pytest.raises(InputError, match="2 images cannot be decoded; at most 1 may be damaged"):
         train(recipe_for(data), data, tmp_path / "other", execution=CPU, quiet=True)
 
 

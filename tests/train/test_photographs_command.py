@@ -69,7 +69,7 @@ def test_damaged_photographs_are_named_and_limited(folder: Path, reslab: Reslab,
         (folder / "train" / "ant" / f"{i:03d}.png").write_bytes(photograph(i)[:50])
     words = ("train", "modern_imagenet", *TINY, *SHORT, "--data", folder)
     code, _, err = reslab(*words, "--out", tmp_path / "few")
-    assert (code, "2 images cannot be decoded, more than the 1 that are borne" in err) == (2, True)
+    assert (code, "2 images cannot be decoded; at most 1 may be damaged" in err) == (2, True)
     code, _, err = reslab(*words, "--out", tmp_path / "more", "--damaged", 0.1)
     assert code == 0, err
     assert "2 images could not be decoded and were left out" in err

@@ -19,7 +19,7 @@ from timm.data.transforms_factory import create_transform
 from torch import nn
 from torchvision import models
 
-from reslab.data.decode import Fit, fitted
+from reslab.data.decode.whole import Fit, fitted
 from reslab.errors import InputError
 from reslab.nets.spec import Bottleneck, NetSpec, ReferenceSpec
 from reslab.weights.hub import _timm_preprocessing

@@ -100,6 +100,8 @@ def _member(source: str, options: Options, execution: Execution, console: Consol
     where = Where.given(options.data, options.split, options.labels, options.outputs, options.damaged)
     weights = load(source, net=options.net, which=options.which)
     preprocessing = preprocessing_of(options.given, weights)
+    if options.oriented is not None:
+        preprocessing = preprocessing.model_copy(update={"oriented": options.oriented})
     window, notes = (7, 7), weights.said
     if options.kind == "multi-scale":
         window = trained_window(weights.spec, preprocessing.crop)

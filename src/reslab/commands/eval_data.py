@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 
 from reslab.commands.preprocessing import at_size, by
-from reslab.data.decode import Fit, check_memory, decode, fitted
+from reslab.data.decode.whole import Fit, check_memory, decode, fitted
 from reslab.data.draws import permutation
 from reslab.data.images import Dataset, ImageSet
+from reslab.data.layouts.label_list import lists_images
 from reslab.data.names import KNOWN
 from reslab.data.sources import load as load_data
-from reslab.data.stored import lists_images
 from reslab.data.stream import Listing, in_memory, listing
 from reslab.errors import InputError
 from reslab.evaluate.predict import Images, Training, namings
@@ -84,7 +84,13 @@ def images_of(where: Where, weights: Weights, preprocessing: Preprocessing, *, o
     if where.data in KNOWN:
         return _known(where, fit if one_crop else None)
     with _split_explained():
-        listed = listing(where.data, where.split, labels=where.labels, namings=namings(weights, where.outputs))
+        listed = listing(
+            where.data,
+            where.split,
+            labels=where.labels,
+            namings=namings(weights, where.outputs),
+            oriented=preprocessing.oriented,
+        )
     if listed is None:
         listed = _folder(where.data)
     # Grey images are told from coloured ones by reading all of them, and come into memory for it.

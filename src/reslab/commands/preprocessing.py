@@ -3,7 +3,7 @@
 import math
 
 from reslab.commands.options.common import Given
-from reslab.data.decode import Fit
+from reslab.data.decode.whole import Fit
 from reslab.data.images import Dataset
 from reslab.data.sources import load
 from reslab.errors import InputError
@@ -41,6 +41,7 @@ def preprocessing_of(given: Given, weights: Weights) -> Preprocessing:
         crop=size,
         resize=resize,
         interpolation=given.interpolation or (carried.interpolation if carried else "bilinear"),
+        oriented=carried.oriented if carried else None,
     )
     if found.mean_size not in (None, found.crop):
         raise InputError(
@@ -64,13 +65,13 @@ def at_size(source: str, preprocessing: Preprocessing, *, whole: bool) -> tuple[
     """
     fit = Fit(preprocessing.crop, preprocessing.resize, preprocessing.interpolation)
     if preprocessing.resize is not None:
-        return load(source, size=fit, whole=whole), None
+        return load(source, size=fit, whole=whole, oriented=preprocessing.oriented), None
     try:
-        data = load(source, whole=whole)
+        data = load(source, whole=whole, oriented=preprocessing.oriented)
     except InputError as error:
         if "give a size" not in str(error):
             raise
-        return load(source, size=fit, whole=whole), "many sizes"
+        return load(source, size=fit, whole=whole, oriented=preprocessing.oriented), "many sizes"
     if data.info.size == preprocessing.crop:
         return data, None
-    return load(source, size=fit, whole=whole), by(data.info.size)
+    return load(source, size=fit, whole=whole, oriented=preprocessing.oriented), by(data.info.size)

@@ -18,9 +18,8 @@ from rich.markup import escape
 from reslab import recipes, runs
 from reslab.commands.options.train import Options
 from reslab.commands.train_plan import show
-from reslab.data.large import Photographs, load_photographs
 from reslab.data.names import KNOWN
-from reslab.data.sources import Dataset, load
+from reslab.data.sources import AnyDataset, load, load_photographs
 from reslab.data.spec import Augment, Source
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
@@ -208,10 +207,12 @@ def start(
 
 def _source(options: Options) -> Source:
     assert options.data is not None
-    return Source(name=options.data, size=options.size, labels=options.labels and str(options.labels))
+    return Source(
+        name=options.data, size=options.size, labels=options.labels and str(options.labels), oriented=options.oriented
+    )
 
 
-def _loaded(options: Options, photographs: bool, world: World) -> Dataset | Photographs:
+def _loaded(options: Options, photographs: bool, world: World) -> AnyDataset:
     """The data of a run; photographs stay where they are."""
     assert options.data is not None
     if options.size is not None and options.size < 1:
@@ -219,7 +220,7 @@ def _loaded(options: Options, photographs: bool, world: World) -> Dataset | Phot
     if not photographs:
         if options.labels is not None:
             raise InputError("--labels is for photographs on disk, whose validation images lie flat")
-        return load(options.data, size=options.size)
+        return load(options.data, size=options.size, oriented=options.oriented)
     if options.data in KNOWN:
         raise InputError(
             f"the recipe is for photographs on disk, '{options.data}' is of small images; give the path of a folder, "
@@ -228,16 +229,18 @@ def _loaded(options: Options, photographs: bool, world: World) -> Dataset | Phot
     side = options.size or SIDE
     for first in (True, False):  # of several ranks on a machine, one finds the names of the files for all
         if (local_rank() == 0) == first:
-            found = load_photographs(Path(options.data).expanduser(), (side, side), labels=options.labels)
+            found = load_photographs(
+                Path(options.data).expanduser(), (side, side), labels=options.labels, oriented=options.oriented
+            )
         world.wait()
     return found
 
 
-def _begun(options: Options, world: World) -> tuple[Recipe, Dataset | Photographs, Path]:
+def _begun(options: Options, world: World) -> tuple[Recipe, AnyDataset, Path]:
     return _new(options, world) if options.resume is None else _resumed(options, options.resume, world)
 
 
-def _new(options: Options, world: World) -> tuple[Recipe, Dataset | Photographs, Path]:
+def _new(options: Options, world: World) -> tuple[Recipe, AnyDataset, Path]:
     if options.recipe is None:
         raise InputError(f"name a recipe ({', '.join(recipes.RECIPES)}), or go on with a run by --resume DIR")
     entry = recipes.find(options.recipe)
@@ -354,6 +357,7 @@ def _as_before(options: Options) -> Options:
         workers=env.get("workers") if options.workers is None else options.workers,
         damaged=env.get("damaged_share") if options.damaged is None else options.damaged,
         size=env["data"].get("chosen_size"),
+        oriented=env["data"].get("oriented", False),
         labels=options.labels or (Path(env["data"]["labels"]) if env["data"].get("labels") else None),
         weights=env.get("weights"),
         which=env.get("which"),
@@ -361,7 +365,7 @@ def _as_before(options: Options) -> Options:
     )
 
 
-def _resumed(options: Options, folder: Path, world: World) -> tuple[Recipe, Dataset | Photographs, Path]:
+def _resumed(options: Options, folder: Path, world: World) -> tuple[Recipe, AnyDataset, Path]:
     recipe = validated(runs.read_json(RunDir(folder).recipe), str(RunDir(folder).recipe))
     return recipe, _loaded(options, not isinstance(recipe.data.augment, Augment), world), folder
 

@@ -13,7 +13,6 @@ import os
 import re
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -23,27 +22,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from reslab.data.decode import in_threads
+from reslab.data.decode.whole import in_threads
 from reslab.data.images import Decoded, ImageSet
+from reslab.data.memo import default_dir
 from reslab.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: raise it when decoding or the layout of the file changes."""
 _ABANDONED = 24 * 3600.0  # seconds after which a temporary folder must belong to a process that was killed
 _log = logging.getLogger("reslab")
-
-
-def default_dir() -> Path:
-    """``$RESLAB_CACHE``, or ``reslab`` in the platform's cache folder (``~/.cache`` on Linux)."""
-    if given := os.environ.get("RESLAB_CACHE"):
-        return Path(given).expanduser()
-    try:
-        if sys.platform == "darwin":
-            return Path.home() / "Library" / "Caches" / "reslab"
-        base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
-        return (Path(base) if base else Path.home() / ".cache") / "reslab"
-    except RuntimeError as why:
-        raise InputError("no home folder to keep a cache in; set RESLAB_CACHE to a folder") from why
 
 
 def content_key(files: Mapping[str, Path], options: str = "") -> str:

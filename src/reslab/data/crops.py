@@ -1,21 +1,12 @@
-"""From an encoded photograph to a crop of it in uint8, doing as little of the work as the crop needs.
+"""Which part of an image a network is shown: chosen from its height and width alone, before anything is decoded."""
 
-The part of the image that is wanted is chosen before anything is decoded, in the image's own pixels; a JPEG of much
-more detail than that is decoded at a half, a quarter or an eighth of its size (which the format allows at a fraction of
-the time), and only the chosen part is decoded, where `reslab.data.jpeg` can do that, and resized, with antialiasing, as
-Pillow does it.
-"""
-
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from torch import Tensor
 
-from reslab.data import jpeg
 from reslab.data.draws import bits
 from reslab.data.spec import ResizedCrop, ScaleCrop
 
@@ -134,55 +125,3 @@ def centre_crop(resize: int, size: tuple[int, int]) -> Choose:
         return Box(top * by_height, left * by_width, size[0] * by_height, size[1] * by_width, exact=True)
 
     return choose
-
-
-def decoded_crop(data: bytes, choose: Choose, size: tuple[int, int], out: Pixels | None = None) -> Pixels:
-    """The chosen part of an encoded image as uint8 (height, width, 3), in ``out`` if that is given (contiguous).
-
-    Nothing is rounded but the corners of the part, to float32. The pixels are those of Pillow's bilinear resize of the
-    whole image, first across, then down (each pass rounds to 8 bits; Pillow 13 takes tall images the other way round,
-    which makes a difference of 1 at most), whichever decoder is there.
-
-    Raises what Pillow raises for bytes that are no whole image. Damage in rows of a JPEG below the part is borne, as
-    Pillow bears it; where Pillow would not, see `reslab.data.jpeg.cropped`.
-    """
-    made = np.empty((*size, 3), np.uint8) if out is None else out
-    with Image.open(io.BytesIO(data)) as image:
-        full = image.size
-        box = choose(image.height, image.width)
-        # At least as many pixels as come out, so that nothing is lost that would be seen.
-        factor = min(box.height / size[0], box.width / size[1]) if image.format == "JPEG" and not box.exact else 1
-        scale = next((scale for scale in (8, 4, 2) if factor >= scale), 1)
-        decoded = (-(-full[0] // scale), -(-full[1] // scale))
-        across, down = decoded[0] / full[0], decoded[1] / full[1]
-        corners = (
-            box.left * across,
-            box.top * down,
-            min((box.left + box.width) * across, decoded[0]),
-            min((box.top + box.height) * down, decoded[1]),
-        )
-        if (
-            image.format == "JPEG"
-            and image.mode in ("L", "RGB")
-            and jpeg.cropped(data, full, scale, corners, box.flip, made)
-        ):
-            return made
-        if scale > 1:
-            image.draft("RGB", (full[0] // scale, full[1] // scale))
-        image.load()
-        pixels = np.asarray(_resized(image if image.mode == "RGB" else _rgb(image), corners, size))
-    made[:] = pixels[:, ::-1] if box.flip else pixels
-    return made
-
-
-def _resized(image: Image.Image, corners: jpeg.Corners, size: tuple[int, int]) -> Image.Image:
-    """A part of an image, resized across and then down: two calls, since which one Pillow begins with varies."""
-    left, top, right, bottom = corners
-    wide = image.resize((size[1], image.height), Image.Resampling.BILINEAR, box=(left, 0, right, image.height))
-    return wide.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=(0, top, size[1], bottom))
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # what Pillow asks for in a warning
-    return image.convert("RGB")

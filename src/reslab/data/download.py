@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 
-from reslab.data.cache import cached, default_dir
+from reslab.data.cache import cached
 from reslab.data.images import Dataset, Decoded, ImageSet, dataset, decoded
-from reslab.data.parquet import CIFAR_AUGMENT, load_parquet
+from reslab.data.memo import default_dir
+from reslab.data.spec import Augment
 from reslab.errors import InputError
 
 PATIENCE = 6.0  # seconds to find out whether a server can be reached
@@ -56,8 +57,20 @@ CIFAR = {
 }
 
 
-def load_remote(remote: Remote, *, cache_dir: Path | None = None) -> Dataset:
-    """Load a published data set; what was fetched once is used without a network ever after.
+@dataclass(frozen=True)
+class OnDisk:
+    """A data set that was fetched as a folder."""
+
+    folder: Path
+    called: str
+    """where it came from, for people"""
+
+
+def load_remote(remote: Remote, *, cache_dir: Path | None = None) -> Dataset | OnDisk:
+    """Fetch a published data set; what was fetched once is used without a network ever after.
+
+    Returns:
+        The data set; or the folder that it lies in, in a layout of `reslab.data.layouts`.
 
     Raises InputError, within seconds, if it is not in the cache and no server can be reached.
     """
@@ -67,7 +80,7 @@ def load_remote(remote: Remote, *, cache_dir: Path | None = None) -> Dataset:
         return _read(remote, kind, place, cache_dir)
     failures: dict[str, str] = {}
     if (folder := _from_hub(remote, failures)) is not None:
-        return load_parquet(folder, cache_dir=cache_dir, source=f"Hugging Face hub: {remote.hub}")
+        return OnDisk(folder, f"Hugging Face hub: {remote.hub}")
     return _from_torchvision(remote, kind, place, cache_dir, failures)
 
 
@@ -97,7 +110,7 @@ def _read(remote: Remote, kind: Any, place: Path, cache_dir: Path | None) -> Dat
         return decoded(splits[0], splits[1], classes, where=remote.name)
 
     found = cached(remote.name, files, build, options="torchvision", cache_dir=cache_dir)
-    return dataset(found, name=remote.name, source=f"torchvision: {kind.url}", augment=CIFAR_AUGMENT)
+    return dataset(found, name=remote.name, source=f"torchvision: {kind.url}", augment=Augment(pad=4, flip=True))
 
 
 def _from_hub(remote: Remote, failures: dict[str, str]) -> Path | None:

@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic
 
 import torch
+from typing_extensions import TypeVar
 
 from reslab.data.spec import Augment, DataInfo
 from reslab.errors import InputError
@@ -33,13 +35,16 @@ class Decoded:
     fingerprint: str
 
 
+Images = TypeVar("Images", default=ImageSet)
+
+
 @dataclass(frozen=True)
-class Dataset:
-    """A data set ready to train on."""
+class Dataset(Generic[Images]):
+    """A data set ready to train on: in memory, or where its images lie (`reslab.data.stored.Stored`)."""
 
     info: DataInfo
-    train: ImageSet
-    test: ImageSet
+    train: Images
+    test: Images
 
 
 def decoded(train: ImageSet, test: ImageSet, classes: Sequence[str], *, where: str) -> Decoded:

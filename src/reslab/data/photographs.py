@@ -16,8 +16,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from reslab.data import jpeg
-from reslab.data.crops import Choose, Draws, Pixels, centre_crop, decoded_crop, resized_crop, scale_crop
+from reslab.data.crops import Choose, Draws, Pixels, centre_crop, resized_crop, scale_crop
+from reslab.data.decode import jpeg
+from reslab.data.decode.part import decoded_crop
 from reslab.data.draws import bits
 from reslab.data.order import Positions, epoch_order
 from reslab.data.spec import ResizedCrop, ScaleCrop
@@ -127,7 +128,7 @@ class Maker:
                 damaged[at] = _why(self.stored.called(at), why)
                 continue
             try:
-                decoded_crop(data, choose, (out.shape[0], out.shape[1]), out)
+                decoded_crop(data, choose, (out.shape[0], out.shape[1]), out, oriented=self.stored.oriented)
                 return at
             except DAMAGED as why:
                 damaged[at] = _why(self.stored.called(at), why)
@@ -157,7 +158,8 @@ class Damage:
         if len(self.found) > self.most:
             some = "; ".join(list(self.found.values())[:3])
             raise InputError(
-                f"{len(self.found)} images cannot be decoded, more than the {self.most} that are borne: {some}"
+                f"{len(self.found)} images cannot be decoded; at most {self.most} may be damaged (--damaged says which "
+                f"share): {some}"
             )
 
 

@@ -137,6 +137,10 @@ class DataInfo(BaseModel):
     n_train: int
     n_test: int
     augment: AnyAugment
+    oriented: bool = Field(
+        False, description="whether the orientation that a camera notes beside the pixels (EXIF) is applied"
+    )
+    unused: str = Field("", description="what lies beside the images and is not used, for people")
 
     def spec(self, *, holdout: int = 0, normalization: Normalization = "per-pixel-mean") -> DataSpec:
         """The part of this that belongs in a recipe."""
@@ -159,3 +163,6 @@ class Source(BaseModel):
     name: str = Field(description="a known name, or a path")
     size: int | None = Field(None, description="pixels of a side, if it was chosen")
     labels: str | None = Field(None, description="path of a list of labels, if one was named")
+    oriented: bool | None = Field(
+        None, description="whether a camera's orientation is applied; null: as is usual for the layout"
+    )

@@ -1,17 +1,11 @@
-"""Encoded images that are read one by one, in any order: more than fit into memory.
+"""Encoded images that are read one by one, in any order: files, members of tar files, rows of Parquet files.
 
-A folder of images, tar files in the layout of WebDataset, or Parquet files. None of them is decoded here. What a
-million files are called is found once and kept in the cache.
+None of them is decoded here; `reslab.data.layouts` says where they are found.
 """
 
-import hashlib
-import logging
 import os
-import tarfile
-import zipfile
-import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,20 +16,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reslab.data.cache import default_dir
-from reslab.data.folder import SUFFIXES
-from reslab.errors import InputError
+from reslab.data.decode.whole import CHUNK, Encoded
 
-_log = logging.getLogger("reslab")
-_FORMAT = 1
-HEADINGS = ("imageid", "image", "file", "filename")
-"""First words of a heading over a list of labels."""
 OPEN = 64
 """Tar files that are open at a time: ImageNet is often cut into more than a process may open."""
 
 
+def _time(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 class Stored(Protocol):
-    """The images of one split."""
+    """The images of one split, wherever they lie."""
 
     @property
     def labels(self) -> Tensor:
@@ -49,16 +44,26 @@ class Stored(Protocol):
     def blocks(self) -> tuple[int, ...] | None:
         """How many images lie together, where reading one costs the reading of all; None where it does not."""
 
+    @property
+    def oriented(self) -> bool:
+        """Whether the orientation that a camera notes beside the pixels (EXIF) is to be applied."""
+
     def read(self, index: int) -> bytes:
         """The bytes of an image. Raises OSError or `InputError` where there are none."""
 
     def called(self, index: int) -> str:
         """What an error calls it."""
 
+    def key(self, index: int) -> str:
+        """What tells it from the others wherever the data set lies: its name below the folder and its length."""
+
+    def times(self) -> npt.NDArray[np.int64]:
+        """When the files were last written, in nanoseconds; 0 for one that is not there."""
+
 
 @dataclass(frozen=True)
 class Files:
-    """Images in class folders, or flat with a list of labels. A million names take 30 MB, not Python's 100."""
+    """Images in folders. A million names take 30 MB, not Python's 100."""
 
     root: Path
     classes: tuple[str, ...]
@@ -67,157 +72,41 @@ class Files:
     in_folder: npt.NDArray[np.int32]
     """which of the folders each lies in (N,)"""
     names: npt.NDArray[np.bytes_]
-    """of the files (N,)"""
+    """of the files, below their folder (N,)"""
     labels: Tensor
     blocks: None = None
+    oriented: bool = True
+    base: Path | None = None
+    """what keys are below, if not the root"""
 
-    def _path(self, index: int) -> Path:
+    def path(self, index: int) -> Path:
+        """Where the file is."""
         return self.root / self.folders[int(self.in_folder[index])] / os.fsdecode(bytes(self.names[index]))
 
     def read(self, index: int) -> bytes:
         """The bytes of the file."""
-        return self._path(index).read_bytes()
+        return self.path(index).read_bytes()
 
     def called(self, index: int) -> str:
         """Its path."""
-        return str(self._path(index))
+        return str(self.path(index))
 
+    def inside(self, index: int) -> str:
+        """Its path below the root: what decides which images are held out."""
+        return self.path(index).relative_to(self.root).as_posix()
 
-def files_in_classes(root: Path, *, classes: Sequence[str] | None = None, cache_dir: Path | None = None) -> Files:
-    """The images of ``root/<class>/``, sorted by class and name; links to files count.
+    def key(self, index: int) -> str:
+        """Its path below the base, and its length; of a file that cannot be read 0, and reading it will say why."""
+        path = self.path(index)
+        try:
+            size = path.stat().st_size
+        except OSError:
+            size = 0
+        return f"{path.relative_to(self.base or self.root).as_posix()} {size}"
 
-    Args:
-        root: the folder of a split.
-        classes: names of the classes in the order of the labels; None: the folders, sorted.
-        cache_dir: where the names are kept.
-
-    Raises:
-        InputError: no class folders, a folder that is no class, a class without images.
-    """
-    folders = tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[:1] not in "._"))
-    if not folders:
-        raise InputError(f"{root}: expected a folder of images for each class, found none")
-    known = tuple(classes) if classes is not None else folders
-    if strange := [name for name in folders if name not in set(known)]:
-        raise InputError(
-            f"{root}: expected only classes of the training set, found {', '.join(strange[:4])}; remove or rename them"
-        )
-    # A folder's own time changes whenever a file comes, goes or is renamed in it.
-    times = [os.stat(root / name).st_mtime_ns for name in folders]
-    found = kept(cache_dir, "files", (_FORMAT, str(root.resolve()), folders, times), lambda: _listed(root, folders))
-    in_folder, names = found["in_folder"].astype(np.int32), found["names"]
-    counts = np.bincount(in_folder, minlength=len(folders))
-    if not counts.all():
-        raise InputError(f"{root}: no images in {folders[int(np.argmin(counts))]}/; add some or remove the folder")
-    number = np.array([known.index(name) for name in folders], dtype=np.int64)
-    return Files(root, known, folders, in_folder, names, torch.from_numpy(number[in_folder]))
-
-
-def _listed(root: Path, folders: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    names: list[bytes] = []
-    counts = []
-    for folder in folders:
-        own = sorted(
-            os.fsencode(entry.name)
-            for entry in os.scandir(root / folder)
-            if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".")
-        )
-        names += own
-        counts.append(len(own))
-    return {
-        "in_folder": np.repeat(np.arange(len(folders), dtype=np.int32), counts),
-        "names": np.array(names) if names else np.empty(0, "S1"),
-    }
-
-
-def kept(
-    cache_dir: Path | None, kind: str, stamp: object, make: Callable[[], dict[str, npt.NDArray[Any]]]
-) -> dict[str, npt.NDArray[Any]]:
-    """Arrays from the cache, or made and put there. Whatever goes wrong with the cache costs time alone.
-
-    ``stamp``: what they are found anew for when it has changed; plain values.
-    """
-    key = hashlib.blake2b(repr(stamp).encode(), digest_size=12).hexdigest()
-    path = (cache_dir or default_dir()) / "listings" / f"{kind}-{key}.npz"
-    try:
-        with path.open("rb") as handle, np.load(handle) as stored:
-            return {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
-        found = make()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(temporary, **found)  # type: ignore[arg-type]
-        temporary.replace(path)
-    except OSError as why:
-        _log.warning("working without a list of the files: cannot write in %s (%s)", path.parent, why)
-        temporary.unlink(missing_ok=True)
-    return found
-
-
-def files_with_labels(root: Path, labels: Path, classes: Sequence[str]) -> Files:
-    """The images that lie flat in a folder, with the class of each in a text file.
-
-    A line of the file is a name and a class (``ILSVRC2012_val_00000001.JPEG n01751748``, or the class's number in
-    the sorted order), separated by blanks or a comma; what follows is left aside, and so is a heading (Kaggle's
-    ``LOC_val_solution.csv`` is read as it is).
-
-    Raises:
-        InputError: a line that names a missing file or an unknown class, images without a line.
-    """
-    here = {entry.name for entry in os.scandir(root) if entry.name.lower().endswith(SUFFIXES)}
-    stems = {Path(name).stem: name for name in here}
-    number = {name: i for i, name in enumerate(classes)}
-    found: dict[str, int] = {}
-    for position, words, line in _lines(labels):
-        name = words[0] if words[0] in here else stems.get(words[0])
-        if name is None:
-            raise InputError(f"{labels} line {position} names {words[0]}, which is not in {root}")
-        if len(words) < 2:
-            raise InputError(f"{labels} line {position}: expected a file and its class, got '{line}'")
-        label = number.get(words[1])
-        if label is None and words[1].isdigit() and int(words[1]) < len(classes):
-            label = int(words[1])
-        if label is None:
-            raise InputError(f"{labels} line {position}: there is no class '{words[1]}' among the {len(classes)}")
-        if found.get(name, label) != label:
-            raise InputError(f"{labels} line {position} gives {name} another class than a line before")
-        found[name] = label
-    if missing := sorted(here - found.keys()):
-        raise InputError(f"{labels} has no line for {len(missing)} of the images in {root}, the first {missing[0]}")
-    names = sorted(found)
-    return Files(
-        root, tuple(classes), (".",), np.zeros(len(names), np.int32), np.array([os.fsencode(name) for name in names]),
-        torch.tensor([found[name] for name in names]),
-    )  # fmt: skip
-
-
-def _lines(labels: Path) -> Iterator[tuple[int, list[str], str]]:
-    """The lines of a list of labels: number, words and text, without empty ones and a heading."""
-    for position, line in enumerate(_text(labels).splitlines(), 1):
-        words = line.replace(",", " ").split()
-        if words and not (position == 1 and words[0].lower() in HEADINGS):
-            yield position, words, line.strip()
-
-
-def _text(labels: Path) -> str:
-    try:
-        return labels.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as why:
-        reason = why.strerror if isinstance(why, OSError) else "it is no text"
-        raise InputError(f"{labels}: expected a text file of names and classes, but {reason}") from None
-
-
-def listed_classes(labels: Path) -> set[str]:
-    """The classes that a list of labels names. Raises `InputError` for a file that is no text."""
-    return {words[1] for _, words, _ in _lines(labels) if len(words) > 1}
-
-
-def lists_images(labels: Path) -> bool:
-    """Whether a text file says the class of each of many images, rather than a name for each of many classes."""
-    first = _text(labels).replace(",", " ").split(maxsplit=1)[:1]
-    word = first[0].lower() if first else ""
-    return word in HEADINGS or word.endswith(SUFFIXES) or word.startswith("ilsvrc2012_val_")
+    def times(self) -> npt.NDArray[np.int64]:
+        """When each was last written."""
+        return np.array([_time(self.path(i)) for i in range(len(self.labels))], np.int64)
 
 
 @dataclass(frozen=True)
@@ -231,6 +120,7 @@ class Tars:
     sizes: npt.NDArray[np.int64]
     labels: Tensor
     blocks: None = None
+    oriented: bool = False
     _open: "OrderedDict[tuple[int, int], int]" = field(default_factory=OrderedDict, compare=False, repr=False)
 
     def read(self, index: int) -> bytes:
@@ -253,64 +143,15 @@ class Tars:
         """Its place."""
         return f"{self.paths[int(self.in_file[index])]} at byte {int(self.offsets[index])}"
 
+    def key(self, index: int) -> str:
+        """Its file, its place and its length."""
+        return (
+            f"{self.paths[int(self.in_file[index])].name} at byte {int(self.offsets[index])} {int(self.sizes[index])}"
+        )
 
-def tar_files(paths: Sequence[Path], *, classes: Sequence[str] | None = None, cache_dir: Path | None = None) -> Tars:
-    """The images of tar files in the layout of WebDataset: ``KEY.jpg`` beside ``KEY.cls``, the number of its class.
-
-    Raises:
-        InputError: a file that is cut short or no tar file, an image without a class, a class that is no number.
-    """
-    if missing := [path for path in paths if not path.is_file()]:
-        raise InputError(f"expected the tar file {missing[0]}, but there is none")
-    stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    found = kept(cache_dir, "tars", (_FORMAT, stamps), lambda: _members(paths))
-    labels = torch.from_numpy(found["labels"].astype(np.int64))
-    count = int(labels.max()) + 1
-    if classes is not None and count > len(classes):
-        raise InputError(f"{paths[0].parent}: expected classes 0 to {len(classes) - 1}, found {count - 1}")
-    names = tuple(classes) if classes is not None else tuple(map(str, range(count)))
-    return Tars(tuple(paths), names, found["in_file"].astype(np.int32), found["offsets"], found["sizes"], labels)
-
-
-def _members(paths: Sequence[Path]) -> dict[str, npt.NDArray[Any]]:
-    rows: list[tuple[int, int, int, int]] = []
-    for number, path in enumerate(paths):
-        images: dict[str, tuple[int, int]] = {}
-        classes: dict[str, int] = {}
-        try:
-            with tarfile.open(path, "r:") as tar:
-                for member in tar:
-                    if not member.isfile():
-                        continue
-                    key, _, kind = member.name.rpartition("/")[2].partition(".")
-                    key = member.name[: len(member.name) - len(kind)]
-                    if f".{kind.lower()}" in SUFFIXES:
-                        if key in images:
-                            raise InputError(f"{path}: {key}* has two images; expected one")
-                        images[key] = (member.offset_data, member.size)
-                    elif kind == "cls":
-                        handle = tar.extractfile(member)
-                        assert handle is not None
-                        classes[key] = int(handle.read())
-                        if classes[key] < 0:
-                            raise ValueError
-            with path.open("rb") as raw:  # a cut between two members is seen by the missing end alone
-                raw.seek(-min(1024, path.stat().st_size), os.SEEK_END)
-                if raw.read().strip(b"\0"):
-                    raise tarfile.ReadError("no end of the archive")
-        except (tarfile.TarError, OSError, EOFError) as why:
-            raise InputError(
-                f"{path}: expected a whole tar file, found one that is cut short or damaged ({why})"
-            ) from None
-        except ValueError:
-            raise InputError(f"{path}: expected the number of a class in each .cls file; number them from 0") from None
-        if lonely := sorted(images.keys() - classes.keys()):
-            raise InputError(f"{path}: {lonely[0]}* has no class beside it; expected {lonely[0]}cls")
-        if not images:
-            raise InputError(f"{path}: expected images ({', '.join(SUFFIXES[:3])}, ...), found none")
-        rows += [(number, *images[key], classes[key]) for key in images]
-    table = np.array(rows, dtype=np.int64)
-    return {"in_file": table[:, 0], "offsets": table[:, 1], "sizes": table[:, 2], "labels": table[:, 3]}
+    def times(self) -> npt.NDArray[np.int64]:
+        """When each tar file was last written."""
+        return np.array([_time(path) for path in self.paths], np.int64)
 
 
 @dataclass(frozen=True)
@@ -323,6 +164,9 @@ class Rows:
     groups: tuple[tuple[int, int, int], ...]
     """of each row group: which file, which group in it, how many rows"""
     labels: Tensor
+    root: Path = Path()
+    """what keys are below"""
+    oriented: bool = True
     keep: int = 32
     _groups: "OrderedDict[tuple[int, int], Any]" = field(default_factory=OrderedDict, compare=False, repr=False)
 
@@ -367,6 +211,95 @@ class Rows:
 
     def called(self, index: int) -> str:
         """Its place."""
-        group, row = self._place(index)
-        file, number, _ = self.groups[group]
-        return f"{self.paths[file]} row {row} of group {number}"
+        file = self.groups[self._place(index)[0]][0]
+        return f"{self.paths[file]} row {index - self._first_of_file[file]}"
+
+    def key(self, index: int) -> str:
+        """Its file, the length of that, and its row."""
+        group, _ = self._place(index)
+        file = self.groups[group][0]
+        path = self.paths[file]
+        name = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.name
+        return f"{name} {self._sizes[file]} row {index - self._first_of_file[file]}"
+
+    @cached_property
+    def _sizes(self) -> tuple[int, ...]:
+        return tuple(path.stat().st_size for path in self.paths)
+
+    def times(self) -> npt.NDArray[np.int64]:
+        """When each Parquet file was last written."""
+        return np.array([_time(path) for path in self.paths], np.int64)
+
+    @cached_property
+    def _first_of_file(self) -> dict[int, int]:
+        """The first row of each file."""
+        first: dict[int, int] = {}
+        for (file, _, _), start in zip(self.groups, self._starts.tolist(), strict=False):
+            first.setdefault(file, start)
+        return first
+
+
+@dataclass(frozen=True)
+class Some:
+    """Some of the images, in their order."""
+
+    whole: Stored
+    index: npt.NDArray[np.int64]
+    """ascending (n,)"""
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 (n,)."""
+        return self.whole.labels[torch.from_numpy(self.index)]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of all."""
+        return self.whole.classes
+
+    @property
+    def oriented(self) -> bool:
+        """As of all."""
+        return self.whole.oriented
+
+    @cached_property
+    def blocks(self) -> tuple[int, ...] | None:
+        """How many of each block there are."""
+        if self.whole.blocks is None:
+            return None
+        ends = np.cumsum(self.whole.blocks)
+        return tuple(n for n in np.bincount(np.searchsorted(ends, self.index, side="right")).tolist() if n)
+
+    def read(self, index: int) -> bytes:
+        """The bytes of an image."""
+        return self.whole.read(int(self.index[index]))
+
+    def called(self, index: int) -> str:
+        """What an error calls it."""
+        return self.whole.called(int(self.index[index]))
+
+    def key(self, index: int) -> str:
+        """What tells it from the others."""
+        return self.whole.key(int(self.index[index]))
+
+    def times(self) -> npt.NDArray[np.int64]:
+        """Of all."""
+        return self.whole.times()
+
+
+def encoded(images: Stored, index: int) -> Encoded:
+    """An image for a decoder; one that cannot be read is without data, and its decoder says so by name."""
+    whole, at = (images.whole, int(images.index[index])) if isinstance(images, Some) else (images, index)
+    if isinstance(whole, Files):
+        return Encoded(whole.called(at), whole.path(at), whole.oriented)
+    try:
+        return Encoded(whole.called(at), whole.read(at), whole.oriented)
+    except OSError:
+        return Encoded(whole.called(at), None)
+
+
+def chunks_of(*parts: Stored) -> Iterator[Sequence[Encoded]]:
+    """The images of these splits in their order, some at a time."""
+    for part in parts:
+        for start in range(0, len(part.labels), CHUNK):
+            yield [encoded(part, i) for i in range(start, min(start + CHUNK, len(part.labels)))]

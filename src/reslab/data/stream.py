@@ -1,16 +1,24 @@
 """The images of one split before any is decoded: for an evaluation, which reads each once and in their order."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from reslab.data.decode import CHUNK, MOST_BYTES, Chunks, Encoded, Fit
+from reslab.data.decode.whole import CHUNK, MOST_BYTES, Chunks, Encoded, Fit
+from reslab.data.find import find
+from reslab.data.layouts.found import TESTS, Asked
+from reslab.data.parts import parts
+from reslab.data.stored import Stored, chunks_of
 from reslab.errors import InputError
+
+_log = logging.getLogger("reslab")
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,9 @@ class Listing:
     of their content"""
     channels: int = 3
     loadable: bool = True
-    """whether `reslab.data.sources.load` knows the layout too"""
+    """whether small ones may be decoded into memory at once"""
+    stamp: str = ""
+    """of the times at which files were last written; empty where the keys are of the content"""
 
     def too_large(self, fit: Fit) -> bool:
         """Whether the decoded images would not fit into memory."""
@@ -51,7 +61,8 @@ class Listing:
     def fingerprint(self) -> str:
         """16 hex digits of BLAKE2b over the images in their order, and the class of each; crops and sizes leave it.
 
-        The bytes of files are not read: other images of the same names and lengths are taken for the same.
+        The bytes of files are not read: other images of the same names and lengths are taken for the same, wherever
+        they lie. `stamp` tells them apart on one machine.
         """
         digest = hashlib.blake2b(digest_size=8)
         digest.update("\n".join(self.keys).encode("utf-8", "surrogateescape"))
@@ -78,44 +89,53 @@ def in_memory(
 
 
 def listing(
-    source: str, split: str, *, labels: Path | None = None, namings: Sequence[Sequence[str]] = ()
-) -> Listing | None:
-    """The images of a split of a folder; None for what is no folder.
-
-    Understood are the layouts of `reslab.data.sources.load` and `reslab.data.large`, and images that lie flat beside a
-    list of their classes, without any to train on.
+    source: str, split: str, *, labels: Path | None = None, namings: Sequence[Sequence[str]] = (),
+    oriented: bool | None = None,
+) -> Listing | None:  # fmt: skip
+    """The images of a split of a folder, in any layout of `reslab.data.layouts`; None for what is no folder.
 
     Args:
         source: its path.
         split: 'test', 'train' or 'all'.
         labels: the list of the classes of flat images, if it has another name or place than is usual.
         namings: names that the network's outputs are known by, for lists that number the classes.
+        oriented: whether a camera's orientation is applied; None: as is usual for the layout.
 
     Raises:
         InputError: no such layout; what was found, and what would do.
     """
-    path = Path(source).expanduser()
-    if not path.is_dir():
+    root = Path(source).expanduser()
+    if not root.is_dir():
         return None
-    from reslab.data import large
-
-    try:
-        flat, stored = large.is_flat(path), large.is_stored(path)
-    except OSError as why:
-        raise InputError(f"{why.filename or path}: expected a readable folder, but {why.strerror or why}") from None
-    if flat:
-        return large.list_flat(path, split, labels, namings)
-    if stored or labels is not None:
-        return large.list_stored(path, split, labels)
-    if any(path.rglob("*.parquet")):
-        from reslab.data.parquet import list_parquet
-
-        return list_parquet(path, split)
-    from reslab.data.folder import list_folder
-
-    if not (path / "train").is_dir() and (only := next((t for t in large.TESTS if (path / t).is_dir()), None)):
+    only = next((name for name in TESTS if (root / name).is_dir()), None)
+    if only and not (root / "train").is_dir() and not any(root.rglob("*.parquet")):
         raise InputError(
-            f"{path}: found {only}/ and no train/ beside it; to evaluate on all of {only}/, give {path / only} with "
+            f"{root}: found {only}/ and no train/ beside it; to evaluate on all of {only}/, give {root / only} with "
             "--split all"
         )
-    return list_folder(path, split)
+    found = find(root, Asked(labels=labels, namings=namings, oriented=oriented))
+    if found.train is None:
+        if split == "train":
+            parts(found)  # says that there are none
+        chosen = parts(found, whole=True)
+        source = f"{root} ({found.said})"
+    else:
+        chosen = parts(found, whole=split == "all")
+        source = chosen.source
+    sets = chosen.train if split == "train" else chosen.test
+    if found.unused:
+        _log.warning("%s: %s", root, found.unused.said())
+    keys = tuple(part.key(i) for part in sets for i in range(len(part.labels)))
+    every = torch.cat([part.labels for part in sets])
+    return Listing(
+        root.resolve().name, source, chosen.classes, every, lambda: chunks_of(*sets), keys,
+        loadable=found.files is not None, stamp=_stamp(sets),
+    )  # fmt: skip
+
+
+def _stamp(sets: Sequence[Stored]) -> str:
+    """16 hex digits over the times at which the files were last written: of an image edited in place it changes."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in sets:
+        digest.update(np.ascontiguousarray(part.times()).data)
+    return digest.hexdigest()

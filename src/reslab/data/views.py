@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reslab.data.decode import Encoded, Fit, Interpolation, fitted_image, in_threads, resized, whole
+from reslab.data.decode.whole import Encoded, Fit, Interpolation, fitted_image, in_threads, resized, whole
 from reslab.data.photographs import Damage
 from reslab.data.stream import Listing
 from reslab.errors import InputError

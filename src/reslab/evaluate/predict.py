@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reslab import __version__
-from reslab.data.decode import late_bar
+from reslab.data.decode.whole import late_bar
 from reslab.data.images import ImageSet
 from reslab.data.labels import ilsvrc, outputs, read_names
 from reslab.data.loader import Eval
@@ -124,6 +124,7 @@ def ask(
         data=images.listed.name,
         split=images.split,
         data_fingerprint=images.listed.fingerprint(),
+        data_stamp=images.listed.stamp,
         classes=classes,
         numbers=found.numbers,
         outputs=_named(weights, names, classes, found.numbers),

@@ -32,6 +32,7 @@ class About(Spec):
     data: str = Field(description="its name, for people")
     split: str
     data_fingerprint: str = Field(description="of the images in their order, and the class of each")
+    data_stamp: str = Field("", description="of the times at which its files were last written, where they are files")
     classes: tuple[str, ...] = Field(description="of the data")
     numbers: tuple[int, ...] = Field(description="the output that is each of these classes")
     outputs: tuple[str | None, ...] = Field(description="names of the outputs; null where nobody says")
@@ -58,6 +59,8 @@ class About(Spec):
             "preprocessing", "precision", "recalibrated", "most_damaged",
         )  # fmt: skip
         values = self.model_dump(mode="json", include=set(deciding))
+        if self.data_stamp:  # an image may have been edited in place, its name and length being what they were
+            values["data_stamp"] = self.data_stamp
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reslab.data.decode import Fit
+from reslab.data.decode.whole import Fit
 from reslab.data.loader import Eval
 from reslab.data.transforms import Normalizer
 from reslab.data.views import FiveCrops, How, Sides, Views

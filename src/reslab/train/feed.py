@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reslab.data.large import Photographs
+from reslab.data.images import Dataset, ImageSet
 from reslab.data.loader import Batches, Eval, check, split
 from reslab.data.photographs import PhotographBatches, PhotographEval
-from reslab.data.sources import Dataset
+from reslab.data.sources import AnyDataset, Photographs
 from reslab.data.spec import Augment
 from reslab.data.transforms import Normalizer, coloured
 from reslab.errors import InputError
@@ -23,12 +23,14 @@ RESIZE = 256 / 224
 """Of an evaluation's shorter side to its crop (He 2015, section 3.4; Krizhevsky 2012)."""
 
 
-def feed_of(recipe: Recipe, data: Dataset | Photographs, execution: Execution) -> "InMemory | OnDisk":
+def feed_of(recipe: Recipe, data: AnyDataset, execution: Execution) -> "InMemory | OnDisk":
     """The feed of a recipe. Raises `InputError` where recipe and data do not go together."""
     check(data.info, recipe.data)
-    if isinstance(data, Photographs):
-        return OnDisk(recipe, data, execution)
-    return InMemory(recipe, data, execution)
+    if isinstance(data.train, ImageSet):
+        assert isinstance(data.test, ImageSet)
+        return InMemory(recipe, Dataset(data.info, data.train, data.test), execution)
+    assert not isinstance(data.test, ImageSet)
+    return OnDisk(recipe, Dataset(data.info, data.train, data.test), execution)
 
 
 class InMemory:
@@ -40,7 +42,10 @@ class InMemory:
         fitting, held = split(data.train, recipe.data.holdout, recipe.data.holdout_seed)
         normalizer = Normalizer.of(recipe.data.normalization, fitting.images)
         self.preprocessing = Preprocessing(
-            mean=normalizer.mean_values(), std=normalizer.std_values(), crop=recipe.data.size
+            mean=normalizer.mean_values(),
+            std=normalizer.std_values(),
+            crop=recipe.data.size,
+            oriented=data.info.oriented,
         )
         self.recipe = recipe
         self.world, device = execution.world, execution.device
@@ -101,7 +106,11 @@ class OnDisk:
         self.normalizer = self.normalizer.to(execution.device)
         resize = round(min(spec.size) * RESIZE)
         self.preprocessing = Preprocessing(
-            mean=self.normalizer.mean_values(), std=self.normalizer.std_values(), crop=spec.size, resize=resize
+            mean=self.normalizer.mean_values(),
+            std=self.normalizer.std_values(),
+            crop=spec.size,
+            resize=resize,
+            oriented=data.info.oriented,
         )
         self.device, world = execution.device, execution.world
         self.spec, self.seed = spec.augment, recipe.seed

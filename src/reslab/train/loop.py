@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from reslab import runs
-from reslab.data.large import Photographs
 from reslab.data.loader import Eval
 from reslab.data.photographs import PhotographEval
-from reslab.data.sources import Dataset
+from reslab.data.sources import AnyDataset
 from reslab.data.spec import Source
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, evaluate
@@ -49,7 +48,7 @@ class Stopped(Exception):
 
 def train(
     recipe: Recipe,
-    data: Dataset | Photographs,
+    data: AnyDataset,
     out: Path,
     *,
     execution: Execution,

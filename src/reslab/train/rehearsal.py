@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from reslab.data.large import Photographs
-from reslab.data.sources import Dataset
+from reslab.data.sources import AnyDataset
 from reslab.data.spec import Source
 from reslab.evaluate.metrics import autocast, logits_of
 from reslab.runs import RunDir
@@ -72,7 +71,7 @@ class Rehearsal:
 
 def rehearse(
     recipe: Recipe,
-    data: Dataset | Photographs,
+    data: AnyDataset,
     out: Path,
     *,
     execution: Execution,

@@ -9,9 +9,8 @@ import torch
 from pydantic import ValidationError
 
 from reslab import __version__, runs
-from reslab.data.large import Photographs
 from reslab.data.names import KNOWN
-from reslab.data.sources import Dataset
+from reslab.data.sources import AnyDataset
 from reslab.data.spec import Source
 from reslab.errors import InputError
 from reslab.runs import RunDir
@@ -24,9 +23,14 @@ from reslab.weights.names import Which, is_hub
 
 
 def _facts(
+<<<<<<< HEAD
     recipe: Recipe, data: Dataset | Photographs, execution: Execution, weights: str | None, which: Which | None,
     checkpoint_every: int | None,
 ) -> dict[str, str]:  # fmt: skip
+=======
+    recipe: Recipe, data: AnyDataset, execution: Execution, weights: str | None, checkpoint_every: int | None
+) -> dict[str, str]:
+>>>>>>> f262460 (The data room: layouts of which each is a file, one place that decodes, one type of data set; images are scaled and never clipped, upright as the camera says, below their class too, and what is not used is said)
     """What all ranks must have in common."""
     return {
         "recipe": recipe.model_dump_json(),
@@ -70,7 +74,7 @@ def _as_begun(run: RunDir, execution: Execution) -> Execution:
 
 
 def _environment(
-    data: Dataset | Photographs,
+    data: AnyDataset,
     source: Source | None,
     execution: Execution,
     weights: str | None,
@@ -129,8 +133,13 @@ def _check_same_start(run: RunDir, env: dict[str, Any]) -> None:
 
 
 def begin(
+<<<<<<< HEAD
     recipe: Recipe, data: Dataset | Photographs, run: RunDir, execution: Execution, *, source: Source | None,
     weights: str | None, new_head: bool, which: Which | None = None, checkpoint_every: int | None,
+=======
+    recipe: Recipe, data: AnyDataset, run: RunDir, execution: Execution, *, source: Source | None,
+    weights: str | None, new_head: bool, checkpoint_every: int | None,
+>>>>>>> f262460 (The data room: layouts of which each is a file, one place that decodes, one type of data set; images are scaled and never clipped, upright as the camera says, below their class too, and what is not used is said)
 ) -> tuple[Trainer, dict[str, Any]]:  # fmt: skip
     """The trainer, and what is to stand in ``env.json``. All ranks call it at the same time.
 

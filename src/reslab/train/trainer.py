@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reslab.data.draws import bits
-from reslab.data.large import Photographs
-from reslab.data.sources import Dataset
+from reslab.data.sources import AnyDataset
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, autocast
 from reslab.nets.blocks import DropPath
@@ -132,7 +131,7 @@ class Clock:
 class Trainer:
     """One run. `train` is the function to call; this holds its parts."""
 
-    def __init__(self, recipe: Recipe, data: Dataset | Photographs, execution: Execution) -> None:
+    def __init__(self, recipe: Recipe, data: AnyDataset, execution: Execution) -> None:
         self.device = execution.device
         if execution.deterministic:
             use_deterministic_kernels(self.device)

@@ -22,6 +22,11 @@ class Preprocessing(Spec):
         None, ge=1, description="pixels of the shorter side before the crop; null: images have the crop's size already"
     )
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    oriented: bool | None = Field(
+        None,
+        description="whether the orientation that a camera notes beside the pixels (EXIF) is applied first; null: "
+        "nobody said, and it is as is usual for the layout of the images",
+    )
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:

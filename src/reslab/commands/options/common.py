@@ -57,6 +57,15 @@ Batch = Annotated[int, Parameter(name=["--batch-size", "-b"], help="Images compu
 Device = Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, ...; by default CUDA where there is one.")]
 Threads = Annotated[int | None, Parameter(help="CPU threads; by default all cores.")]
 Workers = Annotated[int | None, Parameter(name=["--workers", "-j"])]
+Oriented = Annotated[
+    bool | None,
+    Parameter(
+        name="--orient",
+        negative="--no-orient",
+        help="Turn photographs upright as their camera notes (EXIF); by default done, but for ImageNet's own archives "
+        "and tar shards.",
+    ),
+]
 Figure = Annotated[
     tuple[Path, ...], Parameter(consume_multiple=True, help="Also write the figure to these files: .pdf, .svg or .png.")
 ]

@@ -15,6 +15,7 @@ from reslab.commands.options.common import (
     Json,
     NetOfWeights,
     OneCropOrMore,
+    Oriented,
     Outputs,
     Several,
     Threads,
@@ -73,6 +74,7 @@ class Options(Command):
     labels: Path | None = None
     """File that gives the class of each image, one a line, where they lie flat; by default val.txt and the like."""
     outputs: Outputs = None
+    oriented: Oriented = None
     damaged: float | None = None
     """Share of the images that may be damaged: they are left out, counted and named. By default none."""
     recalibrate_bn: bool = False

@@ -6,7 +6,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 
-from reslab.commands.options.common import BatchOr, Command, Json, Net, Settings, WhichWeights, Workers, positional
+from reslab.commands.options.common import (
+    BatchOr,
+    Command,
+    Json,
+    Net,
+    Oriented,
+    Settings,
+    WhichWeights,
+    Workers,
+    positional,
+)
 
 
 @positional
@@ -94,6 +104,7 @@ class Options(Command):
     labels: Path | None = None
     """File that gives the class of each validation photograph, one a line, where they lie flat; by default val.txt and
     the like beside them."""
+    oriented: Oriented = None
     damaged: float | None = None
     """Share of the photographs that may be damaged before a run stops; by default 0.01. They are left out, counted and
     named; 0 allows none, any other share one at least."""

@@ -19,14 +19,14 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from reslab.data.decode.modes import ORIENTATION, QUARTER_TURNED, in_mode, is_turned, upright
 from reslab.errors import InputError
 
 MOST_BYTES = 4_000_000_000
 """Decoded images beyond this are refused: they belong on disk, not in memory."""
 PATIENCE = 2.0  # seconds of decoding before a progress bar appears
 CHUNK = 256  # images per task: large enough to hide the cost of handing it to a thread
-_GREY = ("1", "L")
-_DEEP = ("I", "F")  # first letters of Pillow's modes with more than 8 bits, which a conversion would clip
+_GREY = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Encoded:
     """what an error calls it"""
     data: bytes | Path | npt.NDArray[np.uint8] | None
     """encoded, or the pixels themselves: (H, W) or (H, W, 3)"""
+    oriented: bool = False
+    """whether the camera's orientation (EXIF) is to be applied"""
 
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -150,12 +152,10 @@ def _survey_chunk(chunk: Sequence[Encoded]) -> Survey:
     grey = True
     for item in chunk:
         with _opened(item) as image:
-            sizes.setdefault((image.height, image.width), item.name)
+            sides = image.height, image.width
+            turned = item.oriented and is_turned(image) and image.getexif()[ORIENTATION] >= QUARTER_TURNED
+            sizes.setdefault(sides[::-1] if turned else sides, item.name)
             grey = grey and image.mode in _GREY
-            if image.mode.startswith(_DEEP):
-                raise InputError(
-                    f"{item.name}: expected 8 bits per channel, found Pillow mode '{image.mode}'; convert it to 8 bits"
-                )
     return Survey(sizes, grey)
 
 
@@ -172,13 +172,14 @@ def whole(item: Encoded, channels: int) -> Image.Image:
     with _opened(item) as image:
         try:
             image.load()
-            return _in_mode(image, "L" if channels == 1 else "RGB")
+            # Turned before its mode is changed, which loses the note of how it lies.
+            return in_mode(upright(image) if item.oriented else image, "L" if channels == 1 else "RGB")
         except (OSError, SyntaxError, ValueError, EOFError, struct.error) as why:
             raise _damaged(item, why) from why
 
 
 def _opened(item: Encoded) -> Image.Image:
-    """The image with its header read. EXIF rotation is not applied, as in torchvision's ImageFolder."""
+    """The image with its header read."""
     if item.data is None:
         raise InputError(f"{item.name}: expected the bytes of an image, found none; store images inside the file")
     if isinstance(item.data, np.ndarray):
@@ -193,14 +194,6 @@ def _damaged(item: Encoded, why: Exception) -> InputError:
     # Pillow's "cannot identify" prints the address of a buffer, which helps nobody
     reason = "no image format recognised" if "cannot identify" in str(why) else str(why) or type(why).__name__
     return InputError(f"{item.name}: expected a whole image, found a damaged one ({reason}); replace or remove it")
-
-
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode == mode:
-        return image
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # what Pillow asks for in a warning
-    return image.convert(mode)
 
 
 def resized(image: Image.Image, short: int, interpolation: Interpolation) -> Image.Image:

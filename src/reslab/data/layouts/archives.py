@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reslab.data.folder import SUFFIXES
-from reslab.data.stored import Tars, kept
+from reslab.data.formats import is_nobodys, readable
+from reslab.data.layouts.found import Asked, Found
+from reslab.data.memo import Arrays, kept
+from reslab.data.stored import Tars
 from reslab.errors import InputError
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
@@ -27,7 +29,20 @@ Member = tuple[str, int, int]
 """Name, offset and size."""
 
 
-def archives(root: Path, *, cache_dir: Path | None = None) -> tuple[Tars, Tars]:
+def matches(root: Path) -> bool:
+    """Whether one of the archives of images is there."""
+    return (root / TRAIN).is_file() or (root / VAL).is_file()
+
+
+def find(root: Path, asked: Asked) -> Found:
+    """The images of the challenge. Orientations are left as stored, as published figures have them."""
+    if asked.labels is not None:
+        raise InputError(f"--labels is for images that lie flat in a folder, and {root} has archives")
+    train, test = archives(root, cache_dir=asked.cache_dir, oriented=bool(asked.oriented))
+    return Found(root, train, test, "test set: the challenge's validation images")
+
+
+def archives(root: Path, *, cache_dir: Path | None = None, oriented: bool = False) -> tuple[Tars, Tars]:
     """The images of a folder with the three archives: to train on, and to validate with.
 
     Raises `InputError` where one is missing, cut short, or does not go with the others.
@@ -46,22 +61,22 @@ def archives(root: Path, *, cache_dir: Path | None = None) -> tuple[Tars, Tars]:
         raise InputError(f"{root}: {TRAIN} has no images of {strange[0]}, which {DEVKIT} names; fetch the whole of it")
     labels = torch.tensor([number[ids[i]] for i in truth])
     return (
-        _tars(root / TRAIN, train, names, torch.from_numpy(train["labels"].astype(np.int64))),
-        _tars(root / VAL, val, names, labels),
+        _tars(root / TRAIN, train, names, torch.from_numpy(train["labels"].astype(np.int64)), oriented),
+        _tars(root / VAL, val, names, labels, oriented),
     )
 
 
-def _tars(path: Path, found: dict[str, npt.NDArray[Any]], names: tuple[str, ...], labels: torch.Tensor) -> Tars:
+def _tars(path: Path, found: Arrays, names: tuple[str, ...], labels: torch.Tensor, oriented: bool) -> Tars:
     where = np.zeros(len(labels), np.int32)
-    return Tars((path,), names, where, found["offsets"], found["sizes"], labels)
+    return Tars((path,), names, where, found["offsets"], found["sizes"], labels, oriented=oriented)
 
 
-def _found(path: Path, what: str, cache_dir: Path | None) -> dict[str, npt.NDArray[Any]]:
+def _found(path: Path, what: str, cache_dir: Path | None) -> Arrays:
     """Where the images lie in an archive, in the order of their classes and names."""
     about = path.stat()
-    stamp = (_FORMAT, what, str(path.resolve()), about.st_size, about.st_mtime_ns)
+    stamp = (_FORMAT, readable(), what, str(path.resolve()), about.st_size, about.st_mtime_ns)
 
-    def read() -> dict[str, npt.NDArray[Any]]:
+    def read() -> Arrays:
         try:
             with path.open("rb") as raw:
                 return _classes(raw) if what == "train" else _flat(raw)
@@ -73,19 +88,19 @@ def _found(path: Path, what: str, cache_dir: Path | None) -> dict[str, npt.NDArr
     return kept(cache_dir, "ilsvrc", stamp, read)
 
 
-def _flat(raw: IO[bytes]) -> dict[str, npt.NDArray[Any]]:
-    images = sorted(_members(raw, SUFFIXES))
+def _flat(raw: IO[bytes]) -> Arrays:
+    images = sorted(_members(raw, readable()))
     return {"offsets": _column(images, 1), "sizes": _column(images, 2)}
 
 
-def _classes(raw: IO[bytes]) -> dict[str, npt.NDArray[Any]]:
+def _classes(raw: IO[bytes]) -> Arrays:
     inner = sorted(_members(raw, (".tar",)))
     if not inner:
         raise InputError(f"{raw.name}: expected an archive for each class in it, found none")
     images: list[Member] = []
     labels: list[int] = []
     for label, (name, start, size) in enumerate(inner):
-        own = sorted(_members(io.BufferedReader(_Part(raw, start, size)), SUFFIXES))
+        own = sorted(_members(io.BufferedReader(_Part(raw, start, size)), readable()))
         if not own:
             raise InputError(f"{raw.name}: {name} in it has no images")
         images += [(member, start + offset, length) for member, offset, length in own]
@@ -105,8 +120,9 @@ def _column(images: list[Member], which: int) -> npt.NDArray[np.int64]:
 def _members(raw: IO[bytes], suffixes: tuple[str, ...]) -> Iterator[Member]:
     with tarfile.open(fileobj=raw, mode="r:") as tar:
         for member in tar:
-            if member.isfile() and member.name.lower().endswith(suffixes):
-                yield member.name.rpartition("/")[2], member.offset_data, member.size
+            name = member.name.rpartition("/")[2]
+            if member.isfile() and name.lower().endswith(suffixes) and not is_nobodys(name):
+                yield name, member.offset_data, member.size
         # An archive ends with zeros; one that was cut between two members ends without.
         raw.seek(tar.offset)
         if raw.read(512) != bytes(512):

@@ -22,8 +22,8 @@ from reslab.compiled import NotBuilt, Source, loaded
 _log = logging.getLogger("reslab")
 # No contraction: weights are to be rounded as Pillow rounds them.
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
-PART = Source("jpeg", "reslab.data", ("jpeg.cpp", "resize.h"), _FLAGS, ("-ljpeg",))
-RESIZE = Source("resize", "reslab.data", ("resize.cpp", "resize.h"), _FLAGS)
+PART = Source("jpeg", "reslab.data.decode", ("jpeg.cpp", "resize.h"), _FLAGS, ("-ljpeg",))
+RESIZE = Source("resize", "reslab.data.decode", ("resize.cpp", "resize.h"), _FLAGS)
 
 Function = Callable[..., int]
 Decode = Callable[[bytes], npt.NDArray[np.uint8]]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from reslab.data.ilsvrc import DEVKIT, TRAIN, VAL, archives
-from reslab.data.large import load_photographs
+from reslab.data.layouts.archives import DEVKIT, TRAIN, VAL, archives
+from reslab.data.sources import load_photographs
 from reslab.errors import InputError
 
 IDS = {1: "n03", 2: "n01", 3: "n02"}

@@ -1,0 +1,54 @@
+"""What a layout makes of a folder: the images of its splits, none of them decoded."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reslab.data.formats import Unused
+from reslab.data.stored import Stored
+
+TESTS = ("test", "val", "validation")
+"""Names of the split that is tested on, the first that is there with its classes."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a caller said about a folder."""
+
+    labels: Path | None = None
+    """the list of the classes of images that lie flat, if it has another name or place than is usual"""
+    namings: Sequence[Sequence[str]] = ()
+    """names that a network's outputs are known by, the likeliest first, for lists that number the classes"""
+    oriented: bool | None = None
+    """whether a camera's orientation is applied; None: as is usual for the layout"""
+    cache_dir: Path | None = None
+    """where the names of many files are kept"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images of a data set."""
+
+    root: Path
+    train: Stored | None
+    """None: there are only images to evaluate on"""
+    test: Stored | None
+    """None: there are none of its own, and some of the training images are to be held out"""
+    said: str
+    """where the test images come from, for people; empty where nothing needs to be said"""
+    files: Callable[[], Mapping[str, Path]] | None = None
+    """whose content the decoded images are of, by the names that count; None: too many to look into"""
+    unused: Unused = field(default_factory=Unused)
+    remarks: tuple[str, ...] = ()
+    """what else people should know of where the images come from"""
+    grey: bool = False
+    """whether images without any colour stay of one channel"""
+    usual_size: int | None = None
+    """pixels of a side that images of many sizes become if nothing is said; None: something has to be"""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, in the order of the labels."""
+        some = self.train if self.train is not None else self.test
+        assert some is not None
+        return some.classes
