@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from reslab.data import cache as caches
-from reslab.data.cache import content_key, default_dir
+from reslab.data.cache import content_key
 from reslab.data.images import Dataset
+from reslab.data.memo import default_dir
 from reslab.data.sources import load
 from reslab.errors import InputError
 

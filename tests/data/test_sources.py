@@ -23,7 +23,7 @@ from PIL import Image
 
 from reslab.data.decode import whole as decoding
 from reslab.data.download import Remote, load_remote
-from reslab.data.images import fingerprint, held_out
+from reslab.data.images import Dataset, fingerprint, held_out
 from reslab.data.names import KNOWN
 from reslab.data.sources import load
 from reslab.data.spec import Augment
@@ -49,6 +49,12 @@ CIFAR10_CLASSES = (
 
 def chw(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def fetched(remote: Remote, *, cache_dir: Path) -> Dataset:
+    found = load_remote(remote, cache_dir=cache_dir)
+    assert isinstance(found, Dataset)
+    return found
 
 
 def complaint(source: Path | str, cache: Path, size: int | None = None) -> str:
@@ -165,7 +171,7 @@ def published(tmp_path: Path) -> Iterator[tuple[Remote, Path, Server]]:
 
 def test_a_download_is_fetched_once(published: tuple[Remote, Path, Server], cache: Path) -> None:
     remote, _, server = published
-    first = load_remote(remote, cache_dir=cache)
+    first = fetched(remote, cache_dir=cache)
     assert first.train.images.shape == (6, 3, 32, 32)
     assert first.train.labels.tolist() == [0, 1, 0, 1, 0, 1]
     assert first.info.classes == ("cat", "dog")
@@ -174,17 +180,17 @@ def test_a_download_is_fetched_once(published: tuple[Remote, Path, Server], cach
     assert sorted(p.name for p in (cache / "downloads").iterdir()) == ["tiny-py"]
     hits = server.hits
     server.shutdown()
-    second = load_remote(remote, cache_dir=cache)
+    second = fetched(remote, cache_dir=cache)
     assert second.info == first.info
     assert server.hits == hits
 
 
 def test_a_damaged_download_is_fetched_again(published: tuple[Remote, Path, Server], cache: Path) -> None:
     remote, _, _ = published
-    first = load_remote(remote, cache_dir=cache)
+    first = fetched(remote, cache_dir=cache)
     part = cache / "downloads" / "tiny-py" / "one"
     part.write_bytes(part.read_bytes()[:50])
-    assert load_remote(remote, cache_dir=cache).info == first.info
+    assert fetched(remote, cache_dir=cache).info == first.info
     assert sorted(p.name for p in (cache / "downloads").iterdir()) == ["tiny-py"]
 
 
@@ -194,7 +200,7 @@ def test_an_archive_put_there_by_hand_needs_no_network(published: tuple[Remote, 
     shutil.copy(archive, cache / "downloads")
     server.shutdown()
     server.server_close()
-    assert load_remote(remote, cache_dir=cache).info.n_train == 6
+    assert fetched(remote, cache_dir=cache).info.n_train == 6
     assert server.hits == 0
 
 
@@ -203,13 +209,13 @@ def test_a_damaged_archive_is_named_and_not_touched(published: tuple[Remote, Pat
     (cache / "downloads").mkdir(parents=True)
     mine = cache / "downloads" / archive.name
     mine.write_bytes(archive.read_bytes()[:100])
-    assert load_remote(remote, cache_dir=cache).info.n_train == 6
+    assert fetched(remote, cache_dir=cache).info.n_train == 6
     assert mine.stat().st_size == 100
     shutil.rmtree(cache / "downloads" / "tiny-py")
     server.shutdown()
     server.server_close()
     with pytest.raises(InputError, match=r"tiny\.tar\.gz is damaged"):
-        load_remote(remote, cache_dir=cache)
+        fetched(remote, cache_dir=cache)
     assert mine.stat().st_size == 100
 
 
@@ -217,7 +223,7 @@ def test_a_wrong_download_is_refused(published: tuple[Remote, Path, Server], cac
     remote, archive, _ = published
     archive.write_bytes(archive.read_bytes()[:100])
     with pytest.raises(InputError, match="tiny: expected"):
-        load_remote(remote, cache_dir=cache)
+        fetched(remote, cache_dir=cache)
     assert list((cache / "downloads").iterdir()) == []
 
 
@@ -226,7 +232,7 @@ def test_a_place_that_cannot_be_written_is_worked_without(
 ) -> None:
     remote, _, _ = published
     (tmp_path / "file").write_text("in the way")
-    assert load_remote(remote, cache_dir=tmp_path / "file").info.n_train == 6
+    assert fetched(remote, cache_dir=tmp_path / "file").info.n_train == 6
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])

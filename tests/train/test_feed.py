@@ -137,7 +137,7 @@ def test_layouts_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found nothing there"):
         load_photographs(tmp_path / "nowhere", SIZE)
     (tmp_path / "data" / "train").mkdir(parents=True)
-    with pytest.raises(InputError, match="expected train/<class>/ and val/ with images, or shards"):
+    with pytest.raises(InputError, match="expected train/<class>/<image> and val/<class>/<image>"):
         load_photographs(tmp_path / "data", SIZE)
     with pytest.raises(InputError, match="--labels is for validation images that lie flat in a folder"):
         load_photographs(in_shards(tmp_path / "shards"), SIZE, labels=tmp_path / "list.txt")

@@ -23,14 +23,9 @@ from reslab.weights.names import Which, is_hub
 
 
 def _facts(
-<<<<<<< HEAD
-    recipe: Recipe, data: Dataset | Photographs, execution: Execution, weights: str | None, which: Which | None,
+    recipe: Recipe, data: AnyDataset, execution: Execution, weights: str | None, which: Which | None,
     checkpoint_every: int | None,
 ) -> dict[str, str]:  # fmt: skip
-=======
-    recipe: Recipe, data: AnyDataset, execution: Execution, weights: str | None, checkpoint_every: int | None
-) -> dict[str, str]:
->>>>>>> f262460 (The data room: layouts of which each is a file, one place that decodes, one type of data set; images are scaled and never clipped, upright as the camera says, below their class too, and what is not used is said)
     """What all ranks must have in common."""
     return {
         "recipe": recipe.model_dump_json(),
@@ -133,13 +128,8 @@ def _check_same_start(run: RunDir, env: dict[str, Any]) -> None:
 
 
 def begin(
-<<<<<<< HEAD
-    recipe: Recipe, data: Dataset | Photographs, run: RunDir, execution: Execution, *, source: Source | None,
-    weights: str | None, new_head: bool, which: Which | None = None, checkpoint_every: int | None,
-=======
     recipe: Recipe, data: AnyDataset, run: RunDir, execution: Execution, *, source: Source | None,
-    weights: str | None, new_head: bool, checkpoint_every: int | None,
->>>>>>> f262460 (The data room: layouts of which each is a file, one place that decodes, one type of data set; images are scaled and never clipped, upright as the camera says, below their class too, and what is not used is said)
+    weights: str | None, new_head: bool, which: Which | None = None, checkpoint_every: int | None,
 ) -> tuple[Trainer, dict[str, Any]]:  # fmt: skip
     """The trainer, and what is to stand in ``env.json``. All ranks call it at the same time.
 
