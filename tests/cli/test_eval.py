@@ -101,6 +101,7 @@ def test_eval_of_weights_that_carry_no_normalisation(reslab: Reslab) -> None:
     assert found["top5_error"] is None, "of three classes the right one is always among five"
     assert found["preprocessing"] == {
         "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "crop": [24, 24], "resize": 28, "interpolation": "bicubic",
+        "oriented": None,
     }  # fmt: skip
     assert found["input"].startswith("shorter side 28 (bicubic), centre crop 24x24, mean 0.5, 0.4, 0.3")
     assert any("assumed: " in note for note in found["notes"])

@@ -297,7 +297,7 @@ def test_damaged_images_are_left_out_where_that_is_borne() -> None:
     expected = scores(net, whole, protocol)[found.whole]
     torch.testing.assert_close(found.logs, expected, rtol=1e-4, atol=1e-5)
     chunk[4] = chunk[2]
-    with pytest.raises(InputError, match="2 images cannot be decoded, more than the 1"):
+    with pytest.raises(InputError, match="2 images cannot be decoded; at most 1"):
         log_scores(net, Views(damaged, how, batch=3, unit=(16, 16), most_damaged=1), NORMALIZER, protocol, device=CPU)
     every = Listing("made", "made", ("a",), torch.zeros(1).long(), lambda: iter([[chunk[2]]]), ("x",))
     with pytest.raises(InputError, match="no image could be decoded"):
