@@ -3,9 +3,12 @@
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -118,12 +121,47 @@ def _rank() -> str:
     return "" if rank is None or os.environ.get("WORLD_SIZE", "1") == "1" else f" [rank {rank}]"
 
 
+def names_in_utf8() -> None:
+    """Starts this process anew in Python's UTF-8 mode, where the locale has ASCII for names of files.
+
+    Such names would be text that no file of ours can hold. What is printed stays in the locale's letters.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+        os.environ |= {"PYTHONUTF8": "1", "PYTHONIOENCODING": f"{encoding}:replace"}
+        os.execv(sys.executable, sys.orig_argv)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: what it has started (workers, compilers) is ended with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    mine = os.getpid()
+
+    def end(number: int, _frame: object) -> None:
+        if os.getpid() == mine:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)  # a process that was forked off ends as it always did
+        os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command.
 
-    Exit codes: 0 done, 1 output that nobody read, 2 something to mend in what was asked, 130 interrupted. With
+    Exit codes: 0 done, 1 output that nobody read, 2 something to mend in what was asked, 130 interrupted (Ctrl-C,
+    SIGTERM). With
     ``--json`` a failure is one object on stdout, ``{"error": "..."}``, with the same code.
     """
+    if arguments is None:
+        names_in_utf8()
     logging.basicConfig(format="reslab: %(message)s", level=logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what a terminal in ASCII cannot show is shown as "?"
@@ -132,7 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options: Any = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         if isinstance(options, Command):  # and no page of help
-            _carry_out(options)
+            with _ended_in_order():
+                _carry_out(options)
     except (InputError, CycloptsError) as error:
         _fail(f"error: {' '.join(str(error).split())}", words, 2)
     except KeyboardInterrupt as stop:

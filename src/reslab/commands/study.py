@@ -15,7 +15,7 @@ from rich.table import Table
 
 from reslab import runs, studies
 from reslab.commands.options.study import Demo, Options
-from reslab.commands.targets import check_target
+from reslab.commands.targets import check_folder, check_target
 from reslab.commands.train import start
 from reslab.data.sources import Dataset, load
 from reslab.errors import InputError
@@ -253,6 +253,7 @@ def command_of(plan: Plan, options: Options) -> str:
 
 def demo(options: Demo) -> Path:
     """The study on the embedded digits, and what to do next."""
+    check_folder("--out", options.out, force=False)
     console = Console(quiet=options.json)
     console.print(
         "[bold]Reslab demo[/]: plain and residual networks of 20 and 56 layers, side by side,\n"

@@ -41,11 +41,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically, in UTF-8, with the line ends that the text has.
-
-    Names of files come with surrogates where the locale is ASCII; they are written as the bytes that they stand for.
-    """
-    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+    """Writes a text file atomically, in UTF-8, with the line ends that the text has."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

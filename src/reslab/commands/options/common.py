@@ -27,8 +27,8 @@ WhichWeights = Annotated[
     Literal["ema", "raw"] | None,
     Parameter(
         name="--which",
-        help="Of weights that come with their average over the training: ema takes the average, raw those of the last "
-        "step; by default the average.",
+        help="Take the average over the training (ema) or the weights of the last step (raw), where a file holds both; "
+        "by default the average.",
     ),
 ]
 Outputs = Annotated[
