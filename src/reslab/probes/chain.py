@@ -145,11 +145,10 @@ class Passes:
 def passes_of(chain: Chain, variants: Sequence[Variant]) -> Passes:
     """What `evaluate_variants` costs: beginnings in common are computed once, and links cost about the same each.
 
-    A bypassed block has a hook at its addition, and so is computed module by module.
+    A bypassed link is computed like a whole one: its branch too, which is then not added.
     """
     beginnings = {variant[:end] for variant in variants for end in range(1, len(variant) + 1)}
-    bypassed = sum(beginning[-1][1] == "bypassed" for beginning in beginnings)
-    return Passes((len(beginnings) - bypassed) / len(chain.links), bypassed / len(chain.links))
+    return Passes(fused=len(beginnings) / len(chain.links))
 
 
 @dataclass

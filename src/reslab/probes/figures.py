@@ -57,7 +57,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "Residual networks have generally smaller responses than their plain twins, and deeper ones smaller still: "
         "the branches are closer to zero than layers without shortcuts are (Fig. 7).",
         "He, Zhang, Ren, Sun 2015, arXiv 1512.03385",
-        costs.alike(2),
+        costs.alike(1.7),
     ),
     "signal": Figure(
         "responses",
@@ -73,7 +73,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "A ReLU after the addition lets the signal only grow on its way forward; moved before the weights, it leaves "
         "the shortcut a range of both signs (section 4.1).",
         "He, Zhang, Ren, Sun 2016, arXiv 1603.05027",
-        costs.alike(2),
+        costs.alike(1.7),
     ),
     "shares": Figure(
         "shares",
@@ -89,7 +89,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "If identity mappings are near the optimum, the branches need only small corrections (section 3.1). Successive "
         "blocks refine one estimate (Greff, Srivastava, Schmidhuber 2016, arXiv 1612.07771).",
         "He, Zhang, Ren, Sun 2015, arXiv 1512.03385",
-        costs.alike(2),
+        costs.alike(1.7),
     ),
     "lesions": Figure(
         "lesions",
@@ -188,7 +188,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "With identity shortcuts and no ReLU after the addition the gradient at the end reaches every block as it is "
         "(eq. 5); the ratio across residual blocks is near 1 (Zaeemzadeh, Rahnavard, Shah 2018, arXiv 1805.07477).",
         "He, Zhang, Ren, Sun 2016, arXiv 1603.05027",
-        costs.alike(7),
+        costs.alike(5),
         64,
     ),
     "initial": Figure(
@@ -205,7 +205,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "With BN neither forward nor backward signals vanish in plain networks, so that vanishing gradients are not "
         "what degrades them (section 4.1).",
         "He, Zhang, Ren, Sun 2015, arXiv 1512.03385",
-        costs.alike(33),
+        costs.alike(28),
         64,
         of_weights=False,
     ),
@@ -257,7 +257,7 @@ FIGURES: dict[str, Figure[Any]] = {
         "Global average pooling sums out the position, and so is more robust to translations of the input "
         "(section 3.2).",
         "Lin, Chen, Yan 2013, Network In Network, arXiv 1312.4400",
-        costs.alike(6.5),
+        costs.alike(6),
         500,
     ),
     "shattering": Figure(
