@@ -152,7 +152,7 @@ def test_an_ensemble_of_weights_runs_and_predictions(reslab: Reslab) -> None:
     assert found["members"][3]["kept"].startswith("run/eval/multi-scale-")
     parts = []
     for name in names[:2]:
-        said(reslab, "eval", name, *DIGITS, "--protocol", "multi-scale", "--save", "one.npz")
+        said(reslab, "eval", name, *DIGITS, "--protocol", "multi-scale", "--save", "one.npz", "--force")
         parts.append(load(Path("one.npz")))
     parts += [load(Path("new/w3.npz")), load(Path(found["members"][3]["kept"]))]
     together = averaged([each.logs for each in parts])
@@ -298,19 +298,22 @@ def test_a_mean_image_and_several_sizes(reslab: Reslab) -> None:
     ("words", "expected"),
     [
         (("w.safetensors",), "w.safetensors are weights: name the images to evaluate on by --data"),
-        (("w.safetensors", *DIGITS, "--each", "ten-crop"), "--each is of the members of an ensemble"),
-        (("w.safetensors", *DIGITS, "--best-subset"), "--best-subset is of the members of an ensemble"),
-        (("w.safetensors", *DIGITS, "--protocol", "ensemble"), "an ensemble has two members or more"),
-        (("w.safetensors", *DIGITS, "--scales", 8), "--scales are of multi-scale, not of one-crop"),
-        (("w.safetensors", *DIGITS, "--window", 1), "--window is of multi-scale, not of one-crop"),
+        (("w.safetensors", *DIGITS, "--each", "ten-crop"), "--each sets the protocol of an ensemble's members"),
+        (("w.safetensors", *DIGITS, "--best-subset"), "--best-subset compares the members of an ensemble"),
+        (("w.safetensors", *DIGITS, "--protocol", "ensemble"), "--protocol ensemble takes two members or more"),
+        (("w.safetensors", *DIGITS, "--scales", 8), "--scales goes with --protocol multi-scale, not with one-crop"),
+        (("w.safetensors", *DIGITS, "--window", 1), "--window goes with --protocol multi-scale, not with one-crop"),
         (("w.safetensors", *DIGITS, "--protocol", "multi-scale", "--window", 0), "--window takes 1 or more, got 0"),
         (("w.safetensors", *DIGITS, "--protocol", "multi-scale", "--scales", 2, 8), "images need at least 4 pixels"),
-        (("w.safetensors", *DIGITS, "--protocol", "ten-crop", "--test-time", "flip"), "--test-time is of one-crop"),
+        (
+            ("w.safetensors", *DIGITS, "--protocol", "ten-crop", "--test-time", "flip"),
+            "--test-time goes with --protocol one-crop",
+        ),
         (("w.safetensors", *DIGITS, "--recalibrate-images", 9), "add --recalibrate-bn"),
         (("w.safetensors", *DIGITS, "--damaged", 1.5), "--damaged takes a share of the images, 0 to 1, got 1.5"),
         (("w.safetensors", *DIGITS, "--save", "w.json"), "--save w.json: expected a name that ends in .npz"),
         (("w.safetensors", *DIGITS, "--confusion", "m.jpg"), "cannot write a confusion matrix as 'm.jpg'"),
-        (("w.safetensors", "w.safetensors", *DIGITS, "--save", "w.npz"), "--save is of one evaluation, got 2 weights"),
+        (("w.safetensors", "w.safetensors", *DIGITS, "--save", "w.npz"), "--save takes one evaluation, got 2 weights"),
         (("w.safetensors", *DIGITS, "--protocol", "two-crop"), "two-crop"),
         ((*DIGITS,), "weights|WEIGHTS"),
     ],

@@ -67,7 +67,7 @@ def test_a_file_of_names_wins(tmp_path: Path) -> None:
 
 
 def test_what_does_not_go_together(tmp_path: Path) -> None:
-    assert "the weights name 2 classes for 3 outputs; give the names by --outputs" in refusal(
+    assert "the weights carry the names of 2 classes, but the network has 3 outputs" in refusal(
         ("a",), 3, names=("a", "b")
     )
     said = refusal(("a", "emu", "gnu"), 3, names=("a", "b", "c"))

@@ -72,9 +72,12 @@ def test_what_people_read() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"kind": "ten-crop", "test_time": "flip"}, "--test-time is of one-crop; ten-crop has mirror images"),
-        ({"kind": "multi-scale", "test_time": "flip"}, "--test-time is of one-crop"),
-        ({"kind": "one-crop", "scales": (8,)}, "--scales are of multi-scale, not of one-crop"),
+        (
+            {"kind": "ten-crop", "test_time": "flip"},
+            "one-crop; ten-crop has mirror images",
+        ),
+        ({"kind": "multi-scale", "test_time": "flip"}, "--test-time goes with --protocol one-crop"),
+        ({"kind": "one-crop", "scales": (8,)}, "--scales goes with --protocol multi-scale, not with one-crop"),
         ({"kind": "multi-scale", "scales": (8, 8)}, "--scales takes different numbers of pixels"),
         ({"kind": "multi-scale", "scales": (0,)}, "--scales takes different numbers of pixels of 1 or more, got 0"),
         ({"kind": "ten-crop", "resize": 200}, "expected a shorter side of at least the crop's 224 pixels, found 200"),

@@ -227,7 +227,7 @@ def test_a_budget_and_the_choice_itself(reslab: Reslab, tmp_path: Path) -> None:
     words = (*WORDS, "--iterations", 2, "--out", tmp_path / "run")
     code, _, err = reslab(*words, "--memory-budget", "4GB", "--checkpoint-activations")
     assert code == 2
-    assert "--memory-budget decides about --checkpoint-activations; give one of the two" in err
+    assert "--memory-budget chooses the --checkpoint-activations itself; give one of the two" in err
     code, _, err = reslab(*words, "--memory-budget", "much")
     assert code == 2
     assert "got 'much'" in err

@@ -23,8 +23,8 @@ def run(options: Options) -> Path | None:
     rows = _chosen(found.rows, options)
     if found.passed_over:
         Console(stderr=True).print(
-            f"passed over, as this version cannot read: {', '.join(map(str, found.passed_over))}; run the study again "
-            "with its --out",
+            f"These results cannot be read by this version of Reslab: "
+            f"{', '.join(map(str, found.passed_over))}; run the study again with its --out",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
     if options.html is not None:

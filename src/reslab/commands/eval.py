@@ -65,18 +65,24 @@ def _check(options: Options) -> None:
             raise InputError(f"--{name} takes 1 or more, got {number}")
     together = options.protocol == "ensemble"
     if not together and options.each is not None:
-        raise InputError(f"--each is of the members of an ensemble; give --protocol {options.each} alone")
+        raise InputError(
+            "--each sets the protocol of an ensemble's members; add --protocol ensemble, or give "
+            f"--protocol {options.each} alone"
+        )
     if not together and options.best_subset:
-        raise InputError("--best-subset is of the members of an ensemble; add --protocol ensemble")
+        raise InputError("--best-subset compares the members of an ensemble; add --protocol ensemble")
     if together and len(options.weights) < 2:
-        raise InputError("an ensemble has two members or more: weights, runs, or predictions that were saved")
+        raise InputError("--protocol ensemble takes two members or more: weights, runs, or saved predictions")
     if options.recalibrate_images is not None and not options.recalibrate_bn:
-        raise InputError("--recalibrate-images says over how many images; add --recalibrate-bn")
+        raise InputError("--recalibrate-images says how many images --recalibrate-bn takes; add --recalibrate-bn")
     if options.window is not None and options.kind != "multi-scale":
-        raise InputError(f"--window is of multi-scale, not of {options.kind}; leave it out")
+        raise InputError(f"--window goes with --protocol multi-scale, not with {options.kind}; leave it out")
     for name, value in (("save", options.save), ("confusion", options.confusion), ("per-class", options.per_class)):
         if value and not together and len(options.weights) > 1:
-            raise InputError(f"--{name} is of one evaluation, got {len(options.weights)} weights; give one")
+            raise InputError(
+                f"--{name} takes one evaluation, got {len(options.weights)} weights; give one, or add "
+                "--protocol ensemble"
+            )
     if options.confusion is not None:
         shown.check_format(options.confusion)
     check_target("--confusion", options.confusion, force=options.force)

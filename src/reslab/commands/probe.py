@@ -61,7 +61,10 @@ def run(options: Options) -> Path | None:
     console = Console(stderr=True, quiet=options.json)
     planned = plan(subjects, names, folder)
     if not planned.tasks:
-        raise InputError("none of it can be measured: " + "; ".join(dict.fromkeys(why for *_, why in planned.left_out)))
+        raise InputError(
+            "nothing of what was asked for can be measured: "
+            + "; ".join(dict.fromkeys(why for *_, why in planned.left_out))
+        )
     _state(console, subjects, found, planned)
     done = _measure(planned, folder, console, command_of(options))
     if options.json:

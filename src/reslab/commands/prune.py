@@ -136,8 +136,8 @@ def _record(pruned: Pruned, found: Seen, images: Images, tuned: float | None, op
 
 def _print(curve: Curve, tuned: float | None) -> None:
     table = Table(box=None, header_style="bold")
-    for heading in ("blocks gone", "the last", "error", "deciding", "MMACs", "ms", "times as fast"):
-        table.add_column(heading, justify="left" if heading == "the last" else "right")
+    for heading in ("blocks removed", "last", "error", "error, deciding images", "MMACs", "ms", "speed-up"):
+        table.add_column(heading, justify="left" if heading == "last" else "right")
     for i, (gone, name) in enumerate(zip(curve.removed, curve.block, strict=True)):
         errors = (f"{curve.error[i]:.2f} %", f"{curve.deciding_error[i]:.2f} %")
         speed = (f"{1e3 * curve.seconds[i]:.1f}", f"{curve.speedup[i]:.2f}")
@@ -153,7 +153,7 @@ def _page(path: Path, pruned: Pruned, found: Seen, record: dict[str, Any]) -> No
     name = found.weights.spec.name
     curve = pruned.curve
     said = (
-        f"{len(pruned.removed)} blocks gone: error {curve.error[0]:.2f} % to {curve.error[curve.chosen]:.2f} %, "
+        f"{len(pruned.removed)} blocks removed: error {curve.error[0]:.2f} % to {curve.error[curve.chosen]:.2f} %, "
         f"{curve.speedup[curve.chosen]:.2f} times as fast"
     )
     if record["finetuned"] is not None:

@@ -43,7 +43,7 @@ def run(options: Options) -> None:
     if options.checkpoint_every is not None and options.checkpoint_every < 1:
         raise InputError(f"--checkpoint-every takes 1 or more iterations, got {options.checkpoint_every}")
     if options.memory_budget is not None and options.checkpoint_activations is not None:
-        raise InputError("--memory-budget decides about --checkpoint-activations; give one of the two")
+        raise InputError("--memory-budget chooses the --checkpoint-activations itself; give one of the two")
     if options.resume is not None:
         options = _as_before(options)
     if options.compile:

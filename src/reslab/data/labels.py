@@ -45,7 +45,10 @@ def outputs(
         return _by_name(classes, read_names(file, count), f"by the names in {file}")
     if names is not None:
         if len(names) != count:
-            raise InputError(f"the weights name {len(names)} classes for {count} outputs; give the names by --outputs")
+            raise InputError(
+                f"the weights carry the names of {len(names)} classes, but the network has {count} outputs; name the "
+                "class of each in a text file, one a line: --outputs FILE"
+            )
         if set(classes) <= set(names):
             return _by_name(classes, names, "by the names that the weights carry")
     if count == len(ilsvrc()) and all(_WORDNET.fullmatch(name) for name in classes) and set(classes) <= set(ilsvrc()):

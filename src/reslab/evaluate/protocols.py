@@ -168,9 +168,13 @@ def suited(
     """
     crop = preprocessing.crop
     if test_time != "none" and kind != "one-crop":
-        raise InputError(f"--test-time is of one-crop; {kind} has mirror images of its own, leave it out")
+        raise InputError(
+            f"--test-time goes with --protocol one-crop; {kind} has mirror images of its own, leave it out"
+        )
     if scales and kind != "multi-scale":
-        raise InputError(f"--scales are of multi-scale, not of {kind}; leave them out, or take --protocol multi-scale")
+        raise InputError(
+            f"--scales goes with --protocol multi-scale, not with {kind}; leave it out, or add --protocol multi-scale"
+        )
     if kind == "one-crop":
         return OneCrop(crop=crop, resize=preprocessing.resize, test_time=test_time)
     if kind == "ten-crop":
