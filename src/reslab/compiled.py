@@ -41,7 +41,8 @@ class NoCompiler(NotBuilt):
     """There is no C++ compiler."""
 
 
-def _cache_dir() -> Path:
+def cache_folder() -> Path:
+    """Where libraries are kept, and what was measured of them."""
     root = os.environ.get("RESLAB_CACHE")
     return (Path(root) if root else Path.home() / ".cache" / "reslab") / "kernels"
 
@@ -62,16 +63,33 @@ def _compiler() -> str:
     return found
 
 
+def _contents(source: Source) -> dict[str, bytes]:
+    folder = resources.files(source.package)
+    return {name: folder.joinpath(name).read_bytes() for name in source.files}
+
+
+def _flags(source: Source) -> tuple[str, ...]:
+    limit = level()
+    return source.flags if limit is None else (*source.flags, *limit.compiler)
+
+
+def _key(source: Source, compiler: str) -> str:
+    content = b"".join(name.encode() + code for name, code in sorted(_contents(source).items()))
+    words = " ".join((compiler, *_flags(source), *source.links, _processor()))
+    return hashlib.sha256(content + words.encode()).hexdigest()[:16]
+
+
+@functools.cache
+def fingerprint(source: Source) -> str:
+    """What a library's speed depends on, in short: its code, how it is compiled, and the processor."""
+    return _key(source, _compiler())
+
+
 def _library(source: Source, compiler: str) -> Path:
     """The library: from the cache, or compiled into it."""
-    folder = resources.files(source.package)
-    contents = {name: folder.joinpath(name).read_bytes() for name in source.files}
-    content = b"".join(name.encode() + code for name, code in sorted(contents.items()))
-    limit = level()
-    flags = source.flags if limit is None else (*source.flags, *limit.compiler)
-    words = " ".join((compiler, *flags, *source.links, _processor()))
-    key = hashlib.sha256(content + words.encode()).hexdigest()[:16]
-    cache = _cache_dir()
+    contents, flags = _contents(source), _flags(source)
+    key = _key(source, compiler)
+    cache = cache_folder()
     target = cache / f"{source.name}-{key}.so"
     if target.exists():
         return target

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from reslab.compiled import _cache_dir
+from reslab.compiled import cache_folder
 
-KERNELS = _cache_dir()
+KERNELS = cache_folder()
 """Where they were compiled before."""
 
 

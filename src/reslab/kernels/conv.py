@@ -2,16 +2,21 @@
 
 Two kernels, each for other processors. ``conv16`` is for 16 channels to 16, the first stage of the papers' CIFAR
 networks, where there are registers of 512 bits: general libraries run such narrow layers at a quarter of the speed of
-wider ones. ``winograd`` is for processors with AVX2 and no more, in fp32, with 16 multiplications in place of 36.
+wider ones, unless the processor multiplies tiles (AMX). ``winograd`` is for processors with AVX2 and no more, in fp32,
+with 16 multiplications in place of 36. Whether they are quicker is measured (`choice`).
 """
 
 import ctypes
+import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from reslab.kernels.build import channels_last, has, kernel, pointer, readable
+from reslab.kernels.build import SUFFIX, channels_last, has, kernel, pointer, readable
+from reslab.kernels.choice import own_is_quicker
 
 Kernel = Literal["conv16", "winograd"]
 LANES = 16
@@ -23,7 +28,7 @@ FEWEST_TILES = 16
 
 
 def supports(x: Tensor, conv: nn.Conv2d) -> bool:
-    """Whether a kernel can compute a layer on an activation (N, C, H, W), and is quicker."""
+    """Whether a kernel can compute a layer on an activation (N, C, H, W)."""
     return (
         conv.kernel_size == (3, 3)
         and conv.stride == conv.padding == conv.dilation == (1, 1)
@@ -38,6 +43,50 @@ def supports(x: Tensor, conv: nn.Conv2d) -> bool:
         and channels_last(x)
         and readable(conv.weight)
         and _kernel_for(x, conv.out_channels) is not None
+    )
+
+
+MEASURED = 64
+"""Images that a choice is measured with, at the most."""
+
+
+def pays(x: Tensor, conv: nn.Conv2d) -> bool:
+    """Whether our kernel is quicker than the library's for what it `supports`: forward, and backward where wanted."""
+    n, own, height, width = x.shape
+    images, channels = min(MEASURED, 1 << (n.bit_length() - 1)), conv.out_channels
+    trains = torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
+    shape = (
+        f"3x3 of {own} to {channels} channels in {SUFFIX[x.dtype]}, {images} images of {height}x{width}, "
+        f"{'forward and backward' if trains else 'forward'}"
+    )
+    return own_is_quicker(shape, *_both(images, x, channels, trains=trains))
+
+
+def _both(images: int, like: Tensor, channels: int, *, trains: bool) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Our kernel and the library's, on numbers that are drawn when they are first run."""
+
+    @functools.cache
+    def operands() -> tuple[Tensor, Tensor, Tensor]:
+        draw = torch.Generator().manual_seed(0)
+
+        def drawn(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=draw).contiguous(memory_format=torch.channels_last)
+
+        _, own, height, width = like.shape
+        x = drawn(images, own, height, width).to(like.dtype)
+        weight = drawn(channels, own, 3, 3)
+        return x, weight, drawn(images, channels, height, width).to(like.dtype)
+
+    def run(layer: Callable[[Tensor, Tensor], Tensor]) -> None:
+        x, weight, grad = (each.detach() for each in operands())
+        with torch.set_grad_enabled(trains), torch.autocast("cpu", enabled=False):
+            y = layer(x.requires_grad_(trains), weight.requires_grad_(trains))
+            if trains:
+                y.backward(grad)
+
+    return (
+        lambda: run(conv3x3),
+        lambda: run(lambda x, weight: F.conv2d(x, weight.to(x.dtype), padding=1)),
     )
 
 

@@ -132,7 +132,7 @@ class Conv2d(nn.Conv2d):
         """(N, C, H, W) -> (N, C', H', W')."""
         if self.fused and self.direct and x.device.type == "cpu":
             y = x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
-            if conv.supports(y, self):
+            if conv.supports(y, self) and conv.pays(y, self):
                 return conv.conv3x3(y, self.weight)
         if conv.is_unsafe(self, x):
             down, across = self.stride

@@ -1,0 +1,108 @@
+"""Which of two kernels is quicker here: measured once for each shape, and kept on disk.
+
+No rule holds for all processors. A kernel of ours for narrow convolutions is quicker than the library's where bf16 is
+multiplied in vectors, and takes several times as long where there are tiles of it (AMX). So both are tried for some
+milliseconds when a shape is first met, and the answer is kept for the processor, the version of PyTorch and the
+kernels: a training that is resumed, and all ranks of one on a machine, take the same.
+"""
+
+import hashlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from reslab.compiled import cache_folder, fingerprint
+from reslab.errors import InputError
+from reslab.kernels.build import SOURCE
+
+log = logging.getLogger("reslab")
+
+Rule = Literal["measured", "own", "library"]
+VARIABLE = "RESLAB_KERNELS"
+"""Of the environment: own or library takes that one always, without measuring."""
+TRIES = 4
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+"""Of the environment: what may make the library slower than the processor would let it be."""
+
+_known: dict[str, bool] = {}
+
+
+def rule() -> Rule:
+    """How is decided.
+
+    Raises:
+        InputError: the variable of the environment holds something else.
+    """
+    match os.environ.get(VARIABLE, "measured"):
+        case "measured" | "own" | "library" as known:
+            return known
+        case other:
+            raise InputError(f"{VARIABLE} is measured, own or library, got '{other}'")
+
+
+def own_is_quicker(shape: str, own: Callable[[], object], library: Callable[[], object]) -> bool:
+    """Whether our kernel is the quicker one.
+
+    Args:
+        shape: what the answer is for, in words that hold everything it depends on but processor and versions.
+        own: runs our kernel.
+        library: runs the general library's, for the same result.
+    """
+    given = rule()
+    if given != "measured":
+        return given == "own"
+    limits = [f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ]
+    words = [shape, f"{torch.get_num_threads()} threads", torch.__version__, *limits]
+    key = hashlib.sha256("\n".join([*words, fingerprint(SOURCE)]).encode()).hexdigest()[:16]
+    if key not in _known:
+        _known[key] = _kept(key, shape, own, library)
+    return _known[key]
+
+
+def _kept(key: str, shape: str, own: Callable[[], object], library: Callable[[], object]) -> bool:
+    """The answer on disk; measured if there is none, and written there where that is possible."""
+    target = cache_folder() / "choices" / f"{key}.txt"
+    try:
+        return target.read_text().startswith("own")
+    except OSError:
+        pass
+    ours, theirs = _milliseconds(own, library)
+    answer = "own" if ours < theirs else "library"
+    said = f"{answer}: {shape}: {ours:.3f} ms by our kernel, {theirs:.3f} ms by the library's"
+    log.info(said)
+    try:
+        return _written(target, said).startswith("own")
+    except OSError:
+        return answer == "own"
+
+
+def _written(target: Path, text: str) -> str:
+    """What stands in a file: the text, unless another process was first."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=target.parent) as scratch:
+        scratch.write(text)
+        scratch.flush()
+        try:
+            os.link(scratch.name, target)
+        except FileExistsError:
+            return target.read_text()
+    return text
+
+
+def _milliseconds(own: Callable[[], object], library: Callable[[], object]) -> tuple[float, float]:
+    """The best of a few tries of each, by turns; what others do at the same time makes single ones slow."""
+    best = [float("inf"), float("inf")]
+    for number in range(TRIES + 1):
+        for which, work in enumerate((own, library)):
+            start = time.perf_counter()
+            work()
+            spent = time.perf_counter() - start
+            if number:  # the first warms up
+                best[which] = min(best[which], 1e3 * spent)
+    return best[0], best[1]
