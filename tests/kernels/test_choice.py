@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reslab.errors import InputError
 from reslab.kernels import build, choice, conv
