@@ -170,7 +170,7 @@ def test_convert_overwrites_only_by_force(reslab: Reslab) -> None:
     assert "expected a name that ends in .safetensors, " in refused(reslab, *words, "b.onnx")
     assert "there is no such file" in refused(reslab, "weights", "convert", "none.pth", "c.pth")
     Path("folder.pth").mkdir()
-    assert "folder.pth cannot be written" in refused(reslab, *words, "folder.pth", "--force")
+    assert "folder.pth is a folder; name a file in it" in refused(reslab, *words, "folder.pth", "--force")
     assert "cannot be written" in refused(reslab, *words, "b.pth/below/c.pth")
     # A file may be converted onto itself.
     assert reslab(*words, "a.safetensors", "--num-classes", 4, "--force")[0] == 0
