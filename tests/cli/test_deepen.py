@@ -114,4 +114,4 @@ def test_another_librarys_network_cannot_be_deepened(reslab: Reslab, tmp_path: P
     (tmp_path / "a.safetensors").write_bytes(to_bytes(state, header_of(spec, None, None)))
     code, _, err = reslab("deepen", tmp_path / "a.safetensors", "--to", "resnet56", "--out", tmp_path / "b.safetensors")
     assert code == 2
-    assert "not in Reslab's grammar" in err
+    assert "another library's network; this takes one of Reslab's own" in err

@@ -260,7 +260,7 @@ def test_what_probe_refuses(reslab: Reslab, tmp_path: Path) -> None:
     strange.write_bytes(pickled({"layer.weight": torch.zeros(3, 4), "layer.bias": torch.zeros(3)}))
     code, _, err = reslab("probe", strange, *DIGITS, "--all")
     assert code == 2
-    assert "is of no network that is known" in err
+    assert "holds weights of a network that Reslab does not know" in err
 
 
 def test_pruning(reslab: Reslab, tmp_path: Path) -> None:

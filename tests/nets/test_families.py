@@ -85,7 +85,7 @@ def test_what_cannot_be_built_is_refused_with_the_reason(name: str, complaint: s
 def test_groups_must_divide_the_widths() -> None:
     spec = resolve("cifar_resnext(depth=11, cardinality=2, base_width=4)").model_dump()
     spec["stages"][0][0]["branch"]["groups"] = 3
-    with pytest.raises(ValidationError, match="3 groups divide neither 8 into 8 channels"):
+    with pytest.raises(ValidationError, match="a convolution of 3 groups cannot go from 8 to 8 channels"):
         NetSpec.model_validate(spec)
 
 

@@ -252,7 +252,7 @@ def test_what_is_no_state_dict(value: Any, found: str, tmp_path: Path) -> None:
 )
 def test_tensors_without_numbers_of_their_own(tensor: torch.Tensor, tmp_path: Path) -> None:
     saved(tmp_path / "odd.pth", STATE | {"conv1.weight": tensor})
-    assert "expected plain tensors, found 'conv1.weight'" in refusal(tmp_path / "odd.pth")
+    assert "expected ordinary tensors, found 'conv1.weight'" in refusal(tmp_path / "odd.pth")
 
 
 def test_numbers_that_were_altered_are_refused(tmp_path: Path) -> None:

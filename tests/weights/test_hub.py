@@ -118,7 +118,7 @@ def test_another_network_of_torchvision(tmp_path: Path) -> None:
     torch.save(net.state_dict(), cached_by_torch(tmp_path, models.SqueezeNet1_1_Weights))
     weights = load("torchvision:squeezenet1_1")
     assert isinstance(weights.spec, ReferenceSpec)
-    assert weights.said[-1].startswith("run by torchvision's own code, since no network of Reslab's grammar")
+    assert weights.said[-1].startswith("run by torchvision's own code, since no residual network that Reslab can")
     assert_same_output(net, weights.module(), pictures(1, 3, 64))
 
 
@@ -138,8 +138,8 @@ def test_torchvisions_cache_is_not_trusted(tmp_path: Path) -> None:
     [
         ("torchvision:resnet51", "torchvision has no network 'resnet51'; did you mean 'resnet50'?"),
         ("torchvision:resnet50/V9", "torchvision has no weights 'V9' for resnet50, but IMAGENET1K_V1, IMAGENET1K_V2"),
-        ("torchvision:", "names no weights; expected such as torchvision:resnet50/IMAGENET1K_V2"),
-        ("torchvision:googlenet", "expect inputs that are scaled inside the network"),
+        ("torchvision:", "names no weights; give a name such as torchvision:resnet50/IMAGENET1K_V2"),
+        ("torchvision:googlenet", "scales its input inside the network"),
         ("timm:resnet51", "timm has no network 'resnet51'; did you mean 'resnet"),
         ("timm:resnet18.mine", "timm has no weights 'resnet18.mine', but resnet18.a1_in1k, "),
         ("timm:resnetblur101d", "timm has no weights 'resnetblur101d', but none for this network"),

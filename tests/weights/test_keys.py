@@ -114,7 +114,7 @@ def test_renaming_back_and_forth_is_the_identity(spec: NetSpec, seed: int) -> No
 
 def test_two_names_for_one_parameter_are_refused() -> None:
     state = dict(on_nothing(Akamaster))
-    with pytest.raises(InputError, match=r"two of the names stand for one parameter, 'fc\.weight'"):
+    with pytest.raises(InputError, match=r"two tensors of the file stand for one parameter, 'fc\.weight'"):
         to_ours(state | {"fc.weight": state["linear.weight"]})
 
 

@@ -299,11 +299,11 @@ def test_the_weights_own_channels(tmp_path: Path) -> None:
 def test_a_network_of_another_library(name: str, tmp_path: Path) -> None:
     theirs = scrambled(timm.create_model(name.partition(":")[2].partition("(")[0]))
     path = saved(tmp_path / "theirs.pth", theirs.state_dict())
-    assert "is of no network that is known" in complaint(path)
+    assert "holds weights of a network that Reslab does not know" in complaint(path)
     weights = load(path, net=name)
     assert isinstance(weights.spec, ReferenceSpec)
     assert_same_output(theirs, weights.module(), pictures(1, 3, 160))
-    with pytest.raises(InputError, match="which is not in Reslab's grammar"):
+    with pytest.raises(InputError, match="another library's network; this takes one of Reslab's own"):
         weights.network()
     fewer = load(path, net=name, num_classes=3)
     with torch.no_grad():
@@ -335,7 +335,7 @@ def test_the_first_few_are_listed_and_what_would_fit(tmp_path: Path) -> None:
     lost = dict.fromkeys([name for name in state if name.startswith("layer3.2.")])
     lost_conv: dict[str, Tensor | None] = {"layer3.2.conv2.weight": None}
     text = said(lost_conv)
-    assert "is of no network that is known; the nearest is 'resnet20', which it does not fit" in text
+    assert "holds weights of a network that Reslab does not know; the nearest, 'resnet20', differs" in text
     assert text.endswith("1 missing (layer3.2.conv2.weight)")
     text = said(lost_conv, net="resnet20")
     assert text.endswith("does not fit 'resnet20': 1 missing (layer3.2.conv2.weight)")

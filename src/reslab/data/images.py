@@ -24,6 +24,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        """Without the pixels."""
+        return f"ImageSet({len(self):,} images of {'x'.join(map(str, self.images.shape[1:]))})"
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -45,6 +49,10 @@ class Dataset(Generic[Images]):
     info: DataInfo
     train: Images
     test: Images
+
+    def __repr__(self) -> str:
+        """Its size, in a line."""
+        return self.info.outline()
 
 
 def decoded(train: ImageSet, test: ImageSet, classes: Sequence[str], *, where: str) -> Decoded:

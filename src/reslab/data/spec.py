@@ -142,6 +142,11 @@ class DataInfo(BaseModel):
     )
     unused: str = Field("", description="what lies beside the images and is not used, for people")
 
+    def outline(self) -> str:
+        """The data set in a line, for people; its own ``repr`` lists all classes."""
+        images = f"{self.n_train:,} training and {self.n_test:,} test images of {self.size[0]}x{self.size[1]}"
+        return f"{self.name}: {images}, {self.channels} channels, {len(self.classes)} classes"
+
     def spec(self, *, holdout: int = 0, normalization: Normalization = "per-pixel-mean") -> DataSpec:
         """The part of this that belongs in a recipe."""
         return DataSpec(

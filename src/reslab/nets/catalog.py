@@ -197,7 +197,9 @@ def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
         make = FAMILIES[base]
     else:
         if base in REFERENCES or _library(base):
-            raise InputError(f"'{net}' is another library's network; what was asked for takes Reslab's own")
+            raise InputError(
+                f"'{net}' is another library's network; this takes one of Reslab's own ('reslab nets' lists them)"
+            )
         known = [*CATALOG, *FAMILIES, *REFERENCES]
         raise InputError(
             f"unknown network '{net}'; {_of_cifar(base) or nearest(base, known)} ('reslab nets' lists all)"

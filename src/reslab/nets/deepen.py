@@ -53,7 +53,7 @@ def deepened(net: Network, to: str | NetSpec) -> Network:
     added = [f"layer{s}.{b}" for s, stage in enumerate(plan, 1) for b, part in enumerate(stage) if part.source is None]
     for name in added:
         if reason := _why_not(new.named_blocks[name], new):
-            raise InputError(f"{name} of '{new.name}' cannot be added as an identity: {reason}")
+            raise InputError(f"{name} of '{new.name}' cannot start as the identity: {reason}")
     deeper = edit.rebuilt(net, plan, name=new.name)
     deeper.spec = new  # with its own citation
     for name in added:

@@ -52,7 +52,7 @@ def check_block(where: str, width: int, block: Block, dense: bool) -> None:
             continue
         if isinstance(layer, Conv) and (width % layer.groups or layer.width % layer.groups):
             raise ValueError(
-                f"{where}: {layer.groups} groups divide neither {width} into {layer.width} channels evenly; "
+                f"{where}: a convolution of {layer.groups} groups cannot go from {width} to {layer.width} channels; "
                 "choose widths that are multiples of the groups"
             )
         width = layer.width

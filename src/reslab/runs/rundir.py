@@ -41,6 +41,13 @@ class RunDir:
         self.eval = self.path / "eval"
         self.result = self.path / "result.json"
 
+    def __repr__(self) -> str:
+        """Where it is, and what became of it."""
+        state = "finished" if self.finished else "begun" if self.exists else "no run yet"
+        if self.finished and isinstance(error := files.read_json(self.result).get("test_error"), int | float):
+            state += f", {error:.2f} % test error"
+        return f"RunDir({str(self.path)!r}: {state})"
+
     @property
     def exists(self) -> bool:
         """Whether a run was started here."""

@@ -132,5 +132,6 @@ def _check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
         if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             kind = f"{tensor.layout}, {tensor.dtype}, on {tensor.device}".replace("torch.", "")
             raise InputError(
-                f"{path}: expected plain tensors, found '{name}' ({kind}); it was refused, and nothing in it run"
+                f"{path}: expected ordinary tensors, found '{name}' ({kind}); it was refused, and nothing in it run. "
+                "Save its values as floating-point numbers on the CPU"
             )

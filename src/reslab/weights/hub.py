@@ -56,7 +56,7 @@ def fetch(source: str, which: Which | None = None) -> Fetched:
     """
     kind, _, rest = source.partition(":")
     if not rest:
-        raise InputError(f"'{source}' names no weights; expected such as torchvision:resnet50/IMAGENET1K_V2")
+        raise InputError(f"'{source}' names no weights; give a name such as torchvision:resnet50/IMAGENET1K_V2")
     if kind == "hf":
         return _hugging_face(rest, which)
     return {"reslab": _shipped, "torchvision": _torchvision, "timm": _timm}[kind](rest)
@@ -112,7 +112,9 @@ def _torchvision(rest: str) -> Fetched:
     if not variants:
         raise InputError(f"torchvision has no weights for {name}")
     if name in ("googlenet", "inception_v3"):
-        raise InputError(f"the weights of torchvision's {name} expect inputs that are scaled inside the network")
+        raise InputError(
+            f"torchvision's {name} scales its input inside the network, which Reslab does not; choose another network"
+        )
     weights = family[variant] if variant else family.DEFAULT
     file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
     if not file.is_file():
@@ -290,7 +292,9 @@ def _as_configured(config: Mapping[str, Any]) -> Callable[[NetSpec], NetSpec]:
                     branch = block.branch.model_copy(update={"stride_on": stride_on})
                     stage[i] = block.model_copy(update={"branch": branch})
         if config.get("hidden_act", "relu") != "relu":  # theirs is for some of the activations, and ReLU the others
-            raise Unrecognised(f"its config.json names the activation '{config['hidden_act']}'")
+            raise Unrecognised(
+                f"its config.json names the activation '{config['hidden_act']}', which there is that of some layers alone"
+            )
         try:
             return NetSpec.model_validate({**dict(spec), "stages": stages})
         except ValidationError as error:

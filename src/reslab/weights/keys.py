@@ -156,7 +156,10 @@ def to_ours(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Dialect]:
     for name, tensor in tensors.items():
         ours = dialect.ours(name)
         if ours in renamed:
-            raise InputError(f"two of the names stand for one parameter, '{ours}', of which one is '{name}'")
+            raise InputError(
+                f"two tensors of the file stand for one parameter, '{ours}' (one is named '{name}'); save the state dict "
+                "of one network"
+            )
         renamed[ours] = tensor
     head = renamed.get("fc.weight")
     if head is not None and head.dim() == 4 and head.shape[2:] == (1, 1):

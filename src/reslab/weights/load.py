@@ -115,7 +115,10 @@ class Weights:
     def network(self, *, seed: int = 0) -> Network:
         """As `module`, for a network of ours; `InputError` for another library's."""
         if not isinstance(self.spec, NetSpec):
-            raise InputError(f"{self.origin} holds weights of {self.spec.name}, which is not in Reslab's grammar")
+            raise InputError(
+                f"{self.origin} holds weights of {self.spec.name}, another library's network; "
+                "this takes one of Reslab's own ('reslab nets' lists them)"
+            )
         net = self.module(seed=seed)
         assert isinstance(net, Network)
         return net
@@ -393,7 +396,7 @@ def _advice(tensors: State, spec: AnyNet) -> str:
     except Unrecognised as reason:
         near = nearest_network(tensors)
         if near is None:
-            return f"; it fits no network that is known ({reason})"
+            return f"; it is no network that Reslab knows ({reason})"
         return "" if names_and_shapes(near) == names_and_shapes(spec) else f"; the nearest to it is '{near.name}'"
     if not fits.look_alikes:
         return f"; by names and shapes it is a network of {fits.spec.depth} layers that has no name here"
@@ -403,9 +406,12 @@ def _advice(tensors: State, spec: AnyNet) -> str:
 def _of_no_network(tensors: State, why: str) -> str:
     near = nearest_network(tensors)
     if near is None:
-        return f"is of no network that is known ({why}); name the network with --net, if it has one"
+        return (
+            f"holds weights of a network that Reslab does not know ({why}); name it by --net, if 'reslab nets' lists it "
+            "or as torchvision:NAME or timm:NAME"
+        )
     apart = misfit(tensors, near)
-    return f"is of no network that is known; the nearest is '{near.name}', which it does not fit: {apart}"
+    return f"holds weights of a network that Reslab does not know; the nearest, '{near.name}', differs: {apart}"
 
 
 def _counted(tensors: State, spec: AnyNet) -> dict[str, Tensor]:

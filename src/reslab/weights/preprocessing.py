@@ -46,6 +46,12 @@ class Preprocessing(Spec):
         first = self.mean[0]
         return (len(first), len(first[0])) if isinstance(first, tuple) else None
 
+    def __repr__(self) -> str:
+        """In a line: a mean may be a whole image."""
+        return f"Preprocessing({self.words()})"
+
+    __str__ = __repr__
+
     def words(self) -> str:
         """One line for people."""
         size = "x".join(map(str, self.crop))

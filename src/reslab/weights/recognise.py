@@ -30,7 +30,7 @@ def recognise(state: State) -> Recognised:
     """
     if unknown := _unknown(state):
         raise Unrecognised(
-            f"no network of Reslab's grammar has parameters named {', '.join(unknown[:3])}"
+            f"no residual network that Reslab can describe has parameters named {', '.join(unknown[:3])}"
             f"{f' ({len(unknown)} such)' if len(unknown) > 3 else ''}"
         )
     _check_ranks(state)
@@ -43,7 +43,7 @@ def recognise(state: State) -> Recognised:
         spec = resolve(found[0], in_channels=spec.in_channels, **_classes(state))
     # Some names and shapes lead to a network, which need not have all of them.
     if apart := misfit(state, spec, missing=HEAD if headless(state) else ()):
-        raise Unrecognised(f"the nearest network of Reslab's grammar has other parameters: {apart}")
+        raise Unrecognised(f"the nearest network that Reslab can describe has other parameters: {apart}")
     return Recognised(spec, _assumptions(spec), found)
 
 
