@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from reslab.kernels import conv
 from reslab.kernels.build import has
 from reslab.nets import build
-from reslab.nets.blocks import Conv2d
+from reslab.nets.layers import Conv2d
 from reslab.nets.network import Network
 
 BOTH = pytest.mark.parametrize("processor", ["", "-mno-avx512f"], indirect=True)

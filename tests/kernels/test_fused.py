@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from reslab.kernels.build import library
 from reslab.kernels.norm import Activation
-from reslab.nets.blocks import Add, BatchNorm2d, norm_add_act
+from reslab.nets.layers import Add, BatchNorm2d, norm_add_act
 from reslab.nets.network import Network, build
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no C++ compiler: there is no fused mode")

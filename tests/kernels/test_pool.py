@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from reslab.kernels import pool
 from reslab.kernels.build import library
-from reslab.nets.blocks import MaxPool2d
+from reslab.nets.layers import MaxPool2d
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no C++ compiler: there are no kernels")
 TYPES = [torch.float32, torch.bfloat16]

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from reslab.kernels import build, conv, pool
 from reslab.kernels.norm import Activation
-from reslab.nets.blocks import Conv2d
+from reslab.nets.layers import Conv2d
 
 from .test_fused import CASES, by_kernel, norm, normal
 

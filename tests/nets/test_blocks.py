@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from reslab.nets.blocks import BatchNorm2d, Pad
+from reslab.nets.layers import BatchNorm2d, Pad
 from reslab.nets.network import build
 from reslab.nets.spec import ZeroPad
 

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
 from reslab.errors import InputError
-from reslab.nets.blocks import Add, Block
+from reslab.nets.blocks import Block
 from reslab.nets.catalog import resolve
 from reslab.nets.cifar import cifar_plain, cifar_resnet
+from reslab.nets.layers import Add
 from reslab.nets.network import Network, build
 from reslab.nets.spec import ConvStem, NetSpec
 

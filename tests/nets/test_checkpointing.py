@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from reslab.nets import build
-from reslab.nets.blocks import Conv2d
 from reslab.nets.checkpointing import segment_length
+from reslab.nets.layers import Conv2d
 from reslab.nets.network import Network
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from reslab.nets import blocks
+from reslab.nets import layers as modules
 from reslab.nets.catalog import CATALOG, resolve
 from reslab.nets.cost import cost
 from reslab.nets.describe import Kind, describe, ten_to_the, where
@@ -58,10 +58,10 @@ CALLED: tuple[tuple[type[nn.Module], str], ...] = (
     (nn.MaxPool2d, "pool"),
     (nn.AvgPool2d, "pool"),
     (nn.Dropout, "drop"),
-    (blocks.DropPath, "drop"),
+    (modules.DropPath, "drop"),
     (nn.Sigmoid, "sigmoid"),
-    (blocks.Pad, "pad"),
-    (blocks.Add, "+"),
+    (modules.Pad, "pad"),
+    (modules.Add, "+"),
 )
 
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from reslab.errors import InputError
 from reslab.kernels import conv, pool
 from reslab.kernels.build import has, library
-from reslab.nets.blocks import BatchNorm2d
 from reslab.nets.cifar import cifar_plain, cifar_resnet
 from reslab.nets.cost import Cost, cost
+from reslab.nets.layers import BatchNorm2d
 from reslab.nets.network import Network, build
 from reslab.nets.spec import (
     Activation,

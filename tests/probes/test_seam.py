@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from reslab.errors import InputError
-from reslab.nets.blocks import BatchNorm2d
+from reslab.nets.layers import BatchNorm2d
 from reslab.nets.network import Network, build
 from reslab.probes.attribution import class_activation, features, grad_cam
 from reslab.probes.chain import chain_of

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import update_bn
 
 from reslab.errors import InputError
 from reslab.evaluate.metrics import autocast
-from reslab.nets.blocks import DropPath
+from reslab.nets.layers import DropPath
 
 _NORM = nn.modules.batchnorm._BatchNorm
 

@@ -10,17 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from reslab.errors import InputError, nearest
-from reslab.nets import cifar, imagenet
-from reslab.nets.cifar import (
-    cifar_bottleneck,
-    cifar_fast,
-    cifar_highway,
-    cifar_plain,
-    cifar_resnet,
-    cifar_resnext,
-    cifar_vgg,
-    cifar_wide,
-)
+from reslab.nets import cifar, cifar_others, imagenet
+from reslab.nets.cifar import cifar_bottleneck, cifar_plain, cifar_resnet, cifar_resnext, cifar_wide
+from reslab.nets.cifar_others import cifar_fast, cifar_highway, cifar_vgg
 from reslab.nets.families import Common, unfit
 from reslab.nets.imagenet import imagenet_resnet
 from reslab.nets.peers import ALIASES
@@ -74,13 +66,13 @@ def _cifar_others() -> dict[str, Entry]:
             cifar_wide, {"depth": d, "factor": k}, f"{k} times as wide; {d} with shortcuts", cifar.ZAGORUYKO2016
         )
         rows[f"wrn{d}-{k}"] = row
-    rows["vgg16-cifar"] = Entry(cifar_vgg, {}, "not residual, with BN", cifar.SIMONYAN2014)
-    rows["highway19"] = Entry(cifar_highway, {}, "a gate at each layer", cifar.SRIVASTAVA2015)
+    rows["vgg16-cifar"] = Entry(cifar_vgg, {}, "not residual, with BN", cifar_others.SIMONYAN2014)
+    rows["highway19"] = Entry(cifar_highway, {}, "a gate at each layer", cifar_others.SRIVASTAVA2015)
     for name, widths in (("fast-resnet8", (64, 128, 256)), ("fast-resnet8-wide", (64, 256, 256))):
         summary = f"shallow, {widths[1]} wide, for training in minutes"
-        rows[name] = Entry(cifar_fast, {"widths": widths}, summary, cifar.JORDAN2024)
+        rows[name] = Entry(cifar_fast, {"widths": widths}, summary, cifar_others.JORDAN2024)
     thin = {"widths": (18, 45, 72), "gated": (9, 9, 9)}
-    rows["highway32"] = Entry(cifar_highway, thin, "deeper and thinner", cifar.SRIVASTAVA2015)
+    rows["highway32"] = Entry(cifar_highway, thin, "deeper and thinner", cifar_others.SRIVASTAVA2015)
     return rows
 
 

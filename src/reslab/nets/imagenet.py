@@ -3,8 +3,7 @@
 from typing import Literal, Unpack
 
 from reslab.errors import InputError
-from reslab.nets.cifar import FINAL, ShortcutOption, with_drop_path
-from reslab.nets.families import Common, network
+from reslab.nets.families import FINAL, Common, ShortcutOption, network, with_drop_path
 from reslab.nets.spec import (
     Basic,
     Block,

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from reslab.errors import InputError
-from reslab.nets.blocks import Block, Gate
+from reslab.nets.blocks import Block
+from reslab.nets.layers import Gate
 from reslab.nets.spec import NetSpec
 
 

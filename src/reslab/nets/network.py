@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reslab.errors import InputError
-from reslab.nets.blocks import (
+from reslab.nets.blocks import Block
+from reslab.nets.catalog import resolve, resolve_any
+from reslab.nets.checkpointing import Stage, segment_length
+from reslab.nets.init import initialise
+from reslab.nets.layers import (
     ACTIVATIONS,
     BatchNorm2d,
-    Block,
     Conv2d,
     GlobalAveragePool,
     GlobalMaxPool,
@@ -20,9 +23,6 @@ from reslab.nets.blocks import (
     make_norm,
     norm_add_act,
 )
-from reslab.nets.catalog import resolve, resolve_any
-from reslab.nets.checkpointing import Stage, segment_length
-from reslab.nets.init import initialise
 from reslab.nets.spec import AnyNet, ConvStem, DenseStem, NetSpec, WhiteningStem, stem_size
 
 _log = logging.getLogger("reslab")

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from reslab.errors import InputError
-from reslab.nets.blocks import Add, Block, Pad
+from reslab.nets.blocks import Block
+from reslab.nets.layers import Add, Pad
 from reslab.probes.result import Floats, Result, as_floats
 from reslab.probes.seam import opened, own
 

@@ -12,8 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from reslab.data.draws import permutation
 from reslab.errors import InputError
 from reslab.evaluate.metrics import autocast
-from reslab.nets.blocks import BatchNorm2d, Block, Conv2d, MaxPool2d
+from reslab.nets.blocks import Block
 from reslab.nets.checkpointing import Stage
+from reslab.nets.layers import BatchNorm2d, Conv2d, MaxPool2d
 from reslab.nets.network import Network
 
 _MIXED = 41  # which random numbers say in which order

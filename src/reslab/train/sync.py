@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from reslab.errors import InputError
-from reslab.nets.blocks import BatchNorm2d
+from reslab.nets.layers import BatchNorm2d
 from reslab.nets.network import Network
 from reslab.train.distributed import World
 

@@ -14,7 +14,7 @@ from reslab.data.draws import bits
 from reslab.data.sources import AnyDataset
 from reslab.errors import InputError
 from reslab.evaluate.metrics import Result, autocast
-from reslab.nets.blocks import DropPath
+from reslab.nets.layers import DropPath
 from reslab.nets.network import Network, build_any
 from reslab.nets.spec import WhiteningStem
 from reslab.train.device import (

@@ -293,7 +293,7 @@ def _as_configured(config: Mapping[str, Any]) -> Callable[[NetSpec], NetSpec]:
                     stage[i] = block.model_copy(update={"branch": branch})
         if config.get("hidden_act", "relu") != "relu":  # theirs is for some of the activations, and ReLU the others
             raise Unrecognised(
-                f"its config.json names the activation '{config['hidden_act']}', which there is that of some layers alone"
+                f"its config.json names the activation '{config['hidden_act']}', there that of some layers alone"
             )
         try:
             return NetSpec.model_validate({**dict(spec), "stages": stages})

@@ -157,8 +157,8 @@ def to_ours(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Dialect]:
         ours = dialect.ours(name)
         if ours in renamed:
             raise InputError(
-                f"two tensors of the file stand for one parameter, '{ours}' (one is named '{name}'); save the state dict "
-                "of one network"
+                f"two tensors of the file stand for one parameter, '{ours}' (one is '{name}'); save the state dict of "
+                "one network"
             )
         renamed[ours] = tensor
     head = renamed.get("fc.weight")

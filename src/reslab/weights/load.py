@@ -407,7 +407,7 @@ def _of_no_network(tensors: State, why: str) -> str:
     near = nearest_network(tensors)
     if near is None:
         return (
-            f"holds weights of a network that Reslab does not know ({why}); name it by --net, if 'reslab nets' lists it "
+            f"holds weights of a network that Reslab does not know ({why}); name it by --net, if 'reslab nets' has it, "
             "or as torchvision:NAME or timm:NAME"
         )
     apart = misfit(tensors, near)
