@@ -53,7 +53,7 @@ KNOWN_CIRCLES: set[frozenset[str]] = {
 """Modules that import each other in a circle, still to be untangled. One that is gone has to leave this list."""
 
 MOST_LINES = 450
-LONG = {}
+LONG: dict[str, str] = {}
 """Modules that may be longer, and why."""
 
 TORCH = ("torch", "torchvision", "timm", "safetensors.torch")
