@@ -69,7 +69,8 @@ class Batches:
         shift = self.spec.augment
         assert isinstance(shift, Augment), "photographs have batches of their own"
         images = augment(
-            self.images[index],
+            # Whole images, which lie in one piece: a general index would go pixel by pixel.
+            self.images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2),
             index,
             normalizer=self.normalizer,
             spec=shift,

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from reslab.data.draws import bits, integers
 from reslab.data.spec import Augment, Colour, Normalization
+from reslab.kernels import shift
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -124,22 +125,31 @@ def augment(
     Returns:
         fp32 (N, C, H, W), channels-last.
     """
-    x = normalizer(images)
-    n, _, height, width = x.shape
     pad = spec.pad
     if pad == 0 and not spec.flip:
-        return x.contiguous(memory_format=torch.channels_last)
-    device = x.device
-    reflects = spec.border == "reflect"
-    if pad and not reflects:
-        if spec.border == "black":
-            # Of a per-pixel mean the average over the image: beyond the edge there is no pixel to subtract.
-            black = -normalizer.mean.mean((1, 2), keepdim=True) / normalizer.std
-            x = F.pad(x - black, (pad, pad, pad, pad)) + black
-        else:
-            x = F.pad(x, (pad, pad, pad, pad))
-    rows = torch.arange(height, device=device).expand(n, height)
-    columns = torch.arange(width, device=device).expand(n, width)
+        return normalizer(images).contiguous(memory_format=torch.channels_last)
+    rows, columns = _sources(index, (images.shape[2], images.shape[3]), spec=spec, seed=seed, epoch=epoch)
+    # Of a per-pixel mean the average over the image: beyond the edge there is no pixel to subtract.
+    black = -normalizer.mean.mean((1, 2), keepdim=True) / normalizer.std if pad and spec.border == "black" else None
+    if shift.supports(images):
+        return shift.shifted(images, rows, columns, _values(normalizer, black))
+    x = normalizer(images)
+    if pad and spec.border != "reflect":
+        edges = (pad, pad, pad, pad)
+        x = F.pad(x, edges) if black is None else F.pad(x - black, edges) + black
+        rows, columns = rows + pad, columns + pad
+    image = torch.arange(len(x), device=x.device)[:, None, None]
+    # One gather of whole pixels; its result (N, H, W, C) is channels-last storage already.
+    return x.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _sources(
+    index: Tensor, size: tuple[int, int], *, spec: Augment, seed: int, epoch: Tensor
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Which row and column of its image each pixel is of, (N, H) and (N, W): beyond 0 ... H-1 lies the border."""
+    n, (height, width), pad = len(index), size, spec.pad
+    rows = torch.arange(height, device=index.device).expand(n, height)
+    columns = torch.arange(width, device=index.device).expand(n, width)
     if spec.flip:
         if spec.flip == "alternating":
             flip = ((bits(index, seed, _FLIP) + epoch) & 1).bool()
@@ -147,13 +157,26 @@ def augment(
             flip = (bits(index, seed, epoch, _FLIP) & 1).bool()
         columns = torch.where(flip[:, None], width - 1 - columns, columns)
     if pad:
-        rows = rows + integers(index, 2 * pad + 1, seed, epoch, _DY)[:, None]
-        columns = columns + integers(index, 2 * pad + 1, seed, epoch, _DX)[:, None]
-        if reflects:
-            rows, columns = _mirrored(rows - pad, height), _mirrored(columns - pad, width)
-    image = torch.arange(n, device=device)[:, None, None]
-    # One gather of whole pixels; its result (N, H, W, C) is channels-last storage already.
-    return x.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        rows = rows + integers(index, 2 * pad + 1, seed, epoch, _DY)[:, None] - pad
+        columns = columns + integers(index, 2 * pad + 1, seed, epoch, _DX)[:, None] - pad
+        if spec.border == "reflect":
+            rows, columns = _mirrored(rows, height), _mirrored(columns, width)
+    return rows, columns
+
+
+def _values(normalizer: Normalizer, black: Tensor | None) -> shift.Values:
+    """The normaliser as the kernel takes it: its own operations on each of the 256 bytes."""
+    channels = len(normalizer.std)
+    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, channels, 16, 16)
+    border = torch.zeros(channels) if black is None else 0 + black.flatten()
+    if normalizer.mean.shape[1:] == (1, 1):
+        values = normalizer(every)
+        table = values if black is None else (values - black) + black
+        return shift.Values(table.flatten(2)[0], border)
+    table = every.float().div_(255).flatten(2)[0]
+    return shift.Values(
+        table, border, normalizer.mean, normalizer.std.flatten(), None if black is None else black.flatten()
+    )
 
 
 def coloured(images: Tensor, index: Tensor, *, spec: Colour, seed: int, epoch: Tensor) -> Tensor:

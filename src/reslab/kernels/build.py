@@ -18,7 +18,7 @@ log = logging.getLogger("reslab")
 SOURCE = Source(
     "kernels",
     "reslab.kernels",
-    ("norm.cpp", "conv.cpp", "winograd.cpp", "pool.cpp", "simd.h"),
+    ("norm.cpp", "conv.cpp", "winograd.cpp", "pool.cpp", "shift.cpp", "simd.h"),
     ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC"),
 )
 SUFFIX = {torch.bfloat16: "bf16", torch.float32: "f32"}
