@@ -6,6 +6,8 @@
 PYTHON ?=
 ARGS ?=
 BIN := .venv/bin
+# Modules are compiled once, not by each of the tests' processes, whatever the shell says of it.
+export PYTHONDONTWRITEBYTECODE :=
 STAMP := .venv/.installed
 
 help:  ## list these targets

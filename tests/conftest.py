@@ -45,6 +45,21 @@ CPU = (
 """Modules whose results depend on the processor's instructions: the kernels, what is said of precision, training."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves aside, unread, the modules of which ``-m cpu`` or ``-m "not slow"`` would take nothing."""
+    if collection_path.suffix != ".py":
+        return None
+    name, wanted = collection_path.relative_to(Path(__file__).parent).as_posix(), config.option.markexpr
+    if not collection_path.name.startswith("test_"):
+        return None
+    aside = (wanted == "cpu" and not _depends_on_the_processor(name)) or (wanted == "not slow" and name in SLOW)
+    return True if aside else None
+
+
+def _depends_on_the_processor(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in CPU)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the tests of these modules."""
     here = Path(__file__).parent
@@ -52,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = item.path.relative_to(here).as_posix()
         if name in SLOW:
             item.add_marker(pytest.mark.slow)
-        if any(fnmatch(name, pattern) for pattern in CPU):
+        if _depends_on_the_processor(name):
             item.add_marker(pytest.mark.cpu)
 
 

@@ -133,7 +133,6 @@ def together(order: dict[str, Any]) -> list[int]:
 
 def serve() -> None:
     """Answers orders until one is null, or the input ends."""
-    import sklearn.datasets  # noqa: F401
     import tensorboard.summary.writer.record_writer  # noqa: F401
     import torch
 

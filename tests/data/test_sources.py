@@ -87,6 +87,11 @@ def test_digits() -> None:
     assert load("digits").info == digits.info
 
 
+def test_digits_are_the_same_where_scikit_learn_keeps_them_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reslab.data.embedded.DIGITS_FILE", "nowhere.csv.gz")
+    assert load("digits").info.fingerprint == "86d18b303e16dbd4"
+
+
 def test_synthetic_can_be_learnt_and_is_always_the_same() -> None:
     made = load("synthetic")
     assert made.train.images.shape == (2048, 3, 32, 32)

@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -195,11 +197,17 @@ def test_gradients_that_stay_in_their_places_train_the_same(spec: Any) -> None:
     torch.testing.assert_close(*weights, rtol=0, atol=0)
 
 
-WORDS = ("train", "he2015_cifar", "--net", "cifar_resnet(depth=56)", "--data", "synthetic", "--precision", "fp32")
+WORDS = ("train", "he2015_cifar", "--net", "cifar_resnet(depth=56)", "--precision", "fp32")
 
 
 def test_a_budget_decides_what_is_computed_twice(reslab: Reslab, tmp_path: Path) -> None:
-    words = (*WORDS, "--threads", 1, "--iterations", 2)
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 128), ("test", 8)):  # no more: evaluations of such a network take long
+        for i in range(count):
+            file = tmp_path / "images" / split / "ab"[i % 2] / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file)
+    words = (*WORDS, "--data", tmp_path / "images", "--threads", 1, "--iterations", 2)
     code, _, err = reslab(*words, "--memory-budget", "600MB", "--out", tmp_path / "less")
     assert code == 0, err
     assert "MB of 600 MB by computing stage" in err
@@ -224,7 +232,7 @@ def test_a_budget_decides_what_is_computed_twice(reslab: Reslab, tmp_path: Path)
 
 
 def test_a_budget_and_the_choice_itself(reslab: Reslab, tmp_path: Path) -> None:
-    words = (*WORDS, "--iterations", 2, "--out", tmp_path / "run")
+    words = (*WORDS, "--data", "synthetic", "--iterations", 2, "--out", tmp_path / "run")
     code, _, err = reslab(*words, "--memory-budget", "4GB", "--checkpoint-activations")
     assert code == 2
     assert "--memory-budget chooses the --checkpoint-activations itself; give one of the two" in err
