@@ -56,7 +56,7 @@ def test_the_strongest_evidence_decides(tmp_path: Path) -> None:
     assert isinstance(found, ClaimRow)
     assert found.verdict == "held"
     assert [Path(each.source).parent.name for each in found.evidence] == ["d", "c", "b", "e", "a"]
-    assert (found.evidence[0].n, found.evidence[0].of) == (5, "cifar10, 4,000 iterations, n = 5")
+    assert (found.evidence[0].n, found.evidence[0].of) == (5, "cifar10, 20 and 56 layers, 4,000 iterations, n = 5")
 
 
 def test_what_is_no_summary_is_passed_over(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_real_study_ends_up_in_the_ledger(reslab: Reslab, tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     found = {row.key: row for row in ledger.read([Path("runs")]).rows if row.evidence}
     assert {key: row.verdict for key, row in found.items()} == verdicts
-    assert all(row.evidence[0].of == "digits, 12 iterations, n = 2" for row in found.values())
+    assert all(row.evidence[0].of == "digits, 8 layers, 12 iterations, n = 2" for row in found.values())
     assert not any(row.evidence[0].papers_data for row in found.values())
 
 

@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 
 from reslab.report.summary import Curve, Judgement, Kind, Run, Verdict, VerdictPart
-from reslab.studies.design import Absolute, Below, Test, Within
+from reslab.studies.design import Absolute, Below, Test, Within, twins
 from reslab.studies.he2015_figure6 import MARGIN, STUDY
 from reslab.studies.he2015_table6 import STUDY as depth_study
 from reslab.studies.summarise import tail_error
-from reslab.studies.verdict import Difference, Found, both, decide, rule_of
+from reslab.studies.verdict import Difference, Found, both, decide, history_of, rule_of
 from reslab.studies.verdict import judge as judge_study
 
 
@@ -193,13 +193,43 @@ def test_against_a_claim_only_what_the_paper_says_it_of() -> None:
 
     assert judged(64_000, 56, BETTER).parts[0].verdict == "not held"
     for iterations, deep, why in (
-        (4000, 56, "4,000 iterations, where it trains for 64,000"),
-        (64_000, 44, "44 layers, where the paper says it of 56"),
+        (4000, 56, "the paper trains for 64,000 iterations, these runs for 4,000"),
+        (64_000, 44, "the paper's networks have 56 layers and more, these at most 44"),
     ):
         part = judged(iterations, deep, BETTER).parts[0]
         assert part.verdict == "not decided"
-        assert part.numbers.endswith(f"It does not hold of {why}: not decided at this budget")
+        assert part.numbers.endswith(f"Not decided at this budget: {why}")
         assert judged(iterations, deep, WORSE).parts[0].verdict == "held"
+
+
+def test_depths_are_part_of_a_claim_about_depths() -> None:
+    """Table 6 begins at 20 layers and says that 110 are better; 14 against 8 decide nothing of it, whichever way."""
+
+    def judged(depths: tuple[int, int], errors: tuple[float, float]) -> Verdict:
+        found = [
+            run("residual", depth, seed, error + seed / 10, iterations=64_000).model_copy(
+                update={"label": twins(depth)[1]}
+            )
+            for depth, error in zip(depths, errors, strict=True)
+            for seed in range(3)
+        ]
+        return judge_study(depth_study, depths, found)
+
+    for errors in ((9.0, 8.0), (8.0, 9.0)):
+        part = judged((8, 14), errors).parts[0]
+        assert part.verdict == "not decided"
+        assert part.numbers.endswith("the paper's networks have 32 layers and more, these at most 14")
+    assert judged((20, 32), (9.0, 8.0)).parts[0].verdict == "held"
+    assert judged((20, 32), (8.0, 9.0)).parts[0].verdict == "not held"
+
+
+def test_a_rule_says_when_it_was_fixed_and_each_change() -> None:
+    found = [run("residual", depth, seed, 9.0, iterations=64_000) for depth in (8, 14) for seed in range(2)]
+    history = judge_study(depth_study, (8, 14), found).history
+    assert history[0] == "2026-11-22: written down."
+    assert any("shallower networks no longer decide it" in line for line in history)
+    assert list(history) == sorted(history, key=lambda line: line[:10])
+    assert not any("shallower" in line for line in history_of(STUDY, (20, 56)))
 
 
 def test_what_too_little_training_would_confirm_is_not_confirmed_by_it() -> None:
@@ -215,10 +245,12 @@ def test_what_too_little_training_would_confirm_is_not_confirmed_by_it() -> None
 
     assert judged(64_000, 8.0).verdict == "held"
     assert judged(64_000, 5.0).verdict == "not held"
-    for huge, said in ((8.0, "That is"), (5.0, "It does not hold")):
+    for huge in (8.0, 5.0):
         part = judged(4000, huge)
         assert part.verdict == "not decided"
-        assert f"{said} of 4,000 iterations, where it trains for 64,000: not decided" in part.numbers
+        assert (
+            "Not decided at this budget: the paper trains for 64,000 iterations, these runs for 4,000" in part.numbers
+        )
 
 
 def test_of_several_tests_each_has_to_fail_more_clearly() -> None:

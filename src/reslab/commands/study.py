@@ -24,7 +24,7 @@ from reslab.report import figure
 from reslab.report import files as report_files
 from reslab.report.table import print_summary
 from reslab.report.words import duration
-from reslab.studies.budget import SEEDS, Budget, choose
+from reslab.studies.budget import SEEDS, Budget, choose, measured
 from reslab.studies.design import Depths, Study
 from reslab.studies.plan import Plan, Planned
 from reslab.studies.runner import MARK, Workers, adopt, checked, run_all
@@ -59,10 +59,17 @@ def run(options: Options) -> Path | None:
         return Plan(study, data.info, depths, seeds, iterations, batch, settings)
 
     console = Console(stderr=True)
-    budget = _budget(options, make, data, out, execution, console)
+    budget = _budget(options, study, make, data, out, execution, console)
     if budget is None:
         iterations = options.iterations or (DIGITS_ITERATIONS if small else ITERATIONS)
         plan = make(options.depths or study.usual, options.seeds or SEEDS, iterations)
+        if options.dry_run:
+            with console.status("measuring") as status:
+                nets = {arm.net for arm in plan.arms}
+                costs = measured(plan, data, out, execution, options.jobs, min(60.0, 4.0 * len(nets)), status.update)
+            budget = Budget(plan, costs, options.jobs)
+            if not options.json:
+                show_budget(budget, console)
     else:
         plan = budget.plan
         if budget.costs and not (options.dry_run and options.json):
@@ -124,11 +131,10 @@ def _check(options: Options) -> None:
         raise InputError("--store is where runs on other machines leave their results; it goes with --on ray")
 
 
-def _budget(options: Options, make: Make, data: Dataset, out: Path, execution: Execution, console: Console
+def _budget(options: Options, study: Study, make: Make, data: Dataset, out: Path, execution: Execution, console: Console
             ) -> Budget | None:  # fmt: skip
     if options.budget is None:
         return None
-    study = make((), 1, 1).study
     planned = _begun(out, study.name, data.info.fingerprint)
     if planned is not None and not options.dry_run:
         plan = make(

@@ -168,9 +168,11 @@ class VerdictPart(_Frozen):
 
 
 class Verdict(_Frozen):
-    """The rule, fixed before the runs, and what it says of them."""
+    """The rule, and what it says of the runs."""
 
     rule: str
+    history: tuple[str, ...] = ()
+    """when the rule was written down, and each change since; of summaries of earlier versions nothing"""
     parts: tuple[VerdictPart, ...]
     overall: Judgement
     sentence: str

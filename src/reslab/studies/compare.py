@@ -7,8 +7,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from reslab import __version__, runs
+from reslab.data.spec import DataInfo
 from reslab.errors import InputError
 from reslab.nets.spec import NetSpec
+from reslab.recipes.he2015_cifar import he2015_cifar
+from reslab.recipes.he2015_imagenet import he2015_imagenet
 from reslab.report.summary import Run, Summary, rows_of
 from reslab.runs import RunDir
 from reslab.studies.design import Arm
@@ -52,13 +55,58 @@ def compare(folders: Sequence[Path], *, command: str) -> Summary:
         data={key: data[key] for key in ("name", "n_train", "n_test")} | {"classes": len(data["classes"])},
         recipe=_common(recipes.values()),
         how_measured=("Test error of each run's own result; the test curve chooses nothing.",),
-        differs_from_paper=(),
+        differs_from_paper=departures([*recipes.values()], envs),
         caveats=several,
         runs=tuple(found),
         rows=rows_of(found),
         threshold=None,
         verdict=None,
     )
+
+
+def departures(recipes: Sequence[Recipe], envs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """How runs depart from He 2015: data, networks, recipe field by field, length, and how often it was repeated.
+
+    The reference is the paper's training on CIFAR-10 (section 4.2) or on ImageNet (section 3.4), whichever the recipe
+    is of by its name; of a recipe of another name that alone is said.
+    """
+    found: list[str] = []
+    for recipe, env in zip(recipes, envs, strict=True):
+        data = env["data"]
+        sizes = (data["n_train"], data["n_test"])
+        wanted = ("cifar10", (50_000, 10_000))
+        if recipe.name == "he2015_imagenet":
+            wanted = (data["name"], (1_281_167, 50_000))
+        if (data["name"], sizes) != wanted:
+            known = "the whole of CIFAR-10" if wanted[0] == "cifar10" else "ImageNet's 1,281,167 and 50,000 images"
+            found.append(f"Data: {data['name']} ({sizes[0]:,} training and {sizes[1]:,} test images), not {known}.")
+        if recipe.name not in REFERENCES:
+            found.append(f"Recipe: {recipe.name}, not one of the paper's ({', '.join(REFERENCES)}).")
+            continue
+        info = DataInfo.model_validate({key: data[key] for key in DataInfo.model_fields if key in data})
+        own, paper = _settings(recipe), _settings(REFERENCES[recipe.name](recipe.net, info))
+        changed = [
+            f"{key} {own.get(key, 'none')} (the paper: {paper.get(key, 'none')})"
+            for key in sorted(own.keys() | paper.keys())
+            if own.get(key) != paper.get(key) and not key.startswith(OF_OURS)
+        ]
+        if changed:
+            found.append(f"Recipe: {'; '.join(changed)}.")
+        if recipe.net.name not in IN_THE_PAPER:
+            found.append(f"Network: {recipe.net.name} is not in the paper's tables.")
+    if len(recipes) == 1:
+        found.append("One run: nothing says how far another random seed would lie from it.")
+    return tuple(dict.fromkeys(found))
+
+
+REFERENCES = {"he2015_cifar": he2015_cifar, "he2015_imagenet": he2015_imagenet}
+OF_OURS = ("log_every", "evaluate_every", "precision", "data.name", "name")
+"""Fields that decide nothing of the result, or of which the paper says nothing."""
+IN_THE_PAPER = (
+    *(f"{kind}{depth}" for kind in ("resnet", "plain") for depth in (20, 32, 44, 56, 110)), "resnet1202",
+    *(f"{kind}{depth}" for kind in ("resnet", "plain") for depth in (18, 34)),
+    "resnet50-v1", "resnet101-v1", "resnet152-v1",
+)  # fmt: skip
 
 
 def _recipe(folder: Path) -> Recipe:

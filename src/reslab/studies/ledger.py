@@ -131,7 +131,8 @@ class _Found:
     whole: bool
     """whether it is of the papers' data, all of it"""
     iterations: int
-    deepest: int
+    depths: tuple[int, ...]
+    """of the trained networks"""
     seeds: int
     """of the row that has fewest"""
     most_seeds: int
@@ -171,7 +172,7 @@ def _found(summary: dict[str, Any], path: Path) -> _Found:
         data=data["name"],
         whole=data["name"] == "cifar10" and data["n_train"] == 50_000,
         iterations=int(summary["recipe"]["iterations"]),
-        deepest=max(row["depth"] for row in rows),
+        depths=tuple(sorted({row["depth"] for row in rows if row["train_error"] is not None})),
         seeds=min(row["n"] for row in rows if row["train_error"] is not None),
         most_seeds=max(row["n"] for row in rows),
         as_published=summary["recipe"]["batch"] == 128
@@ -195,7 +196,7 @@ def _evidence(found: _Found) -> Iterator[tuple[str, tuple[float, ...], Evidence]
                 verdict=part["verdict"],
                 numbers=part["numbers"],
                 n=found.seeds,
-                of=f"{found.data}, {found.iterations:,} iterations, n = {found.seeds}",
+                of=f"{found.data}, {_layers(found.depths)}, {found.iterations:,} iterations, n = {found.seeds}",
                 command=found.command,
                 when=found.when,
                 machine=found.machine,
@@ -204,8 +205,14 @@ def _evidence(found: _Found) -> Iterator[tuple[str, tuple[float, ...], Evidence]
             )
             real = found.whole and found.as_published
             decided = part["verdict"] != "not decided"
-            weight = (real, found.seeds > 1, decided, found.iterations, found.deepest, found.seeds)
+            weight = (real, found.seeds > 1, decided, found.iterations, found.depths[-1], found.seeds)
             yield part["claim"], weight, about
+
+
+def _layers(depths: Sequence[int]) -> str:
+    if len(depths) > 3:
+        return f"{depths[0]} to {depths[-1]} layers"
+    return f"{' and '.join(map(str, depths))} layers"
 
 
 def verdicts() -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ reslab study highway --data cifar10 --budget 120
 """
 
 from reslab.errors import InputError
-from reslab.studies.design import EARLY, Arm, Below, Claim, Depths, Extent, Study, Test
+from reslab.studies.design import EARLY, TOO_LITTLE_TRAINING, Arm, Below, Claim, Depths, Extent, Study, Test
 from reslab.studies.he2015_figure6 import at_least_two
 
 WIDTHS = (18, 45, 72)
@@ -72,6 +72,7 @@ STUDY = Study(
             _no_gain,
             extent=Extent(depth=100),
             of_trained=True,
+            changes=TOO_LITTLE_TRAINING,
         ),
     ),
     precision="fp32",

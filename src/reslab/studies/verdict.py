@@ -6,7 +6,20 @@ from dataclasses import dataclass
 from functools import reduce
 
 from reslab.report.summary import Judgement, Run, Verdict, VerdictPart
-from reslab.studies.design import GENERAL_RULE, Absolute, Below, Claim, Depths, Extent, Sooner, Study, Test, Within
+from reslab.studies.design import (
+    FIXED,
+    GENERAL_CHANGES,
+    GENERAL_RULE,
+    Absolute,
+    Below,
+    Claim,
+    Depths,
+    Extent,
+    Sooner,
+    Study,
+    Test,
+    Within,
+)
 
 CONFIDENCE = 0.95
 
@@ -166,8 +179,17 @@ def _sooner(test: Sooner, found: Found, confidence: float) -> tuple[Judgement, s
 
     # One that never came under the threshold counts as having done so at its end, which is the least it can be.
     logs = [math.log2((b or b_end) / (a or a_end)) for (a, a_end), (b, b_end) in zip(first, second, strict=True)]
-    later = Difference.of(logs, confidence, unit="doublings")
-    return later.above(0.0), f"iterations: {test.a} {show(first)}; {test.b} {show(second)}, later by {later}"
+    later = Difference.of(logs, confidence, unit="")
+    said = f"iterations: {test.a} {show(first)}; {test.b} {show(second)}, {_times(later)} as many"
+    return later.above(0.0), said
+
+
+def _times(later: Difference) -> str:
+    """A difference of logarithms to the base 2 as a factor."""
+    if later.n == 1:
+        return f"{2**later.mean:.2g} times (one seed, so no interval)"
+    bounds = f"one-sided 95 % bounds {2**later.low:.2g} and {2**later.high:.2g}"
+    return f"{2**later.mean:.2g} times ({bounds}, n = {later.n} paired seeds)"
 
 
 def in_words(test: Test) -> str:
@@ -185,7 +207,7 @@ def in_words(test: Test) -> str:
 
 def rule_of(study: Study, depths: Depths) -> str:
     """The rule of a study, in full."""
-    asked = [claim for claim in study.claims if claim.tests(depths)]
+    asked = _asked(study, depths)
     claims = [
         f"“{claim.text.rstrip('.')}”: {'; '.join(map(in_words, claim.tests(depths)))}{_said_of(claim)}."
         for claim in asked
@@ -197,12 +219,27 @@ def rule_of(study: Study, depths: Depths) -> str:
     return " ".join([GENERAL_RULE, *claims]) + threshold + said
 
 
+def _asked(study: Study, depths: Depths) -> list[Claim]:
+    return [claim for claim in study.claims if claim.tests(depths)]
+
+
+def history_of(study: Study, depths: Depths) -> tuple[str, ...]:
+    """When the rule was written down, and each change since."""
+    own = [change for claim in _asked(study, depths) for change in claim.changes]
+    changes = sorted({*GENERAL_CHANGES, *own}, key=lambda change: (change.date, change.what))
+    return (f"{FIXED}: written down.", *map(str, changes))
+
+
 def _said_of(claim: Claim) -> str:
     extent = claim.extent
     wanted = [f"{extent.depth} layers"] if extent.depth else []
     wanted += [f"{extent.iterations:,} iterations"] if extent.iterations else []
-    what = "" if claim.of_trained else "against it, "
-    return f" ({what}from {' and '.join(wanted)} on)" if wanted else ""
+    if not wanted:
+        return ""
+    if claim.of_trained:
+        return f" (decided from {' and '.join(wanted)} on)"
+    either = f", for it from {extent.depth} layers on" if claim.of_depth else ""
+    return f" (against it from {' and '.join(wanted)} on{either})"
 
 
 def judge(study: Study, depths: Depths, runs: Sequence[Run]) -> Verdict:
@@ -210,7 +247,10 @@ def judge(study: Study, depths: Depths, runs: Sequence[Run]) -> Verdict:
     found = Found(runs)
     parts = tuple(_part(claim, depths, found) for claim in study.claims if claim.tests(depths))
     overall = reduce(both, (part.verdict for part in parts if part.decides), parts[0].verdict)
-    return Verdict(rule=rule_of(study, depths), parts=parts, overall=overall, sentence=_sentence(parts))
+    return Verdict(
+        rule=rule_of(study, depths), history=history_of(study, depths), parts=parts, overall=overall,
+        sentence=_sentence(parts),
+    )  # fmt: skip
 
 
 def _part(claim: Claim, depths: Depths, found: Found) -> VerdictPart:
@@ -218,10 +258,12 @@ def _part(claim: Claim, depths: Depths, found: Found) -> VerdictPart:
     decided = [decide(test, found, of=len(tests)) for test in tests]
     numbers = "; ".join(numbers for _, numbers in decided)
     verdict = reduce(both, (verdict for verdict, _ in decided))
-    decides_nothing = ("held", "not held") if claim.of_trained else ("not held",)
-    if verdict in decides_nothing and (short := _short_of(claim.extent, found.extent())):
-        said = "That is" if verdict == "held" else "It does not hold"
-        verdict, numbers = "not decided", f"{numbers}. {said} of {short}: not decided at this budget"
+    have = found.extent()
+    wanted = claim.extent
+    if verdict == "held" and not claim.of_trained:
+        wanted = Extent(wanted.depth if claim.of_depth else 0, 0)
+    if verdict != "not decided" and (short := _short_of(wanted, have)):
+        verdict, numbers = "not decided", f"{numbers}. Not decided at this budget: {short}"
     return VerdictPart(
         question=claim.text,
         verdict=verdict,
@@ -236,10 +278,10 @@ def _short_of(wanted: Extent, have: Extent) -> str:
     """Why what is found here says nothing of the paper's claim; nothing where it does."""
     short = []
     if have.depth < wanted.depth:
-        short.append(f"{have.depth} layers, where the paper says it of {wanted.depth}")
+        short.append(f"the paper's networks have {wanted.depth} layers and more, these at most {have.depth}")
     if have.iterations < wanted.iterations:
-        short.append(f"{have.iterations:,} iterations, where it trains for {wanted.iterations:,}")
-    return " and ".join(short)
+        short.append(f"the paper trains for {wanted.iterations:,} iterations, these runs for {have.iterations:,}")
+    return ", and ".join(short)
 
 
 def _sentence(parts: Sequence[VerdictPart]) -> str:
