@@ -39,7 +39,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
 NARROWER = {
     "kernels": ("errors", "compiled", "processor"),
     "nets": ("errors", "kernels"),
-    "data": ("errors", "processes", "compiled"),
+    "data": ("errors", "processes", "compiled", "kernels"),
     "runs": ("errors", "__version__"),
     "published": ("errors",),
     "weights": ("errors", "nets"),
