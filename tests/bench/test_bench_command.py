@@ -125,7 +125,10 @@ def test_batches_against_the_usual_loader(reslab: Reslab) -> None:
         (("train", "--net", NET, "--turn", 0), "--turn takes 0.01 or more"),
         (("train", "--net", "mlp(depth=4)"), "takes vectors"),
         (("train", "--net", NET, "--device", "cuda:9"), "--device cuda:9 is not there"),
-        (("data", "--net", NET, "--compile"), "bench data makes batches, which has nothing to do with --compile"),
+        (
+            ("data", "--net", NET, "-j", 0, "--compile"),
+            "bench data makes batches, which has nothing to do with --compile",
+        ),
         (("fly",), "fly"),
     ],
 )

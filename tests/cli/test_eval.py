@@ -266,3 +266,23 @@ def test_eval_on_parquet(reslab: Reslab) -> None:
     for split, count in (("test", 10), ("all", 20)):
         words = ("eval", "w.safetensors", "--data", "set", "--split", split, "--json")
         assert json.loads(reslab(*words)[1])["n_images"] == count
+
+
+def test_photographs_are_turned_upright_unless_asked_not_to(reslab: Reslab) -> None:
+    """By the camera's note, in a training as in an evaluation; what the training did goes with the run."""
+    photos("photos", "a", "b", count=10, size=(40, 40))
+    for path in Path("photos").glob("*/*.png"):
+        image = Image.open(path)
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by 90 degrees
+        image.save(path, exif=exif)
+    words = (*TRAIN, "--net", TINY, "--size", 32, "--device", "cpu", "--out", "run")
+    assert reslab(*("photos" if word == "digits" else word for word in words), "--no-orient")[0] == 0
+    assert read_json(Path("run/env.json"))["data"]["oriented"] is False
+    losses = {}
+    for how in ("", "--orient", "--no-orient"):
+        code, out, err = reslab("eval", "run", "--data", "photos", "--json", "--fresh", *([how] if how else []))
+        assert code == 0, err
+        losses[how] = json.loads(out)["loss"]
+    assert losses["--orient"] != losses["--no-orient"]
+    assert losses[""] == losses["--no-orient"]
