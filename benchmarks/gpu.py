@@ -49,7 +49,6 @@ from reslab.studies.runner import MARK, adopt, carry_out
 from reslab.studies.summarise import summarise
 from reslab.train.device import Execution
 from reslab.train.loop import Stopped, Trainer, train
-from reslab.train.memory import account
 from reslab.train.recipe import Recipe, override
 
 ROOT = Path(__file__).parents[1]
@@ -269,7 +268,7 @@ def very_deep(net: str) -> Callable[[Context], dict[str, Any]]:
             gc.collect()
             torch.cuda.empty_cache()
             trainer = Trainer(recipe, data, Execution(CUDA, checkpoint_activations=way, graphs=False))
-            reckoned = account(trainer)
+            reckoned = trainer.account()
             trainer.net.train()
             for _ in range(2):
                 trainer.step()

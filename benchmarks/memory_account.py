@@ -33,7 +33,7 @@ def measure(name: str, batch: int, twice: int, precision: str) -> dict[str, floa
     from reslab.kernels.build import library
     from reslab.recipes.he2015_cifar import he2015_cifar
     from reslab.train.device import Execution
-    from reslab.train.memory import account, measure
+    from reslab.train.memory import measure
     from reslab.train.recipe import override
     from reslab.train.trainer import Trainer
 
@@ -45,7 +45,7 @@ def measure(name: str, batch: int, twice: int, precision: str) -> dict[str, floa
     choice = tuple(range(1, twice + 1)) if twice else False
     execution = Execution(torch.device("cpu"), checkpoint_activations=choice, memory_budget=10**12)
     trainer = Trainer(recipe, data, execution)
-    reckoned = account(trainer)
+    reckoned = trainer.account()
     trainer.net.train()
     for _ in range(STEPS):
         trainer.step()

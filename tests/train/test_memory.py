@@ -20,7 +20,7 @@ from reslab.nets.network import Network
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import read_json
 from reslab.train.device import Execution
-from reslab.train.memory import account, measure, plan, size_of, words
+from reslab.train.memory import measure, plan, size_of, words
 from reslab.train.optim import make_optimizer
 from reslab.train.recipe import Muon, Recipe, Sgd, override
 from reslab.train.trainer import Trainer
@@ -107,7 +107,7 @@ def test_activations_are_those_that_autograd_keeps(digits: Dataset, net: str, fu
     parameters = sum(4 * p.numel() for p in trainer.net.parameters())
     assert alone.gradients == alone.momenta == parameters <= alone.parameters
     assert alone.total == sum(vars(alone).values())
-    assert account(trainer) == found.account(128, 128)
+    assert trainer.account() == found.account(128, 128)
 
 
 def test_what_checkpointing_keeps(digits: Dataset) -> None:
@@ -123,7 +123,7 @@ def test_what_checkpointing_keeps(digits: Dataset) -> None:
         # What enters the head is counted, although pooling does not keep it; labels are not.
         assert -1024 <= over <= found.pieces[-1].enters.at(64)
         trainer.execution = replace(CPU, checkpoint_activations=tuple(range(1, stages + 1)))
-        assert account(trainer).activations == found.account(128, 128, stages).activations
+        assert trainer.account().activations == found.account(128, 128, stages).activations
     whole = found.account(64, 64, 3)
     assert 0 <= whole.recomputation <= max(piece.kept.at(64) for piece in found.pieces)
 
@@ -154,15 +154,15 @@ def test_what_does_not_fit_says_what_would(digits: Dataset) -> None:
     found = measure(trainer.net, recipe, trainer.device)
     quarter = found.least(128, 512)
     with pytest.raises(InputError, match=r"a step of 512 images.*even with all stages.*--accumulate 4 \(the same"):
-        plan(trainer, quarter)
+        plan(trainer.net, trainer.recipe, trainer.execution, quarter)
     in_parts = Trainer(recipe, digits, replace(CPU, accumulate=4, memory_budget=quarter))
     assert in_parts.plan is not None
     assert in_parts.plan.account.total <= quarter
     grouped = override(recipe, ["bn_group=null"])
     with pytest.raises(InputError, match=r"try a smaller batch \(--batch-size 128, another training\) or --memory-b"):
-        plan(Trainer(grouped, digits, CPU), found.least(128, 128))
+        plan(Trainer(grouped, digits, CPU).net, grouped, CPU, found.least(128, 128))
     with pytest.raises(InputError, match=r"try --memory-budget \d+MB$"):
-        plan(trainer, 10**6)
+        plan(trainer.net, trainer.recipe, trainer.execution, 10**6)
 
 
 def test_other_libraries_networks_are_not_checkpointed() -> None:
@@ -248,13 +248,13 @@ def test_a_budget_and_the_choice_itself(reslab: Reslab, tmp_path: Path) -> None:
 def test_a_small_group_of_bn(digits: Dataset) -> None:
     """Whole groups are measured; a batch that cannot be cut into them would be refused."""
     recipe = recipe_of(digits, "cifar_resnet(depth=8, width=4)", "bn_group=3", batch=9)
-    assert account(Trainer(recipe, digits, CPU)).activations > 0
+    assert Trainer(recipe, digits, CPU).account().activations > 0
 
 
 def test_images_that_grow_are_reckoned_with_as_large_as_they_become(digits: Dataset) -> None:
     recipe = recipe_of(digits, "cifar_resnet(depth=8, width=4)", batch=16)
     small, large, usual = (
-        account(Trainer(override(recipe, settings), digits, CPU)).activations
+        Trainer(override(recipe, settings), digits, CPU).account().activations
         for settings in (['resolution={"start":2,"end":4}'], ['resolution={"start":2,"end":12}'], [])
     )
     assert small < usual < large

@@ -17,7 +17,7 @@ CPU = Execution(torch.device("cpu"))
 def test_stopped_and_gone_on_with(tmp_path: Path) -> None:
     data = load("digits")
     recipe = he2015_cifar("cifar_resnet(depth=8, width=4)", data.info, iterations=12, batch=32)
-    asked = iter([False] * 4 + [True] * 20)
+    asked = iter([False] * 5 + [True] * 20)  # before the first step, and behind each
     with pytest.raises(Stopped, match="stopped at iteration 5 of 12"):
         train(recipe, data, tmp_path / "a", execution=CPU, stop=lambda: next(asked), checkpoint_every=100, quiet=True)
     assert [p.name for p in RunDir(tmp_path / "a").checkpoints.iterdir()] == ["iteration-00000005.safetensors"]
@@ -30,7 +30,19 @@ def test_stopped_and_gone_on_with(tmp_path: Path) -> None:
 def test_a_run_that_is_done_is_not_stopped(tmp_path: Path) -> None:
     data = load("digits")
     recipe = he2015_cifar("cifar_resnet(depth=8, width=4)", data.info, iterations=2, batch=32)
-    asked = iter([False, True])  # at the last iteration nobody asks
+    asked = iter([False, False, True])  # before the first, behind it; at the last iteration nobody asks
     train(recipe, data, tmp_path / "a", execution=CPU, stop=lambda: next(asked), quiet=True)
     assert next(asked)
     assert RunDir(tmp_path / "a").finished
+
+
+def test_asked_before_the_first_step(tmp_path: Path) -> None:
+    """While data were read or memory was measured: a checkpoint of the start, and the training is the same."""
+    data = load("digits")
+    recipe = he2015_cifar("cifar_resnet(depth=8, width=4)", data.info, iterations=4, batch=32)
+    with pytest.raises(Stopped, match="stopped at iteration 0 of 4"):
+        train(recipe, data, tmp_path / "a", execution=CPU, stop=lambda: True, quiet=True)
+    assert [p.name for p in RunDir(tmp_path / "a").checkpoints.iterdir()] == ["iteration-00000000.safetensors"]
+    for name in "ab":
+        train(recipe, data, tmp_path / name, execution=CPU, quiet=True)
+    assert RunDir(tmp_path / "a").metrics.read_bytes() == RunDir(tmp_path / "b").metrics.read_bytes()

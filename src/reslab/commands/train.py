@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from reslab import recipes, runs
 from reslab.commands.options.train import Options
+from reslab.commands.train_length import fitted
 from reslab.commands.train_plan import show
 from reslab.data.names import KNOWN
 from reslab.data.sources import AnyDataset, load, load_photographs
@@ -27,10 +28,12 @@ from reslab.nets.spec import AnyNet, NetSpec
 from reslab.runs import RunDir
 from reslab.train.device import DAMAGED_SHARE, Execution, cores, describe, pick_device, resolve_precision
 from reslab.train.distributed import World, joined, launched, local_rank
+from reslab.train.length import doubts
 from reslab.train.loop import Stopped, train
 from reslab.train.memory import size_of
-from reslab.train.recipe import Recipe, override, validated
+from reslab.train.recipe import Recipe, validated
 from reslab.train.rehearsal import rehearse
+from reslab.train.start import InitialWeights
 from reslab.weights.load import Weights
 from reslab.weights.load import load as load_weights
 
@@ -77,7 +80,8 @@ def _check_compile(options: Options) -> None:
 
 
 def _run(options: Options, execution: Execution, console: Console) -> None:
-    recipe, data, out = _begun(options, execution.world)
+    begun = _begun(options, execution)
+    recipe, data, out = begun.recipe, begun.data, begun.out
     if not recipe.data.holdout < data.info.n_train:
         raise InputError(
             f"--holdout takes 1 to {data.info.n_train - 1} of the {data.info.n_train} training images, "
@@ -91,6 +95,9 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    unsure = doubts(recipe.iterations, recipe.global_batch, data.info.n_train - recipe.data.holdout)
+    for text in (*begun.said, *([f"warning: {unsure}"] if unsure and not RunDir(out).finished else [])):
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
     ours = isinstance(recipe.net, NetSpec)
     how = describe(execution.device, precision, execution.fuses and ours, execution.compile)
     if not execution.world.alone:
@@ -111,9 +118,7 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
             out,
             execution=execution,
             source=_source(options),
-            weights=options.weights,
-            new_head=options.num_classes is not None,
-            which=options.which,
+            weights=begun.weights,
             checkpoint_every=options.checkpoint_every,
         )
         if execution.world.leads:
@@ -128,9 +133,7 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
                 execution=execution,
                 source=_source(options),
                 checkpoint_every=options.checkpoint_every,
-                weights=options.weights,
-                new_head=options.num_classes is not None,
-                which=options.which,
+                weights=begun.weights,
                 stop=stop,
             )
     except (KeyboardInterrupt, Stopped):
@@ -236,15 +239,26 @@ def _loaded(options: Options, photographs: bool, world: World) -> AnyDataset:
     return found
 
 
-def _begun(options: Options, world: World) -> tuple[Recipe, AnyDataset, Path]:
-    return _new(options, world) if options.resume is None else _resumed(options, options.resume, world)
+@dataclass(frozen=True)
+class Begun:
+    """What a command is to train, on what, into which folder."""
+
+    recipe: Recipe
+    data: AnyDataset
+    out: Path
+    weights: InitialWeights | None
+    said: tuple[str, ...] = ()
+    """what was changed of the recipe's own batch and length, so that they fit the data"""
 
 
-def _new(options: Options, world: World) -> tuple[Recipe, AnyDataset, Path]:
+def _begun(options: Options, execution: Execution) -> Begun:
+    return _new(options, execution) if options.resume is None else _resumed(options, options.resume, execution.world)
+
+
+def _new(options: Options, execution: Execution) -> Begun:
     if options.recipe is None:
         raise InputError(f"name a recipe ({', '.join(recipes.RECIPES)}), or go on with a run by --resume DIR")
     entry = recipes.find(options.recipe)
-    make = entry.make
     net: str | AnyNet = options.net or entry.net
     if options.data is None:
         what = "the path of a folder" if entry.photographs else "digits, cifar10, cifar100, synthetic, or a path"
@@ -267,26 +281,20 @@ def _new(options: Options, world: World) -> tuple[Recipe, AnyDataset, Path]:
         net = resolve_any(net, num_classes=options.num_classes)
     else:
         resolve_any(net)
-    data = _loaded(options, entry.photographs, world)
+    data = _loaded(options, entry.photographs, execution.world)
     if weights is not None:
         net = _with_classes(options, weights, len(data.info.classes))
         for text in weights.said:
             Console(stderr=True).print(f"weights: {text}", soft_wrap=True, highlight=False, markup=False)
-    holdout = options.holdout or 0
-    arguments: dict[str, Any] = {"holdout": holdout, "seed": options.seed or 0}
-    if options.batch is not None:
-        arguments["batch"] = options.batch
-    if options.epochs is not None:
-        batch = options.batch or make(net, data.info).global_batch
-        arguments["iterations"] = max(1, round(options.epochs * (data.info.n_train - holdout) / batch))
-    if options.iterations is not None:
-        arguments["iterations"] = options.iterations
-    settings = options.settings
-    if options.num_classes is not None:  # which a recipe takes for its default where the two are equal
-        settings = (f"net.num_classes={options.num_classes}", *settings)
-    recipe = override(make(net, data.info, **arguments), settings)
+    recipe, said = fitted(options, entry.make, net, data.info, execution.world.size * execution.accumulate)
     default = Path("runs") / f"{recipe.name}-{_plain(recipe.net.name)}-{data.info.name}-seed{recipe.seed}"
-    return recipe, data, options.out or default
+    return Begun(recipe, data, options.out or default, _initial(options, weights), said)
+
+
+def _initial(options: Options, loaded: Weights | None = None) -> InitialWeights | None:
+    if options.weights is None:
+        return None
+    return InitialWeights(options.weights, options.num_classes is not None, options.which, loaded)
 
 
 def _with_classes(options: Options, weights: Weights, classes: int) -> AnyNet:
@@ -365,9 +373,10 @@ def _as_before(options: Options) -> Options:
     )
 
 
-def _resumed(options: Options, folder: Path, world: World) -> tuple[Recipe, AnyDataset, Path]:
+def _resumed(options: Options, folder: Path, world: World) -> Begun:
     recipe = validated(runs.read_json(RunDir(folder).recipe), str(RunDir(folder).recipe))
-    return recipe, _loaded(options, not isinstance(recipe.data.augment, Augment), world), folder
+    data = _loaded(options, not isinstance(recipe.data.augment, Augment), world)
+    return Begun(recipe, data, folder, _initial(options))
 
 
 def _of(result: dict[str, Any]) -> str:
@@ -382,6 +391,12 @@ def _print(result: dict[str, Any], out: Path, as_json: bool) -> None:
     if result.get("damaged_images"):
         some = "; ".join(result["damaged"][:3])
         print(f"{result['damaged_images']} images could not be decoded and were left out: {some}", file=sys.stderr)
+    if result.get("at_chance"):
+        print(
+            "warning: the training ended at chance: its training error is not lower than that of always naming the "
+            "most frequent class. Train longer (--epochs), by another learning rate (--lr), or look at the labels",
+            file=sys.stderr,
+        )
     print(
         f"training error {result['train_error']:.2f} %{_of(result)}, test error {result['test_error']:.2f} % "
         f"({result['selected']} iterate, {result['iterations']:,} iterations, {result['seconds']:.0f} s)\n"

@@ -44,7 +44,7 @@ def wilson(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
 ONE_SIDED = 1.6448536269514722
 
 
-def at_chance(hits: int, n: int, most: int) -> bool:
+def at_chance(hits: int, n: int, most: float) -> bool:
     """Whether a network does no better than always naming the most frequent class.
 
     That is so where its accuracy cannot be told from that class's share: the share is not below the one-sided 95 %

@@ -152,6 +152,14 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
         raise wrong from None
 
 
+def arguments_of(net: str) -> dict[str, Any]:
+    """What a network's name says beside it: ``{"depth": 38}`` of ``cifar_resnet(depth=38)``.
+
+    Raises `InputError` for what is no name of a network.
+    """
+    return _parse(net)[1]
+
+
 def _ours(name: str) -> str:
     """Our name of a network that another library spells its own way: ``resnext50_32x4d``, ``vgg16_bn``."""
     if name in ALIASES:

@@ -63,13 +63,14 @@ def _made(
     name: str, net: str | NetSpec, data: DataInfo, epochs: float, iterations: int | None, holdout: int, seed: int,
     batch: int,
 ) -> Recipe:  # fmt: skip
-    spec = resolve(net, num_classes=len(data.classes), in_channels=data.channels, size=data.size)
+    resolve(net)  # Muon is for the filters of our own networks
     length = length_of(data, epochs=epochs, iterations=iterations, holdout=holdout, batch=batch)
     augment = lightly(data.augment)
     return made(
         name,
-        lambda: {
-            "net": spec,
+        net,
+        data,
+        lambda _spec: {
             "data": data.spec(holdout=holdout, normalization="per-channel").model_copy(update={"augment": augment}),
             "global_batch": batch,
             "optimizer": Muon(lr=0.24, momentum=0.6, others=OTHERS),

@@ -36,8 +36,8 @@ def fast_he2015_cifar(
     """
     length = length_of(data, epochs=epochs, iterations=iterations, holdout=holdout, batch=batch)
 
-    def fields() -> dict[str, Any]:
-        found = paper(net, data, iterations=length, holdout=holdout, seed=seed, batch=batch)
+    def fields(spec: AnyNet) -> dict[str, Any]:
+        found = paper(spec, data, iterations=length, holdout=holdout, seed=seed, batch=batch)
         return found | {
             "data": found["data"].model_copy(update={"augment": lightly(data.augment)}),
             "optimizer": Sgd(lr=0.2, momentum=0.9, momentum_form="lr-outside", nesterov=True, weight_decay=5e-4),
@@ -48,4 +48,4 @@ def fast_he2015_cifar(
             "cite": "He et al. 2015, arXiv 1512.03385, section 4.2; schedule: Smith 2018, arXiv 1803.09820",
         }
 
-    return made("fast_he2015_cifar", fields)
+    return made("fast_he2015_cifar", net, data, fields)

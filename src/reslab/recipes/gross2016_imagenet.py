@@ -9,7 +9,7 @@ momentum, and the decay on all parameters. Its authors publish one centre crop's
 
 from reslab.data.spec import Colour, DataInfo, ResizedCrop
 from reslab.nets.spec import AnyNet, NetSpec
-from reslab.recipes.making import each_pass, fitting, in_groups, length_of, log_every, made, photographs
+from reslab.recipes.making import each_pass, in_groups, length_of, log_every, made, photographs
 from reslab.train.recipe import Recipe, Sgd, Steps
 
 NAME = "gross2016_imagenet"
@@ -31,12 +31,12 @@ def gross2016_imagenet(
         InputError: an unknown network, data that is not of photographs, or a number out of its range.
     """
     photographs(data, NAME)
-    spec = fitting(net, data)
     length = length_of(data, epochs=epochs, iterations=iterations, holdout=holdout, batch=batch)
     return made(
         NAME,
-        lambda: {
-            "net": spec,
+        net,
+        data,
+        lambda spec: {
             "data": data.spec(holdout=holdout, normalization="imagenet").model_copy(
                 update={"augment": ResizedCrop(colour=Colour(pca=0.1, jitter=0.4))}
             ),

@@ -12,7 +12,7 @@ from typing import Any
 
 from reslab.data.spec import DataInfo
 from reslab.nets.spec import AnyNet, NetSpec
-from reslab.recipes.making import fitting, in_groups, log_every, made
+from reslab.recipes.making import in_groups, log_every, made
 from reslab.train.recipe import Recipe, Sgd, Steps, WarmUp
 
 ITERATIONS = 64_000
@@ -35,18 +35,17 @@ def he2015_cifar(
         InputError: an unknown network, or a number out of its range.
     """
     return made(
-        "he2015_cifar", lambda: fields(net, data, iterations=iterations, holdout=holdout, seed=seed, batch=batch)
+        "he2015_cifar",
+        net,
+        data,
+        lambda spec: fields(spec, data, iterations=iterations, holdout=holdout, seed=seed, batch=batch),
     )
 
 
-def fields(
-    net: str | AnyNet, data: DataInfo, *, iterations: int, holdout: int, seed: int, batch: int
-) -> dict[str, Any]:
-    """Of the paper's recipe: for those that change some of them. Raises `InputError` for an unknown network."""
-    spec = fitting(net, data)
+def fields(spec: AnyNet, data: DataInfo, *, iterations: int, holdout: int, seed: int, batch: int) -> dict[str, Any]:
+    """Of the paper's recipe, beside the network: for those that change some of them."""
     ours = isinstance(spec, NetSpec)
     return {
-        "net": spec,
         "data": data.spec(holdout=holdout),
         "global_batch": batch,
         # 128 images over two GPUs: each normalised over its own 64.

@@ -12,7 +12,7 @@ it leaves a choice: docs/differences-from-the-papers.md. Nobody has run this rec
 
 from reslab.data.spec import Colour, DataInfo, ScaleCrop
 from reslab.nets.spec import AnyNet, NetSpec
-from reslab.recipes.making import each_pass, fitting, in_groups, log_every, made, photographs
+from reslab.recipes.making import each_pass, in_groups, log_every, made, photographs
 from reslab.train.recipe import Plateau, Recipe, Sgd
 
 ITERATIONS = 600_000
@@ -42,14 +42,13 @@ def he2015_imagenet(
         InputError: an unknown network, data that is not of photographs, or a number out of its range.
     """
     photographs(data, NAME)
-    spec = fitting(net, data)
     every = each_pass(data, batch, iterations, LOOKS)
     short = (round(256 * min(data.size) / 224), round(480 * min(data.size) / 224))  # for other sizes in proportion
-    residual = isinstance(spec, NetSpec) and spec.is_residual
     return made(
         NAME,
-        lambda: {
-            "net": spec,
+        net,
+        data,
+        lambda spec: {
             "data": data.spec(holdout=holdout, normalization="imagenet").model_copy(
                 update={"augment": ScaleCrop(short=short, colour=Colour(pca=0.1))}
             ),
@@ -58,7 +57,7 @@ def he2015_imagenet(
             "optimizer": Sgd(lr=0.1, momentum=0.9, weight_decay=1e-4),
             "schedule": Plateau(patience=max(1, round(PATIENCE * iterations / every / LOOKS_OF_THE_PAPER))),
             "iterations": iterations,
-            "precision": "auto" if residual else "fp32",
+            "precision": "auto" if isinstance(spec, NetSpec) and spec.is_residual else "fp32",
             "seed": seed,
             "log_every": log_every(iterations),
             "evaluate_every": every,

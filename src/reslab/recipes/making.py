@@ -7,33 +7,39 @@ from pydantic import ValidationError
 
 from reslab.data.spec import Augment, DataInfo
 from reslab.errors import InputError
-from reslab.nets.catalog import resolve_any
+from reslab.nets.catalog import arguments_of, resolve_any
 from reslab.nets.spec import AnyNet
+from reslab.train.length import iterations_of
 from reslab.train.recipe import Recipe, what_is_wrong
 
 
-def made(name: str, fields: Callable[[], dict[str, Any]]) -> Recipe:
-    """The recipe of those fields, or an `InputError` that names the recipe, the field and what came."""
+def made(name: str, net: str | AnyNet, data: DataInfo, fields: Callable[[AnyNet], dict[str, Any]]) -> Recipe:
+    """The recipe of those fields for a network that fits the data; ``fields`` is given that network.
+
+    Every recipe is made here, and its network is none of its fields: so that none forgets to fit it to the data.
+    Raises `InputError` for an unknown network, and one that names the recipe, the field and what came.
+    """
+    fitted = fitting(net, data)
     try:
-        return Recipe(name=name, **fields())
+        return Recipe(name=name, net=fitted, **fields(fitted))
     except ValidationError as error:
         raise InputError(f"{name}: {what_is_wrong(error)}") from None
 
 
 def fitting(net: str | AnyNet, data: DataInfo) -> AnyNet:
-    """A network with as many outputs as the data has classes, unless it was asked for with another number.
+    """A network with as many outputs as the data has classes, its channels and its size.
 
-    Raises `InputError` for an unknown name.
+    Only a name that says another number, ``resnet20(num_classes=12)``, keeps it; a recipe that is there is changed by
+    `override`. Raises `InputError` for an unknown name.
     """
-    asked = resolve_any(net)
-    default = type(asked).model_fields["num_classes"].default
-    classes = len(data.classes) if asked.num_classes == default else asked.num_classes
+    given = arguments_of(net) if isinstance(net, str) else {}
+    classes = given.get("num_classes", len(data.classes))
     return resolve_any(net, num_classes=classes, in_channels=data.channels, size=data.size)
 
 
 def length_of(data: DataInfo, *, epochs: float, iterations: int | None, holdout: int, batch: int) -> int:
     """Iterations of a training: as given, or of so many passes over the images that are not held out."""
-    return max(1, round(epochs * (data.n_train - holdout) / max(batch, 1))) if iterations is None else iterations
+    return iterations_of(epochs, data.n_train - holdout, batch) if iterations is None else iterations
 
 
 def log_every(iterations: int) -> int:

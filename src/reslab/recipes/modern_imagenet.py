@@ -9,9 +9,11 @@ Left out of it: the blur in front of strided convolutions, which makes another n
 its end here.
 """
 
+from typing import Any
+
 from reslab.data.spec import DataInfo, ResizedCrop
 from reslab.nets.spec import AnyNet, NetSpec
-from reslab.recipes.making import each_pass, fitting, in_groups, length_of, log_every, made, photographs
+from reslab.recipes.making import each_pass, in_groups, length_of, log_every, made, photographs
 from reslab.train.recipe import Ramp, Recipe, Resolution, Sgd
 
 NAME = "modern_imagenet"
@@ -36,14 +38,12 @@ def modern_imagenet(
         InputError: an unknown network, data that is not of photographs, or a number out of its range.
     """
     photographs(data, NAME)
-    spec = fitting(net, data)
     length = length_of(data, epochs=epochs, iterations=iterations, holdout=holdout, batch=batch)
-    kind = "deep" if not isinstance(spec, NetSpec) or spec.depth >= 50 else "shallow"
     side = min(data.size)
-    return made(
-        NAME,
-        lambda: {
-            "net": spec,
+
+    def fields(spec: AnyNet) -> dict[str, Any]:
+        kind = "deep" if not isinstance(spec, NetSpec) or spec.depth >= 50 else "shallow"
+        return {
             "data": data.spec(holdout=holdout, normalization="imagenet").model_copy(update={"augment": ResizedCrop()}),
             "global_batch": batch,
             "bn_group": in_groups(batch, 128) if isinstance(spec, NetSpec) else None,
@@ -59,5 +59,6 @@ def modern_imagenet(
             "evaluate_every": each_pass(data, batch, length),
             "test_time": "flip",
             "cite": "Leclerc et al. 2023, arXiv 2306.12517; github.com/libffcv/ffcv-imagenet, rn18 and rn50, 16 epochs",
-        },
-    )
+        }
+
+    return made(NAME, net, data, fields)

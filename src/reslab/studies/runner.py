@@ -28,7 +28,7 @@ from reslab.studies.start import constructed
 from reslab.train.device import Execution, resolve_precision
 from reslab.train.loop import train
 from reslab.train.recipe import Recipe
-from reslab.train.start import as_saved
+from reslab.train.start import InitialWeights, as_saved
 from reslab.train.trainer import NonFiniteLoss
 
 Result = dict[str, Any]
@@ -124,7 +124,8 @@ def carry_out(
     """One run from its start, or where it was, to its measurement; ``stop`` as `train` takes it."""
     weights = None
     if run.after is not None:
-        weights = str(constructed(folder / run.after, run.recipe.own_net, folder.parent / "starts" / run.name))
+        made = constructed(folder / run.after, run.recipe.own_net, folder.parent / "starts" / run.name)
+        weights = InitialWeights(str(made))
     out = RunDir(folder / run.name)
     try:
         result = train(

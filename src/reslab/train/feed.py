@@ -33,6 +33,11 @@ def feed_of(recipe: Recipe, data: AnyDataset, execution: Execution) -> "InMemory
     return OnDisk(recipe, Dataset(data.info, data.train, data.test), execution)
 
 
+def share_of_commonest(labels: Tensor) -> float:
+    """Share of labels (N,) that is of the most frequent one, 0 to 1."""
+    return float(labels.bincount().max()) / len(labels)
+
+
 class InMemory:
     """Small images, all on the device as uint8."""
 
@@ -58,6 +63,11 @@ class InMemory:
         part = (self.world.rank, self.world.size)
         self.validation = None if held is None else Eval(held, normalizer, batch=EVAL_BATCH, device=device, part=part)
         self.test = Eval(data.test, normalizer, batch=EVAL_BATCH, device=device, part=part)
+
+    @property
+    def commonest(self) -> float:
+        """Share of the training images that is of the most frequent class, 0 to 1: what guessing gets right."""
+        return share_of_commonest(self.batches.labels)
 
     def positions(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Which images this rank's share holds, and the epoch of each: what a captured step is given."""
@@ -122,7 +132,7 @@ class OnDisk:
             side=None if rule is None else lambda iteration: side(rule, iteration, recipe.iterations),
             pinned=self.device.type == "cuda",
         )  # fmt: skip
-        self.n = self.batches.n
+        self.n, self.labels = self.batches.n, data.train.labels
         self.validation = None
         self.test = PhotographEval(
             data.test, self.normalizer, size=spec.size, resize=resize, batch=PHOTOGRAPHS, device=self.device,
@@ -138,6 +148,11 @@ class OnDisk:
             index, epoch = (each.to(self.device, non_blocking=True) for each in (wanted.index, wanted.epoch))
             images = coloured(images, index, spec=self.spec.colour, seed=self.seed, epoch=epoch)
         return self.normalizer.normalized(images), made.labels.to(self.device, non_blocking=True)
+
+    @property
+    def commonest(self) -> float:
+        """As of `InMemory`."""
+        return share_of_commonest(self.labels)
 
     def some(self, count: int) -> Tensor:
         """Not of photographs."""

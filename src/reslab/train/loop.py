@@ -7,33 +7,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from reslab import runs
-from reslab.data.loader import Eval
-from reslab.data.photographs import PhotographEval
 from reslab.data.sources import AnyDataset
 from reslab.data.spec import Source
 from reslab.errors import InputError
-from reslab.evaluate.metrics import Result, evaluate
+from reslab.evaluate.metrics import Result
 from reslab.nets.spec import NetSpec
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
 from reslab.train.device import Execution, is_out_of_memory
 from reslab.train.distributed import World, is_loss, lost
-from reslab.train.feed import OnDisk
-from reslab.train.optim import trained
+from reslab.train.ending import evaluated, finish
 from reslab.train.progress import TrainingProgress, say
 from reslab.train.recipe import Plateau, Recipe
 from reslab.train.sharing import why_not_shared
-from reslab.train.start import begin, prepared
+from reslab.train.start import InitialWeights, begin, prepared
+from reslab.train.tally import Clock
 from reslab.train.tensorboard import Events
-from reslab.train.trainer import Clock, NonFiniteLoss, Trainer
-from reslab.weights.files import read_safetensors
-from reslab.weights.names import Which
+from reslab.train.trainer import NonFiniteLoss, Trainer
 
 __all__ = ["NonFiniteLoss", "Stopped", "Trainer", "train"]
 
@@ -55,9 +51,7 @@ def train(
     source: Source | None = None,
     title: str | None = None,
     checkpoint_every: int | None = None,
-    weights: str | None = None,
-    new_head: bool = False,
-    which: Which | None = None,
+    weights: InitialWeights | None = None,
     stop: Callable[[], bool] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -71,9 +65,7 @@ def train(
         source: what the data was loaded by, so that a resumed run finds it again.
         title: of the progress bar.
         checkpoint_every: iterations between checkpoints; default at evaluations and every two minutes.
-        weights: start from these instead of drawn ones: a file, a run, or a hub's name.
-        new_head: the weights may be of another number of classes; the last layer is then drawn.
-        which: of weights with their average over the training, the one or the other; by default the average.
+        weights: start from these instead of drawn ones.
         stop: asked after each iteration (of several ranks every tenth); once it says yes, a checkpoint is written and
             `Stopped` raised.
         quiet: no progress.
@@ -87,17 +79,16 @@ def train(
     """
     with in_words(execution.world) as under_way:
         trainer, env = begin(
-            recipe, data, RunDir(out), execution, source=source, weights=weights, new_head=new_head,
-            which=which, checkpoint_every=checkpoint_every,
-        )  # fmt: skip
+            recipe, data, RunDir(out), execution, source=source, weights=weights, checkpoint_every=checkpoint_every
+        )
         under_way.append(trainer)
         if trainer.plan is not None and execution.world.leads and not quiet:
             say(trainer.plan.said())
         if not execution.world.leads:
             return _follow(trainer, RunDir(out), checkpoint_every)
         return _lead(
-            trainer, RunDir(out), env, title=title, checkpoint_every=checkpoint_every, weights=weights,
-            new_head=new_head, which=which, stop=stop, quiet=quiet,
+            trainer, RunDir(out), env, title=title, checkpoint_every=checkpoint_every, weights=weights, stop=stop,
+            quiet=quiet,
         )  # fmt: skip
 
 
@@ -129,12 +120,12 @@ def in_words(world: World) -> Iterator[list[Trainer]]:
 
 def _lead(
     trainer: Trainer, run: RunDir, env: dict[str, Any], *, title: str | None, checkpoint_every: int | None,
-    weights: str | None, new_head: bool, which: Which | None, stop: Callable[[], bool] | None, quiet: bool,
+    weights: InitialWeights | None, stop: Callable[[], bool] | None, quiet: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """What the only rank does, or the first of several: it alone reads and writes the run's folder."""
     recipe, world = trainer.recipe, trainer.world
     # What can be refused is refused before anything is written.
-    plain = prepared(trainer, run, env, weights, new_head, which)
+    plain = prepared(trainer, run, env, weights)
     with run.lock():
         run.create(plain, env)
         if run.finished:
@@ -149,7 +140,7 @@ def _lead(
             run.clean()
             run.truncate_metrics(trainer.iteration)
             _fit(trainer, run, title or recipe.net.name, checkpoint_every, stop, quiet)
-            return _finish(trainer, run)
+            return finish(trainer, run)
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
@@ -210,7 +201,7 @@ def _follow(trainer: Trainer, run: RunDir, checkpoint_every: int | None) -> dict
     else:
         return {}
     _fit(trainer, run, "", checkpoint_every, None, quiet=True)
-    return _finish(trainer, run)
+    return finish(trainer, run)
 
 
 def _fit(
@@ -231,6 +222,9 @@ def _fit(
         Events(run.path, trainer.iteration) if world.leads else nullcontext() as events,
     ):
         trainer.net.train()
+        # Asked while data were read, memory measured or kernels compiled: there is no step to wait for.
+        if trainer.iteration < recipe.iterations and world.from_lead(stop is not None and stop()):
+            _leave(trainer, run)
         while trainer.iteration < recipe.iterations:
             trainer.step()
             i = trainer.iteration
@@ -259,13 +253,23 @@ def _fit(
                 )
             if log_now:
                 _record(trainer, run, events, evaluate_now)
-            if save_now:
-                state = trainer.state()
-                if world.leads:
-                    checkpoints.save_checkpoint(run.checkpoints, i, *state)
-                saved_at = time.monotonic()
             if leave:
-                raise Stopped(f"stopped at iteration {i} of {recipe.iterations}; it can be gone on with")
+                _leave(trainer, run)
+            if save_now:
+                _save(trainer, run)
+                saved_at = time.monotonic()
+
+
+def _save(trainer: Trainer, run: RunDir) -> None:
+    """A checkpoint of where the training is; of several ranks the first writes it."""
+    state = trainer.state()
+    if trainer.world.leads:
+        checkpoints.save_checkpoint(run.checkpoints, trainer.iteration, *state)
+
+
+def _leave(trainer: Trainer, run: RunDir) -> NoReturn:
+    _save(trainer, run)
+    raise Stopped(f"stopped at iteration {trainer.iteration} of {trainer.recipe.iterations}; --resume continues it")
 
 
 def _record(trainer: Trainer, run: RunDir, events: Events | None, evaluate_now: bool) -> None:
@@ -282,7 +286,7 @@ def _record(trainer: Trainer, run: RunDir, events: Events | None, evaluate_now: 
     if evaluate_now:
         name, images = ("test", trainer.test) if trainer.validation is None else ("validation", trainer.validation)
         with trainer.averaged():
-            result = _evaluated(trainer, images)
+            result = evaluated(trainer, images)
             _keep_best(trainer, run, name, result)
         line |= {f"{name}_error": result.top1_error, f"{name}_loss": result.loss}
         if isinstance(recipe.schedule, Plateau):
@@ -304,17 +308,6 @@ def _record(trainer: Trainer, run: RunDir, events: Events | None, evaluate_now: 
     trainer.recent = Clock()
 
 
-def _evaluated(trainer: Trainer, images: Eval | PhotographEval) -> Result:
-    """The error of the network as it is, each image counted once over all ranks."""
-    recipe = trainer.recipe
-    trainer.evaluating = True
-    found = evaluate(
-        trainer.net, images, precision=recipe.precision, test_time=recipe.test_time, total=trainer.world.total
-    )
-    trainer.evaluating = False  # left as it is where memory ends, which is said then
-    return found
-
-
 def _keep_best(trainer: Trainer, run: RunDir, split_name: str, result: Result) -> None:
     if trainer.best is None or result.top1_error < trainer.best["error"]:
         trainer.best = {"iteration": trainer.iteration, "error": result.top1_error}
@@ -324,59 +317,3 @@ def _keep_best(trainer: Trainer, run: RunDir, split_name: str, result: Result) -
                 dict(trainer.net.state_dict()),
                 trainer.header() | {"iteration": trainer.iteration, f"{split_name}_error": result.top1_error},
             )
-
-
-def _finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
-    recipe = trainer.recipe
-    chosen = trainer.iteration
-    trainer.stay_averaged()
-    if recipe.select == "best-validation":
-        found = read_safetensors(run.checkpoints / "best.safetensors") if trainer.world.leads else None
-        weights, about = trainer.world.from_lead(found)  # type: ignore[misc]
-        trainer.net.load_state_dict(weights)
-        chosen = int(about["iteration"])
-    if trainer.newest is not None and trainer.newest[0] == chosen == trainer.iteration:
-        test = trainer.newest[1]
-    else:  # weights of an earlier iteration, or a run whose process ended between its last iteration and here
-        test = _evaluated(trainer, trainer.test)
-    damaged = trainer.gathered_damage()
-    if not trainer.world.leads:
-        return {}
-    history = run.read_metrics()
-    position = next(i for i, line in enumerate(history) if line["iteration"] == chosen)
-    at, before = history[position], history[position - 1]["iteration"] if position else 0
-    result: dict[str, Any] = {
-        "net": recipe.net.name,
-        "seed": recipe.seed,
-        "iterations": recipe.iterations,
-        "params": sum(p.numel() for p in trained(trainer.net).values()),
-        "selected": recipe.select,
-        "protocol": test.protocol,
-        "selected_iteration": chosen,
-        "train_error": at["train_error"],
-        "train_loss": at["train_loss"],
-        "train_images": (chosen - before) * recipe.global_batch,
-        "test_error": test.top1_error,
-        "test_loss": test.loss if math.isfinite(test.loss) else None,
-        "n_test_images": test.n_images,
-        "warm_up_ended_at": trainer.warm_up.ended_at,
-        "seconds": round(trainer.seconds, 1),
-        "finished": runs.now(),
-        "images_per_second": round(trainer.total.images_per_second, 1),
-        "waiting_for_data": round(trainer.total.waiting, 4),
-    }
-    if isinstance(trainer.feed, OnDisk):
-        every = [why for found in damaged.values() for _, why in found]
-        result |= {"damaged_images": len(every), "damaged": every[:20]}
-    if trainer.validation is None:
-        # Recorded so that nobody has to guess: the lowest point of the test curve, which chose nothing.
-        result["best_test_error"] = min(line["test_error"] for line in history if "test_error" in line)
-    else:
-        result["validation_error"] = at["validation_error"]
-    checkpoints.save(
-        run.checkpoints / "final.safetensors",
-        dict(trainer.net.state_dict()),
-        trainer.header() | {"recipe": recipe.name, "iteration": chosen, "test_error": test.top1_error},
-    )
-    runs.write_json(run.result, result)
-    return result

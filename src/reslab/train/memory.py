@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +20,10 @@ from reslab.evaluate.metrics import autocast
 from reslab.nets.checkpointing import segment_length
 from reslab.nets.cost import cost
 from reslab.nets.network import Network
-from reslab.train.device import resolve_precision
+from reslab.train.device import Execution, resolve_precision
 from reslab.train.optim import trained
 from reslab.train.recipe import Muon, Recipe
 from reslab.train.sharing import why_not_shared
-
-if TYPE_CHECKING:
-    from reslab.train.trainer import Trainer
 
 SAMPLES = (2, 4)
 """Images of the two measurements: the least that BN takes, and twice as many. Both are less than a group of BN that is
@@ -286,13 +282,13 @@ def _kept(net: nn.Module, recipe: Recipe, device: torch.device, images: int) -> 
     return [(stage, kept, enters) for stage, kept, enters in found]
 
 
-def account(trainer: "Trainer") -> Account:
-    """What a step of a training takes as it is carried out."""
-    images = trainer.recipe.global_batch // trainer.world.size
-    twice = trainer.execution.checkpoint_activations
-    found = measure(trainer.net, trainer.recipe, trainer.device)
+def account(net: nn.Module, recipe: Recipe, execution: Execution) -> Account:
+    """What a step of a network's training takes as it is carried out."""
+    images = recipe.global_batch // execution.world.size
+    twice = execution.checkpoint_activations
+    found = measure(net, recipe, execution.device)
     number = (found.stages if twice else 0) if twice is None or isinstance(twice, bool) else len(twice)
-    return found.account(images // trainer.accumulate, images, number)
+    return found.account(images // execution.accumulate, images, number)
 
 
 @dataclass(frozen=True)
@@ -324,32 +320,32 @@ class Plan:
         return f"{start} by computing {which} twice (about {100 * self.more_time:.0f} % more time)"
 
 
-def plan(trainer: "Trainer", budget: int) -> Plan:
-    """The least recomputation with which a step of a training fits into so many bytes.
+def plan(net: nn.Module, recipe: Recipe, execution: Execution, budget: int) -> Plan:
+    """The least recomputation with which a step of a network's training fits into so many bytes.
 
     Raises `InputError` where nothing fits: what is needed, and what else there is.
     """
-    recipe, ranks = trainer.recipe, trainer.world.size
+    ranks, accumulate = execution.world.size, execution.accumulate
     share = recipe.global_batch // ranks
-    found = measure(trainer.net, recipe, trainer.device)
-    if made := found.plan(share // trainer.accumulate, share, budget):
+    found = measure(net, recipe, execution.device)
+    if made := found.plan(share // accumulate, share, budget):
         return made
     ways = []
-    for parts in range(trainer.accumulate + 1, share + 1):
+    for parts in range(accumulate + 1, share + 1):
         fits = found.least(share // parts, share) <= budget
-        synced = trainer.execution.sync_bn
-        if fits and not why_not_shared(recipe, trainer.net, parts * ranks, ranks=ranks, synced=synced):
+        synced = execution.sync_bn
+        if fits and not why_not_shared(recipe, net, parts * ranks, ranks=ranks, synced=synced):
             ways.append(f"--accumulate {parts} (the same training, a batch worked through in parts)")
             break
     own = share
     while own > 2 and not ways:
         own //= 2
-        if found.least(own // trainer.accumulate, own) <= budget:
+        if found.least(own // accumulate, own) <= budget:
             ways.append(f"a smaller batch (--batch-size {own * ranks}, another training)")
-    need = found.least(share // trainer.accumulate, share)
+    need = found.least(share // accumulate, share)
     ways.append(f"--memory-budget {math.ceil(need / 1e6)}MB")
     how = "even with all stages computed twice" if found.stages else f"and {recipe.net.name} cannot be checkpointed"
     raise InputError(
-        f"a step of {share // trainer.accumulate} images at a time needs {words(need)} of memory, --memory-budget "
+        f"a step of {share // accumulate} images at a time needs {words(need)} of memory, --memory-budget "
         f"allows {words(budget)}, {how}; try {' or '.join(ways)}"
     )

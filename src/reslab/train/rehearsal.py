@@ -16,12 +16,10 @@ from reslab.runs import RunDir
 from reslab.train.device import Execution
 from reslab.train.feed import OnDisk
 from reslab.train.loop import in_words
-from reslab.train.memory import account
 from reslab.train.recipe import Recipe
 from reslab.train.schedule import side
-from reslab.train.start import begin, disk_of, prepared
+from reslab.train.start import InitialWeights, begin, disk_of, prepared
 from reslab.train.trainer import Trainer
-from reslab.weights.names import Which
 
 WARM = 5
 """Steps that are not counted: buffers are made, kernels chosen, the first images waited for."""
@@ -77,9 +75,7 @@ def rehearse(
     execution: Execution,
     source: Source | None = None,
     checkpoint_every: int | None = None,
-    weights: str | None = None,
-    new_head: bool = False,
-    which: Which | None = None,
+    weights: InitialWeights | None = None,
     seconds: float = SECONDS,
 ) -> Rehearsal:
     """Does all that `train` does before its first step, then a few steps; writes nothing.
@@ -91,25 +87,28 @@ def rehearse(
     with in_words(execution.world) as under_way:
         run = RunDir(out)
         trainer, env = begin(
-            recipe, data, run, execution, source=source, weights=weights, new_head=new_head, which=which,
-            checkpoint_every=checkpoint_every,
-        )  # fmt: skip
+            recipe, data, run, execution, source=source, weights=weights, checkpoint_every=checkpoint_every
+        )
         under_way.append(trainer)
         checked = [f"{data.info.n_train:,} training and {data.info.n_test:,} test images of {data.info.name}"]
         if execution.world.leads:
-            prepared(trainer, run, env, weights, new_head, which)
+            prepared(trainer, run, env, weights)
             checked.append(f"the folder {out} can hold this run")
             if weights is not None:
-                checked.append(f"the weights {weights} fit")
+                checked.append(f"the weights {weights.source} fit")
         need, free = disk_of(trainer, run)
         done = _done(run)
         steps, per_step, waiting = _steps(trainer, seconds)
-        decoded = trainer.iteration * recipe.global_batch
-        looked = (
-            [f"{decoded:,} training images could be decoded or were left out"]
-            if isinstance(trainer.feed, OnDisk)
-            else []
-        )
+        seen = min(trainer.iteration * recipe.global_batch, trainer.feed.n)  # each once, before any comes again
+        per_evaluation, tested = _evaluation(trainer)
+        damage = trainer.gathered_damage()
+        looked = []
+        if isinstance(trainer.feed, OnDisk):
+            of = {"train": (seen, trainer.feed.n, "training"), "test": (tested, data.info.n_test, "test")}
+            looked = [
+                f"{count:,} of {n:,} {kind} images decoded, {len(damage[split]):,} damaged"
+                for split, (count, n, kind) in of.items()
+            ]
         every = recipe.evaluate_every
         evaluations = -(-recipe.iterations // every) - done // every
         return Rehearsal(
@@ -120,14 +119,14 @@ def rehearse(
             seconds_per_step=per_step * _growth(recipe),
             waiting=waiting,
             evaluations=evaluations,
-            seconds_per_evaluation=_evaluation(trainer),
-            step_memory=account(trainer).total,
+            seconds_per_evaluation=per_evaluation,
+            step_memory=trainer.account().total,
             plan=trainer.plan.said() if trainer.plan else "",
             peak_memory=_peak(trainer.device),
             disk=need,
             disk_free=free,
             checked=(*checked, *looked),
-            damaged=tuple(why for found in trainer.gathered_damage().values() for _, why in found),
+            damaged=tuple(why for found in damage.values() for _, why in found),
         )
 
 
@@ -171,8 +170,8 @@ def _growth(recipe: Recipe) -> float:
     return sum(points) / len(points) / points[0]
 
 
-def _evaluation(trainer: Trainer) -> float:
-    """Seconds of an evaluation, from a few of its batches."""
+def _evaluation(trainer: Trainer) -> tuple[float, int]:
+    """Seconds of an evaluation, from a few of its batches, and how many images all ranks saw of them."""
     images = trainer.test if trainer.validation is None else trainer.validation
     recipe, trainer_net = trainer.recipe, trainer.net
     trainer_net.eval()
@@ -190,7 +189,8 @@ def _evaluation(trainer: Trainer) -> float:
                 break
     trainer_net.train()
     rest = (time.perf_counter() - start - woken) / (seen - first) if seen > first else 0.0
-    return woken + rest * (len(images) - first)
+    every = sum(trainer.world.gathered(seen))
+    return woken + rest * (len(images) - first), every
 
 
 def _peak(device: torch.device) -> int:

@@ -1,7 +1,7 @@
 """How a run begins or goes on: what it has in common with other ranks, with its folder, and with its earlier self."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +13,53 @@ from reslab.data.names import KNOWN
 from reslab.data.sources import AnyDataset
 from reslab.data.spec import Source
 from reslab.errors import InputError
+from reslab.nets.catalog import resolve_any
+from reslab.nets.spec import AnyNet
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
 from reslab.train.device import Execution, resolve_precision
 from reslab.train.recipe import Recipe
 from reslab.train.trainer import Trainer
-from reslab.weights.load import load
+from reslab.weights.load import Weights, load
 from reslab.weights.names import Which, is_hub
 
 
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights that a training starts from in place of drawn ones."""
+
+    source: str
+    """a file, a run, or a hub's name"""
+    new_head: bool = False
+    """they may be of another number of classes, or have no head: the last layer is then drawn"""
+    which: Which | None = None
+    """of weights with their average over the training, the one or the other; by default the average"""
+    loaded: Weights | None = None
+    """what was read already, so that it is not read twice"""
+
+    @property
+    def lasting(self) -> str:
+        """The source as it is found from another folder too."""
+        return self.source if is_hub(self.source) else str(Path(self.source).expanduser().resolve())
+
+    def read(self, net: AnyNet) -> Weights:
+        """The weights for a network. Raises `InputError` where they do not fit."""
+        if self.loaded is not None:
+            own = {"num_classes": net.num_classes} if self.new_head or self.loaded.head == "none" else {}
+            if resolve_any(self.loaded.spec, in_channels=net.in_channels, size=net.size, **own) == net:
+                return self.loaded
+        return load(self.source, net=net, num_classes=net.num_classes if self.new_head else None, which=self.which)
+
+
 def _facts(
-    recipe: Recipe, data: AnyDataset, execution: Execution, weights: str | None, which: Which | None,
+    recipe: Recipe, data: AnyDataset, execution: Execution, weights: InitialWeights | None,
     checkpoint_every: int | None,
 ) -> dict[str, str]:  # fmt: skip
     """What all ranks must have in common."""
     return {
         "recipe": recipe.model_dump_json(),
         "images": data.info.fingerprint,
-        "weights to start from": f"{weights} ({which})" if which else str(weights),
+        "weights to start from": "none" if weights is None else f"{weights.source} ({weights.which or 'as usual'})",
         "iterations between checkpoints": str(checkpoint_every),
         "--sync-bn": str(execution.sync_bn),
         "memory budget": str(execution.memory_budget),
@@ -72,9 +101,7 @@ def _environment(
     data: AnyDataset,
     source: Source | None,
     execution: Execution,
-    weights: str | None,
-    new_head: bool,
-    which: Which | None,
+    weights: InitialWeights | None,
     checkpoint_every: int | None,
 ) -> dict[str, Any]:
     """What stands in ``env.json``: machine, versions, and all that decides the rounding but not the training."""
@@ -103,9 +130,9 @@ def _environment(
             "chosen_size": source and source.size,
             "labels": source and source.labels and str(Path(source.labels).expanduser().resolve()),
         },
-        "weights": weights if weights is None or is_hub(weights) else str(Path(weights).expanduser().resolve()),
-        "new_head": new_head,
-        "which": which,
+        "weights": weights and weights.lasting,
+        "new_head": weights is not None and weights.new_head,
+        "which": weights and weights.which,
         "checkpoint_every": checkpoint_every,
     }
 
@@ -129,25 +156,18 @@ def _check_same_start(run: RunDir, env: dict[str, Any]) -> None:
 
 def begin(
     recipe: Recipe, data: AnyDataset, run: RunDir, execution: Execution, *, source: Source | None,
-    weights: str | None, new_head: bool, which: Which | None = None, checkpoint_every: int | None,
+    weights: InitialWeights | None, checkpoint_every: int | None,
 ) -> tuple[Trainer, dict[str, Any]]:  # fmt: skip
     """The trainer, and what is to stand in ``env.json``. All ranks call it at the same time.
 
     Raises `InputError` where the ranks differ, or recipe, data and execution do not go together.
     """
-    execution.world.agree(_facts(recipe, data, execution, weights, which, checkpoint_every))
+    execution.world.agree(_facts(recipe, data, execution, weights, checkpoint_every))
     trainer = Trainer(recipe, data, _as_begun(run, execution))
-    return trainer, _environment(data, source, trainer.execution, weights, new_head, which, checkpoint_every)
+    return trainer, _environment(data, source, trainer.execution, weights, checkpoint_every)
 
 
-def prepared(
-    trainer: Trainer,
-    run: RunDir,
-    env: dict[str, Any],
-    weights: str | None,
-    new_head: bool,
-    which: Which | None = None,
-) -> dict[str, Any]:
+def prepared(trainer: Trainer, run: RunDir, env: dict[str, Any], weights: InitialWeights | None) -> dict[str, Any]:
     """The recipe as it is to stand in the run's folder; the trainer has the weights to start from, if there are any.
 
     Raises `InputError` where the run cannot start, or go on, in its folder. Writes nothing.
@@ -158,8 +178,7 @@ def prepared(
     begins = not checkpoints.any_checkpoint(run.checkpoints) and not run.finished
     moved = run.exists and runs.read_json(run.env).get("weights") not in (None, env["weights"])
     if weights is not None and (begins or moved):
-        classes = recipe.net.num_classes if new_head else None
-        start = load(weights, net=recipe.net, num_classes=classes, which=which)
+        start = weights.read(recipe.net)
         env["weights_fingerprint"] = start.fingerprint()
         if begins:
             trainer.start_from(start)

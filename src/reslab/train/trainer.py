@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,16 +24,17 @@ from reslab.train.device import (
     use_deterministic_kernels,
     use_exact_fp32,
 )
-from reslab.train.distributed import World, overlapping
+from reslab.train.distributed import overlapping
 from reslab.train.feed import InMemory, feed_of
 from reslab.train.graph import Graphed
 from reslab.train.inductor import compiled, said_plainly
-from reslab.train.memory import Plan, plan
+from reslab.train.memory import Account, Plan, account, plan
 from reslab.train.optim import make_optimizer
 from reslab.train.recipe import Plateau, Recipe
 from reslab.train.schedule import PlateauState, WarmUpState, scheduled
 from reslab.train.sharing import ranks_of_group, why_not_shared
 from reslab.train.sync import synchronise
+from reslab.train.tally import Averaged, Clock, Window
 from reslab.weights.load import Weights, header_of
 
 WHITENED = 5000
@@ -43,89 +44,6 @@ _DROPOUT = 71  # which random number it is, among those of an iteration
 
 class NonFiniteLoss(InputError):
     """The loss became infinite or not a number."""
-
-
-@dataclass
-class Window:
-    """Sums over the iterations since the last look, on the device so that a step never waits for the host."""
-
-    loss: Tensor
-    wrong: Tensor
-    seen: int = 0
-
-    @classmethod
-    def empty(cls, device: torch.device) -> "Window":
-        """Nothing seen yet."""
-        return cls(
-            torch.zeros((), dtype=torch.float64, device=device),
-            torch.zeros((), dtype=torch.int64, device=device),
-        )
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Adds a batch: its mean loss, and how many images were classified wrongly. ``seen`` is the caller's."""
-        self.loss.add_(loss.detach().double() * len(labels))
-        self.wrong.add_((logits.detach().argmax(1) != labels).sum())
-
-    def over(self, world: World) -> "Window":
-        """The sums over all ranks."""
-        if world.alone:
-            return self
-        sums = torch.stack([self.loss, self.wrong.double(), self.loss.new_tensor(self.seen)])
-        loss, wrong, seen = world.total(sums)
-        return Window(loss, wrong.long(), int(seen))
-
-    def clear(self) -> None:
-        """Forgets all, in place: a captured step goes on adding to the same numbers."""
-        self.loss.zero_()
-        self.wrong.zero_()
-        self.seen = 0
-
-    def mean_loss(self) -> float:
-        """Mean loss of the window."""
-        return float(self.loss) / max(self.seen, 1)
-
-    def error(self) -> float:
-        """Training error of the window in per cent, on the augmented images as they were trained on."""
-        return 100 * int(self.wrong) / max(self.seen, 1)
-
-
-class Averaged:
-    """BN's running statistics while a batch is worked through in parts: they move once, by the mean of the parts."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self.buffers = list(net.buffers())
-        self.before = [buffer.clone() for buffer in self.buffers]
-        self.after = [torch.zeros_like(buffer) for buffer in self.buffers]
-        self.parts = 0
-
-    def take(self, *, last: bool) -> None:
-        """Behind each part: what it did is noted and undone; behind the last, done for all."""
-        self.parts += 1
-        for buffer, before, after in zip(self.buffers, self.before, self.after, strict=True):
-            after.add_(buffer)
-            if not last:
-                buffer.copy_(before)
-            elif buffer.is_floating_point():
-                buffer.copy_(after / self.parts)
-
-
-@dataclass
-class Clock:
-    """Time spent in training steps and, of that, on making batches."""
-
-    steps: float = 0.0
-    data: float = 0.0
-    images: int = 0
-
-    @property
-    def images_per_second(self) -> float:
-        """Throughput of the training steps, evaluations not counted."""
-        return self.images / self.steps if self.steps else 0.0
-
-    @property
-    def waiting(self) -> float:
-        """Share of the time that went into data, 0 to 1."""
-        return self.data / self.steps if self.steps else 0.0
 
 
 class Trainer:
@@ -159,7 +77,7 @@ class Trainer:
         self.plan: Plan | None = None
         """what the memory budget made necessary, where that was decided here"""
         if execution.memory_budget is not None and execution.checkpoint_activations is None:
-            self.plan = self.world.from_lead(plan(self, execution.memory_budget))
+            self.plan = self.world.from_lead(plan(net, self.recipe, execution, execution.memory_budget))
             self.execution = execution = replace(execution, checkpoint_activations=self.plan.choice)
         if isinstance(net, Network):
             net.checkpoint_activations(execution.checkpoint_activations or False)
@@ -233,6 +151,10 @@ class Trainer:
     def start_from(self, weights: Weights) -> None:
         """Weights instead of drawn ones; a new head stays as it was drawn."""
         self.net.load_state_dict(weights.tensors, strict=False)
+
+    def account(self) -> Account:
+        """What a step takes in memory."""
+        return account(self.net, self.recipe, self.execution)
 
     @property
     def seconds(self) -> float:
