@@ -4,6 +4,7 @@ import pytest
 
 from reslab.data.spec import DataInfo, ScaleCrop
 from reslab.nets.catalog import resolve_any
+from reslab.nets.spec import NetSpec
 from reslab.recipes import RECIPES
 from reslab.train.length import doubts
 from reslab.train.recipe import override
@@ -32,7 +33,8 @@ def test_the_head_takes_its_classes_from_the_data(name: str) -> None:
             assert (recipe.net.in_channels, recipe.net.size) == (data.channels, data.size)
         assert entry.make(f"{net}(num_classes=5)", data).net.num_classes == 5
         grey = data.model_copy(update={"channels": 1})
-        if getattr(resolve_any(net), "stem", None) is None or resolve_any(net).stem.kind != "whitening":
+        spec = resolve_any(net)
+        if not isinstance(spec, NetSpec) or spec.stem.kind != "whitening":
             assert entry.make(net, grey).net.in_channels == 1
         assert override(entry.make(net, data), ["net.num_classes=1000"]).net.num_classes == 1000
 

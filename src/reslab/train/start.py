@@ -46,7 +46,7 @@ class InitialWeights:
         """The weights for a network. Raises `InputError` where they do not fit."""
         if self.loaded is not None:
             own = {"num_classes": net.num_classes} if self.new_head or self.loaded.head == "none" else {}
-            if resolve_any(self.loaded.spec, in_channels=net.in_channels, size=net.size, **own) == net:
+            if resolve_any(self.loaded.spec, size=net.size, **own) == net:
                 return self.loaded
         return load(self.source, net=net, num_classes=net.num_classes if self.new_head else None, which=self.which)
 
