@@ -302,7 +302,7 @@ def test_the_end_is_evaluated_once(digits: Dataset, tmp_path: Path, monkeypatch:
         seen.append(given[0])
         return original(*given, **more)
 
-    monkeypatch.setattr("reslab.train.loop.evaluate", counting)
+    monkeypatch.setattr("reslab.train.ending.evaluate", counting)
     result = fit(tiny(digits, "evaluate_every=5", iterations=10), digits, tmp_path / "run")
     assert len(seen) == 2
     assert result["test_error"] == RunDir(tmp_path / "run").read_metrics()[-1]["test_error"]

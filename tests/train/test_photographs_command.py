@@ -83,6 +83,7 @@ def test_a_dry_run_says_what_would_happen(folder: Path, reslab: Reslab, tmp_path
     assert code == 0, err
     for word in ("12 of 12 images (4.0 epochs)", "images/s", "36 training and 15 test images", "a step, "):
         assert word in text
+    assert "36 of 36 training images checked, 0 damaged; 15 of 15 test images checked" in " ".join(text.split())
     plan = json.loads(reslab(*words, "--iterations", 40, "--json")[1])
     assert (plan["steps"], plan["batch"], plan["evaluations"]) == (40, 12, 14)
     assert plan["recipe"]["iterations"] == 40

@@ -106,7 +106,7 @@ def rehearse(
         if isinstance(trainer.feed, OnDisk):
             of = {"train": (seen, trainer.feed.n, "training"), "test": (tested, data.info.n_test, "test")}
             looked = [
-                f"{count:,} of {n:,} {kind} images decoded, {len(damage[split]):,} damaged"
+                f"{count:,} of {n:,} {kind} images checked, {len(damage[split]):,} damaged"
                 for split, (count, n, kind) in of.items()
             ]
         every = recipe.evaluate_every
