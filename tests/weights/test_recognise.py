@@ -175,7 +175,7 @@ def test_other_networks_are_not_taken_for_ours() -> None:
     for name, expected in (
         ("vgg16", "parameters named features.0.weight, features.0.bias, features.2.weight (32 such)"),
         ("timm:test_vit", "no residual network that Reslab can describe has parameters named"),
-        ("timm:seresnet18", "no network"),
+        ("timm:seresnet18", "no residual network"),
         ("timm:resnetv2_50x1_bit", "the nearest network that Reslab can describe has other parameters: "),
         ("timm:resnet50_gn", "the nearest network that Reslab can describe has other parameters: "),
     ):
