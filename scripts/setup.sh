@@ -40,15 +40,66 @@ esac
 echo "Installing PyTorch and friends into .venv with $installer: $size."
 echo "Once only; one or two minutes on a fast line, as long as the download takes on a slow one."
 
+mkdir -p .venv
+log=.venv/setup.log
+: >"$log"
+begun=$(date +%s)
+[ -t 1 ] && terminal=yes || terminal=no
+
+# phase WHAT COMMAND...: a line with the seconds that it took, its last step beside it meanwhile on a terminal.
+# Its output goes to the log, and where it fails onto the screen too, whole.
+phase() {
+    what=$1
+    shift
+    started=$(date +%s)
+    from=$(($(wc -l <"$log") + 1))
+    "$@" >>"$log" 2>&1 &
+    job=$!
+    trap 'kill "$job" 2>/dev/null; echo; exit 130' INT TERM
+    if [ $terminal = yes ]; then
+        while kill -0 "$job" 2>/dev/null; do
+            step=$(tail -n 1 "$log" | tr -d '\r' | cut -c 1-60)
+            printf '\r\033[K  %s ... %d s  %s' "$what" $(($(date +%s) - started)) "$step"
+            sleep 1
+        done
+        printf '\r\033[K'
+    fi
+    code=0
+    wait "$job" || code=$?
+    trap - INT TERM
+    if [ "$code" -ne 0 ]; then
+        printf '  %s: FAILED after %d s. What was said:\n\n' "$what" $(($(date +%s) - started)) >&2
+        tail -n "+$from" "$log" >&2
+        printf '\n' >&2
+        die "$what failed (all output: $log). Mend what is said above, and run make again: it goes on from there."
+    fi
+    printf '  %s: %d s\n' "$what" $(($(date +%s) - started))
+}
+
+new_environment() {
+    # What an unsuitable interpreter left is taken away; the log stays.
+    new_enough .venv/bin/python || rm -rf .venv/bin .venv/lib .venv/lib64 .venv/include .venv/share .venv/pyvenv.cfg
+    if [ "$installer" = uv ]; then
+        new_enough .venv/bin/python || uv venv --quiet --allow-existing --python "${python:->=3.11}" .venv
+        return
+    fi
+    new_enough .venv/bin/python || "$python" -m venv --without-pip .venv
+    works .venv/bin/python -m pip --version || works .venv/bin/python -m ensurepip || {
+        echo "$python cannot put pip into a new environment (its module ensurepip is missing)."
+        echo "On Debian and Ubuntu: apt install python3-venv. Anywhere: install uv, and run make again."
+        return 1
+    }
+}
+
 if [ "$installer" = uv ]; then
-    new_enough .venv/bin/python || uv venv --quiet --clear --python "${python:->=3.11}" .venv
-    uv pip install --python .venv -c constraints.txt --build-constraints constraints.txt --group dev -e .
+    phase "environment with $(version "${python:-python3}")" new_environment
+    phase "Reslab and its tools" \
+        uv pip install --python .venv -c constraints.txt --build-constraints constraints.txt --group dev -e .
 else
-    new_enough .venv/bin/python || "$python" -m venv --clear --without-pip .venv
-    works .venv/bin/python -m pip --version || works .venv/bin/python -m ensurepip ||
-        die "$python cannot put pip into a new environment (its module ensurepip is missing).
-On Debian and Ubuntu: apt install python3-venv. Anywhere: install uv, and run make again."
-    .venv/bin/python -m pip install --quiet --upgrade -c constraints.txt pip # --group came with pip 25.1
-    .venv/bin/python -m pip install -c constraints.txt --build-constraint constraints.txt --group dev -e .
+    phase "environment with $(version "$python")" new_environment
+    phase "pip, which knows --group from 25.1 on" \
+        .venv/bin/python -m pip install --disable-pip-version-check --upgrade -c constraints.txt pip
+    phase "Reslab and its tools" .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off \
+        -c constraints.txt --build-constraint constraints.txt --group dev -e .
 fi
-echo "Ready: .venv/bin/reslab --help"
+echo "Ready after $(($(date +%s) - begun)) s: .venv/bin/reslab --help"
