@@ -72,8 +72,8 @@ def test_a_fast_recipe_on_few_pictures_learns_them(reslab: Reslab, squares: Path
     code, _, err = reslab("train", "fast_cifar", *FAST, "--data", squares, "--out", tmp_path / "run")
     assert code == 0, err
     said = " ".join(err.split())
-    assert "batch of 120 instead of the recipe's 500: there are 120 training images" in said
-    assert "200 epochs instead of the recipe's 8" in said
+    assert "training with a batch of 120, not the recipe's 500: there are 120 training images" in said
+    assert "training for 200 epochs, not the recipe's 8: " in said
     assert "warning" not in said
     result = result_of(tmp_path / "run")
     assert result["iterations"] == 200
