@@ -31,8 +31,8 @@ def fitted(
     if own > images and options.batch is None and "global_batch" not in changed:
         arguments["batch"] = batch_within(own, images, parts)
         said.append(
-            f"training with a batch of {arguments['batch']}, not the recipe's {own}: there are {images} training images "
-            "(--batch-size chooses)"
+            f"training with a batch of {arguments['batch']}, not the recipe's {own}: there are {images} training "
+            "images (--batch-size chooses)"
         )
         recipe = make(net, info, **arguments)
     batch = recipe.global_batch
@@ -42,9 +42,9 @@ def fitted(
         epochs = proposed(images, batch)
         arguments["iterations"] = iterations_of(epochs, images, batch)
         said.append(
-            f"training for {epochs} epochs, not the recipe's {recipe.iterations * batch / images:.3g}: on {images} images "
-            f"those are only {recipe.iterations} steps, and a network takes about {ENOUGH} to learn anything (--epochs "
-            "chooses)"
+            f"training for {epochs} epochs, not the recipe's {recipe.iterations * batch / images:.3g}: on {images} "
+            f"images those are only {recipe.iterations} steps, and a network takes about {ENOUGH} to learn anything "
+            "(--epochs chooses)"
         )
     settings = options.settings
     if options.num_classes is not None:  # the data's own number is a recipe's choice
