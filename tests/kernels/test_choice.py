@@ -28,7 +28,7 @@ class Works:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, own: float, library: float) -> None:
         self.now, self.calls, self.spent = 0.0, 0, {"own": own, "library": library}
-        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(time, "thread_time", lambda: self.now)
 
     def work(self, which: str) -> None:
         self.calls += 1
@@ -106,11 +106,12 @@ def test_a_layer_is_measured_without_a_trace(dtype: torch.dtype, trains: bool, t
     x = torch.zeros(5, 16, 12, 12, dtype=dtype).contiguous(memory_format=torch.channels_last)
     if not conv.supports(x, layer):
         pytest.skip("this processor has no kernel for it")
-    before = torch.get_rng_state()
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
     with torch.set_grad_enabled(trains), torch.autocast("cpu", torch.bfloat16):
         answer = conv.pays(x, layer)
     assert layer.weight.grad is None
     assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
     (kept,) = (tmp_path / "kernels" / "choices").iterdir()
     text = kept.read_text()
     assert text.startswith("own" if answer else "library")

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -210,6 +211,10 @@ def _serve(
     end_with_parent()
     # A compiler's pool of processes would outlive this one for a moment, and gains little on what is compiled once.
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    if sys.platform == "linux":
+        # As a script finds it. What the work starts would else be the children of the server that began this process,
+        # and outlive it.
+        multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(threads)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)

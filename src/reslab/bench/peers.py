@@ -1,6 +1,5 @@
 """What other libraries do for the same: as it comes, and in every way that a practitioner might choose."""
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -164,8 +163,6 @@ class PeerBatches:
         loader = torch.utils.data.DataLoader(
             source, case.batch, num_workers=loading.workers, prefetch_factor=self.AHEAD if loading.workers else None,
             worker_init_fn=ending_with_this() if loading.workers else None,
-            # As a script's; by default it would be a server's, which outlives this process, that starts them here.
-            multiprocessing_context="fork" if loading.workers and sys.platform == "linux" else None,
         )  # fmt: skip
         self.batches, self.device = iter(loader), case.execution.device
 
