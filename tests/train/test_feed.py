@@ -203,6 +203,9 @@ def test_kaggles_layout(tmp_path: Path) -> None:
     (root / "ILSVRC" / "Data" / "CLS-LOC" / "val.txt").unlink()
     rows = "".join(f"{i},{CLASSES[i % 3]} 1 2 3 4\n" for i in range(100, 115))
     (root / "LOC_val_solution.csv").write_text(f"ImageId,PredictionString\n{rows}")
+    unlabelled = root / "ILSVRC" / "Data" / "CLS-LOC" / "test"  # Kaggle's has 100,000 images, and no list of them
+    unlabelled.mkdir()
+    (unlabelled / "ILSVRC2012_test_00000001.JPEG").write_bytes(b"")
     data = load_photographs(root, SIZE, cache_dir=tmp_path / "cache")
     assert (data.info.n_train, data.info.n_test) == (36, 15)
     assert [data.test.classes[int(label)] for label in data.test.labels] == [CLASSES[i % 3] for i in range(100, 115)]

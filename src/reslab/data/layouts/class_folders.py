@@ -1,8 +1,8 @@
 """A folder for each class: ``train/<class>/...`` beside ``val/<class>/...``, or ``<class>/...`` alone.
 
 Images may lie in folders below their class. The test split is the first of ``test/``, ``val/`` and ``validation/`` that
-has class folders, or lies flat beside a list of labels (ImageNet's ``val/`` with ``val.txt``). Without one, and where
-class folders lie in the root itself, a fifth of each class is held out.
+has class folders, or else ``val/``, ``validation/`` or ``test/`` flat beside a list of labels (ImageNet's ``val.txt``).
+Without one, and where class folders lie in the root itself, a fifth of each class is held out.
 """
 
 import os
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from reslab.data.formats import IMAGES, Unused, is_image, is_nobodys, readable
-from reslab.data.layouts.found import TESTS, Asked, Found
+from reslab.data.layouts.found import FLAT_TESTS, TESTS, Asked, Found
 from reslab.data.layouts.label_list import LISTS, files_with_labels
 from reslab.data.memo import Arrays, kept
 from reslab.data.stored import Files
@@ -87,12 +87,13 @@ def _test_split(root: Path, tests: Sequence[str], asked: Asked, beside: Path) ->
     for name in tests:
         if _folders_in(root / name):
             return name, None
-    for name in tests:
-        listed = asked.labels or next((beside / file for file in LISTS if (beside / file).is_file()), None)
-        if listed is not None:
-            return name, listed
+    # The lists are of validation images, and ImageNet's own test/, flat beside them, is of images without labels.
+    flat = [name for name in FLAT_TESTS if name in tests]
+    listed = asked.labels or next((beside / file for file in LISTS if (beside / file).is_file()), None)
+    if listed is not None:
+        return flat[0], listed
     raise InputError(
-        f"{root / tests[0]}: the images lie flat, and nothing says their classes; put a list {LISTS[0]} of lines "
+        f"{root / flat[0]}: the images lie flat, and nothing says their classes; put a list {LISTS[0]} of lines "
         f"'FILE CLASS' into {beside}, or move them into a folder for each class"
     )
 

@@ -9,6 +9,8 @@ from reslab.data.stored import Stored
 
 TESTS = ("test", "val", "validation")
 """Names of the split that is tested on, the first that is there with its classes."""
+FLAT_TESTS = ("val", "validation", "test")
+"""The same where the images lie flat beside a list of labels."""
 
 
 @dataclass(frozen=True)
