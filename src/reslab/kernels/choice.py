@@ -6,6 +6,7 @@ milliseconds when a shape is first met, and the answer is kept for the processor
 kernels: a training that is resumed, and all ranks of one on a machine, take the same.
 """
 
+import functools
 import hashlib
 import logging
 import os
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
 from reslab.compiled import cache_folder, fingerprint
 from reslab.errors import InputError
-from reslab.kernels.build import SOURCE
+from reslab.kernels.build import SOURCE, SUFFIX
 
 log = logging.getLogger("reslab")
 
@@ -27,6 +29,8 @@ Rule = Literal["measured", "own", "library"]
 VARIABLE = "RESLAB_KERNELS"
 """Of the environment: own or library takes that one always, without measuring."""
 TRIES = 4
+MEASURED, LARGE = 64, 16 * 32 * 32
+"""Images that a layer is measured with, at the most, and numbers of an image from which on there are fewer."""
 _LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 """Of the environment: what may make the library slower than the processor would let it be."""
 
@@ -63,6 +67,47 @@ def own_is_quicker(shape: str, own: Callable[[], object], library: Callable[[], 
     if key not in _known:
         _known[key] = _kept(key, shape, own, library)
     return _known[key]
+
+
+def layer_pays(
+    x: Tensor, conv: nn.Conv2d, own: Callable[[Tensor, Tensor], Tensor], library: Callable[[Tensor, Tensor], Tensor]
+) -> bool:  # fmt: skip
+    """Whether our way to compute a convolution is quicker on such an activation: forward, and backward where wanted.
+
+    Args:
+        x: (N, C, H, W), channels-last.
+        conv: the layer.
+        own: our way, from an activation and a weight in fp32.
+        library: the library's.
+    """
+    n, channels, height, width = x.shape
+    side, stride = conv.kernel_size[0], conv.stride[0]
+    trains = torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
+    most = max(1, min(n, MEASURED * LARGE // max(LARGE, channels * height * width)))
+    images = 1 << (most.bit_length() - 1)
+    shape = (
+        f"{side}x{side} of {channels} to {conv.out_channels} channels, stride {stride}, in {SUFFIX[x.dtype]}, "
+        f"{images} images of {height}x{width}, {'forward and backward' if trains else 'forward'}"
+    )
+
+    @functools.cache
+    def operands() -> tuple[Tensor, Tensor]:
+        draw = torch.Generator().manual_seed(0)
+        of_images = torch.randn((images, channels, height, width), generator=draw).to(x.dtype)
+        weight = torch.randn(conv.weight.shape, generator=draw)
+        return (
+            of_images.contiguous(memory_format=torch.channels_last),
+            weight.contiguous(memory_format=torch.channels_last),
+        )
+
+    def run(layer: Callable[[Tensor, Tensor], Tensor]) -> None:
+        of_images, weight = (each.detach() for each in operands())
+        with torch.set_grad_enabled(trains), torch.autocast("cpu", enabled=False):
+            y = layer(of_images.requires_grad_(trains), weight.requires_grad_(trains))
+            if trains:
+                y.backward(torch.empty_like(y).fill_(0.5))
+
+    return own_is_quicker(shape, lambda: run(own), lambda: run(library))
 
 
 def _kept(key: str, shape: str, own: Callable[[], object], library: Callable[[], object]) -> bool:

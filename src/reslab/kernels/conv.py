@@ -7,16 +7,14 @@ with 16 multiplications in place of 36. Whether they are quicker is measured (`c
 """
 
 import ctypes
-import functools
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reslab.kernels.build import SUFFIX, channels_last, has, kernel, pointer, readable
-from reslab.kernels.choice import own_is_quicker
+from reslab.kernels.build import channels_last, has, kernel, pointer, readable
+from reslab.kernels.choice import layer_pays
 
 Kernel = Literal["conv16", "winograd"]
 LANES = 16
@@ -46,48 +44,9 @@ def supports(x: Tensor, conv: nn.Conv2d) -> bool:
     )
 
 
-MEASURED = 64
-"""Images that a choice is measured with, at the most."""
-
-
 def pays(x: Tensor, conv: nn.Conv2d) -> bool:
     """Whether our kernel is quicker than the library's for what it `supports`: forward, and backward where wanted."""
-    n, own, height, width = x.shape
-    images, channels = min(MEASURED, 1 << (n.bit_length() - 1)), conv.out_channels
-    trains = torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
-    shape = (
-        f"3x3 of {own} to {channels} channels in {SUFFIX[x.dtype]}, {images} images of {height}x{width}, "
-        f"{'forward and backward' if trains else 'forward'}"
-    )
-    return own_is_quicker(shape, *_both(images, x, channels, trains=trains))
-
-
-def _both(images: int, like: Tensor, channels: int, *, trains: bool) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Our kernel and the library's, on numbers that are drawn when they are first run."""
-
-    @functools.cache
-    def operands() -> tuple[Tensor, Tensor, Tensor]:
-        draw = torch.Generator().manual_seed(0)
-
-        def drawn(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=draw).contiguous(memory_format=torch.channels_last)
-
-        _, own, height, width = like.shape
-        x = drawn(images, own, height, width).to(like.dtype)
-        weight = drawn(channels, own, 3, 3)
-        return x, weight, drawn(images, channels, height, width).to(like.dtype)
-
-    def run(layer: Callable[[Tensor, Tensor], Tensor]) -> None:
-        x, weight, grad = (each.detach() for each in operands())
-        with torch.set_grad_enabled(trains), torch.autocast("cpu", enabled=False):
-            y = layer(x.requires_grad_(trains), weight.requires_grad_(trains))
-            if trains:
-                y.backward(grad)
-
-    return (
-        lambda: run(conv3x3),
-        lambda: run(lambda x, weight: F.conv2d(x, weight.to(x.dtype), padding=1)),
-    )
+    return layer_pays(x, conv, conv3x3, lambda x, weight: F.conv2d(x, weight.to(x.dtype), padding=1))
 
 
 def is_unsafe(conv: nn.Conv2d, x: Tensor) -> bool:

@@ -68,34 +68,57 @@ inline Range slice(int64_t rows, int part, int parts) {
   return {rows * part / parts, rows * (part + 1) / parts};
 }
 
-// Adds to a[] and b[] the sums over the rows of the two vectors that `term(index, channel)` yields.
-template <int kUnroll, class Term>
-inline void sum_columns(Range r, int width, int c0, double* a, double* b, Term term) {
-  for (int64_t block = r.begin; block < r.end; block += kBlock) {
-    const int64_t stop = block + kBlock < r.end ? block + kBlock : r.end;
-    Vec sa[kUnroll] = {}, sb[kUnroll] = {};
-    for (int64_t row = block; row < stop; ++row)
+// Rows taken at a time, in the order in which they lie in memory: column by column of all rows, memory would be read in
+// pieces too short for it (the backward of 256 channels takes half as long again).
+constexpr int kRows = 8;
+
+// Of the rows [begin, end), a block: adds to a[] and b[] the sums of the two vectors that `term(index, channel)` yields.
+// kVectors: of a row, whose sums then stay in registers; 0 for rows of any width.
+template <int kVectors, class Term>
+inline void sum_block(int64_t begin, int64_t end, int width, float* a, float* b, Term term) {
+  constexpr int kStep = kVectors ? kVectors : 1;
+  const int rows = kVectors ? int(end - begin) : kRows;
+  for (int64_t row = begin; row < end; row += rows) {
+    const int64_t stop = row + rows < end ? row + rows : end;
+    for (int c0 = 0; c0 < width; c0 += kStep * kLanes) {
+      Vec sa[kStep] = {}, sb[kStep] = {};
+      const auto add = [&](int64_t at) {
 #pragma GCC unroll 4
-      for (int k = 0; k < kUnroll; ++k) {
+        for (int k = 0; k < kStep; ++k) {
+          const int c = c0 + k * kLanes;
+          Vec u, v;
+          term(at * width + c, c, u, v);
+          sa[k] += u;
+          sb[k] += v;
+        }
+      };
+      if (!kVectors && stop - row == kRows) {
+#pragma GCC unroll 8
+        for (int k = 0; k < kRows; ++k) add(row + k);
+      } else {
+        for (int64_t at = row; at < stop; ++at) add(at);
+      }
+      for (int k = 0; k < kStep; ++k) {
         const int c = c0 + k * kLanes;
-        Vec u, v;
-        term(row * width + c, c, u, v);
-        sa[k] += u;
-        sb[k] += v;
+        store(a + c, load(a + c) + sa[k]);
+        store(b + c, load(b + c) + sb[k]);
       }
-    for (int k = 0; k < kUnroll; ++k)
-      for (int l = 0; l < kLanes; ++l) {
-        a[c0 + k * kLanes + l] += sa[k][l];
-        b[c0 + k * kLanes + l] += sb[k][l];
-      }
+    }
   }
 }
+// The same of all rows of a range, added to sums[] and, for the second vector, behind it.
 template <class Term>
 inline void sum_rows(Range r, int width, double* sums, Term term) {
-  int c = 0;
-  for (; c + 4 * kLanes <= width; c += 4 * kLanes)
-    sum_columns<4>(r, width, c, sums, sums + width, term);
-  for (; c < width; c += kLanes) sum_columns<1>(r, width, c, sums, sums + width, term);
+  static thread_local std::vector<float> kept;
+  for (int64_t block = r.begin; block < r.end; block += kBlock) {
+    const int64_t stop = block + kBlock < r.end ? block + kBlock : r.end;
+    kept.assign(2 * size_t(width), 0.f);
+    if (width == 4 * kLanes)
+      sum_block<4>(block, stop, width, kept.data(), kept.data() + width, term);
+    else
+      sum_block<0>(block, stop, width, kept.data(), kept.data() + width, term);
+    for (int c = 0; c < 2 * width; ++c) sums[c] += kept[c];
+  }
 }
 
 // Neighbouring rows are folded into one wide row, so that narrow layers fill the vectors too.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reslab.kernels import conv, pool
+from reslab.kernels import conv, pointwise, pool
 from reslab.kernels import norm as norm_kernel
 from reslab.kernels.norm import Tracked
 from reslab.nets import spec
@@ -122,7 +122,7 @@ def shared(x: Tensor) -> Tensor:
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution that runs a kernel of our own where it is quicker and the fused mode is on."""
+    """A convolution that is computed in a way of our own where that is quicker and the fused mode is on."""
 
     fused: bool = False
     direct: bool = True
@@ -134,6 +134,8 @@ class Conv2d(nn.Conv2d):
             y = x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
             if conv.supports(y, self) and conv.pays(y, self):
                 return conv.conv3x3(y, self.weight)
+            if pointwise.supports(y, self) and pointwise.pays(y, self):
+                return pointwise.conv1x1(y, self.weight, self.stride)
         if conv.is_unsafe(self, x):
             down, across = self.stride
             return F.conv2d(x[..., ::down, ::across], self.weight, self.bias)
