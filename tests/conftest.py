@@ -18,7 +18,9 @@ Reslab = Callable[..., tuple[int, str, str]]
 os.environ.setdefault("RESLAB_KERNELS", "own")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker has a core to itself; threads that wait for each other across workers take ten times as long.
+    # Where a test has several of its own, those that wait leave the core to others, too.
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_WAIT_POLICY"] = "passive"
 
 if not Path("/dev/nvidiactl").exists():
     # Without a GPU Triton's kernels are run by its interpreter, which has to be asked for before Triton is imported.

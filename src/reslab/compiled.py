@@ -19,6 +19,9 @@ from pathlib import Path
 from reslab.processor import level
 
 
+NATIVE = "-march=native"
+
+
 @dataclass(frozen=True)
 class Source:
     """What a library is made of."""
@@ -54,6 +57,14 @@ def _processor() -> str:
         return "".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
     except OSError:
         return platform.processor()
+
+
+def _for_this_processor(flags: tuple[str, ...]) -> tuple[str, ...]:
+    """The options with the processor that ``RESLAB_CPU`` names in place of the machine's own."""
+    limit = level()
+    if limit is None:
+        return flags
+    return tuple(word for flag in flags for word in (limit.compiler if flag == NATIVE else (flag,)))
 
 
 def _compiler() -> str:

@@ -22,7 +22,7 @@ class Level:
     flag: str
     """that Linux lists in /proc/cpuinfo for a processor of this kind"""
     compiler: tuple[str, ...]
-    """options for C++, after those of the machine's own processor"""
+    """options for C++, in place of those of the machine's own processor"""
     aten: str
     """ATEN_CPU_CAPABILITY"""
     onednn: str
