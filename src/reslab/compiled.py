@@ -18,7 +18,6 @@ from pathlib import Path
 
 from reslab.processor import level
 
-
 NATIVE = "-march=native"
 
 

@@ -135,7 +135,8 @@ class Conv2d(nn.Conv2d):
             if conv.supports(y, self) and conv.pays(y, self):
                 return conv.conv3x3(y, self.weight)
             if pointwise.supports(y, self) and pointwise.pays(y, self):
-                return pointwise.conv1x1(y, self.weight, self.stride)
+                down, across = self.stride
+                return pointwise.conv1x1(y, self.weight, (down, across))
         if conv.is_unsafe(self, x):
             down, across = self.stride
             return F.conv2d(x[..., ::down, ::across], self.weight, self.bias)
