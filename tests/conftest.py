@@ -42,7 +42,7 @@ CPU = (
     "test_processor.py", "kernels/*", "data/test_jpeg.py", "evaluate/test_metrics.py", "evaluate/test_recalibrate.py",
     "evaluate/test_scores.py", "nets/test_blocks.py", "nets/test_checkpointing.py", "nets/test_families.py",
     "nets/test_whitening.py", "probes/test_lesions.py", "probes/test_seam.py", "train/test_average.py",
-    "train/test_inductor.py", "train/test_loop.py", "train/test_optim.py",
+    "train/test_loop.py", "train/test_optim.py",
 )  # fmt: skip
 """Modules whose results depend on the processor's instructions: the kernels, what is said of precision, training."""
 
