@@ -49,6 +49,8 @@ class Dataset(Generic[Images]):
     info: DataInfo
     train: Images
     test: Images
+    validation: Images | None = None
+    """training images that were set aside already; None: whoever trains may set some aside"""
 
     def __repr__(self) -> str:
         """Its size, in a line."""

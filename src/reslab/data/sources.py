@@ -26,7 +26,16 @@ from reslab.data.spec import Augment, DataInfo, ScaleCrop
 from reslab.data.stored import Files, Rows, Some, Stored, Tars, chunks_of
 from reslab.errors import InputError
 
-__all__ = ["AnyDataset", "Dataset", "ImageSet", "Photographs", "load", "load_found", "load_photographs"]
+__all__ = [
+    "AnyDataset",
+    "Dataset",
+    "ImageSet",
+    "Photographs",
+    "fingerprint_of",
+    "load",
+    "load_found",
+    "load_photographs",
+]
 _log = logging.getLogger("reslab")
 CIFAR_AUGMENT = Augment(pad=4, flip=True)
 
@@ -164,7 +173,7 @@ def load_photographs(
     info = DataInfo(
         name=root.resolve().name,
         source=split.source,
-        fingerprint=_fingerprint(train, test),
+        fingerprint=fingerprint_of(train, test),
         classes=train.classes,
         channels=3,
         size=size,
@@ -178,7 +187,7 @@ def load_photographs(
     return Dataset(info, train, test)
 
 
-def _fingerprint(*splits: Stored) -> str:
+def fingerprint_of(*splits: Stored) -> str:
     """16 hex digits over labels, names (of files) or lengths (in shards), and how images lie together.
 
     Their bytes are not read: other images of the same names, or lengths, are taken for the same.

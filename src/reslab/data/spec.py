@@ -4,12 +4,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-Normalization = Literal["per-pixel-mean", "per-channel", "imagenet", "none"]
+Normalization = Literal["per-pixel-mean", "per-channel", "imagenet", "given", "none"]
 """How uint8 pixels become network input, after division by 255.
 
 - ``per-pixel-mean``: subtract the mean image of the training split, no division (He 2015, section 4.2)
 - ``per-channel``: subtract the mean and divide by the standard deviation of each channel of the training split
 - ``imagenet``: the constants that torchvision's ImageNet weights expect
+- ``given``: the constants in ``mean`` and ``std``, which the weights that a training starts from were trained with
 - ``none``: leave pixels in [0, 1]
 """
 
@@ -117,7 +118,21 @@ class DataSpec(BaseModel):
     holdout: int = Field(0, ge=0, description="training images set aside for validation; 0 trains on all")
     holdout_seed: int = Field(0, ge=0, description="which images are set aside; independent of the training seed")
     normalization: Normalization = "per-pixel-mean"
+    mean: tuple[float, ...] = Field((), description="of each channel, for the normalization 'given'")
+    std: tuple[float, ...] = Field((), description="standard deviation of each channel, for the normalization 'given'")
+    resize: int | None = Field(
+        None, ge=1, description="pixels of a photograph's shorter side in an evaluation; null: 256 for a crop of 224"
+    )
     augment: AnyAugment = Augment()
+
+    @model_validator(mode="after")
+    def _all_given(self) -> Self:
+        given = self.normalization == "given"
+        if given and not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"normalization 'given' takes mean and std, a number for each of {self.channels} channels")
+        if not given and (self.mean or self.std):
+            raise ValueError(f"mean and std are for the normalization 'given', not for '{self.normalization}'")
+        return self
 
 
 class DataInfo(BaseModel):
@@ -147,7 +162,10 @@ class DataInfo(BaseModel):
         images = f"{self.n_train:,} training and {self.n_test:,} test images of {self.size[0]}x{self.size[1]}"
         return f"{self.name}: {images}, {self.channels} channels, {len(self.classes)} classes"
 
-    def spec(self, *, holdout: int = 0, normalization: Normalization = "per-pixel-mean") -> DataSpec:
+    def spec(
+        self, *, holdout: int = 0, normalization: Normalization = "per-pixel-mean", mean: tuple[float, ...] = (),
+        std: tuple[float, ...] = (), resize: int | None = None,
+    ) -> DataSpec:  # fmt: skip
         """The part of this that belongs in a recipe."""
         return DataSpec(
             name=self.name,
@@ -156,6 +174,9 @@ class DataInfo(BaseModel):
             size=self.size,
             holdout=holdout,
             normalization=normalization,
+            mean=mean,
+            std=std,
+            resize=resize,
             augment=self.augment,
         )
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reslab.data.draws import bits, integers
-from reslab.data.spec import Augment, Colour, Normalization
+from reslab.data.spec import Augment, Colour, DataSpec, Normalization
 from reslab.kernels import shift
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -57,6 +57,13 @@ class Normalizer:
         mean = total[0].sum((1, 2)) / count
         var = total[1].sum((1, 2)) / count - mean**2
         return cls((mean / 255).float().view(-1, 1, 1), (var.sqrt() / 255).float().clamp_min(1e-6).view(-1, 1, 1))
+
+    @classmethod
+    def for_(cls, spec: DataSpec, train: Tensor) -> "Normalizer":
+        """The constants of a recipe's data: as given there, or of a training split (N, C, H, W)."""
+        if spec.normalization == "given":
+            return cls.from_values(spec.mean, spec.std)
+        return cls.of(spec.normalization, train)
 
     @classmethod
     def from_values(cls, mean: Values, std: tuple[float, ...]) -> "Normalizer":

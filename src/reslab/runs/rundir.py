@@ -24,6 +24,10 @@ def _let_go() -> None:
 os.register_at_fork(after_in_child=_let_go)
 
 
+FINETUNE = "finetune.json"
+"""What a fine-tuning was asked for; written before the run itself begins."""
+
+
 class RunDir:
     """``recipe.json env.json metrics.jsonl checkpoints/ eval/ result.json`` in one folder.
 
@@ -74,7 +78,7 @@ class RunDir:
 
     def _empty(self) -> bool:
         """Whether nothing lies here, or only what a start that was killed half-way leaves behind."""
-        names = {entry.name for entry in self.path.iterdir() if not files.is_temporary(entry)} - {".lock"}
+        names = {entry.name for entry in self.path.iterdir() if not files.is_temporary(entry)} - {".lock", FINETUNE}
         if "checkpoints" not in names:
             return not names
         made = self.checkpoints.is_dir() and not any(self.checkpoints.iterdir())

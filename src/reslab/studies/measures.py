@@ -39,7 +39,7 @@ def gradients(recipe: Recipe, data: Dataset, run: RunDir, device: torch.device) 
     """
     trained = load(run.path).network()
     images = data.train.images[:IMAGES]
-    normalizer = Normalizer.of(recipe.data.normalization, data.train.images)
+    normalizer = Normalizer.for_(recipe.data, data.train.images)
     x, labels = normalizer(images).to(device), data.train.labels[:IMAGES].to(device)
     found = {}
     for name, net in (("start", build(recipe.own_net, seed=recipe.seed)), ("end", trained)):
@@ -58,7 +58,7 @@ def _ratio(net: Network, x: Tensor, labels: Tensor) -> float:
 def keep_scores(recipe: Recipe, data: Dataset, run: RunDir, device: torch.device) -> Measured:
     """Keeps the softmax scores (N, classes) of the test images, which ensembles are made of."""
     net = load(run.path).network().to(device).eval()
-    normalizer = Normalizer.of(recipe.data.normalization, data.train.images)
+    normalizer = Normalizer.for_(recipe.data, data.train.images)
     precision = runs.read_json(run.recipe)["precision"]
     images = Eval(data.test, normalizer, batch=500, device=device)
     found = log_scores(net, images, normalizer, OneCrop(crop=data.info.size), device=device, precision=precision)

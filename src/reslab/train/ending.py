@@ -10,7 +10,7 @@ from reslab.evaluate.figures import at_chance
 from reslab.evaluate.metrics import Result, evaluate
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
-from reslab.train.feed import OnDisk
+from reslab.train.feed import OnDisk, share_of_commonest
 from reslab.train.optim import trained
 from reslab.train.trainer import Trainer
 from reslab.weights.files import read_safetensors
@@ -59,7 +59,7 @@ def finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         "train_error": at["train_error"],
         "train_loss": at["train_loss"],
         "train_images": images,
-        "at_chance": _guesses(at["train_error"], images, trainer.feed.commonest),
+        "at_chance": _guesses(at["train_error"], images, trainer.feed.commonest) if images else _tested(trainer, test),
         "test_error": test.top1_error,
         "test_loss": test.loss if math.isfinite(test.loss) else None,
         "n_test_images": test.n_images,
@@ -72,11 +72,11 @@ def finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
     if isinstance(trainer.feed, OnDisk):
         every = [why for found in damaged.values() for _, why in found]
         result |= {"damaged_images": len(every), "damaged": every[:20]}
-    if trainer.validation is None:
+    if trainer.validation is not None:
+        result["validation_error"] = at["validation_error"]
+    elif history[-1].get("test_error") is not None:
         # Recorded so that nobody has to guess: the lowest point of the test curve, which chose nothing.
         result["best_test_error"] = min(line["test_error"] for line in history if "test_error" in line)
-    else:
-        result["validation_error"] = at["validation_error"]
     checkpoints.save(
         run.checkpoints / "final.safetensors",
         dict(trainer.net.state_dict()),
@@ -84,6 +84,11 @@ def finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
     )
     runs.write_json(run.result, result)
     return result
+
+
+def _tested(trainer: Trainer, test: Result) -> bool:
+    """As `_guesses`, of weights that no step has changed: by their test error."""
+    return _guesses(test.top1_error, test.n_images, share_of_commonest(trainer.test.labels))
 
 
 def _guesses(error: float | None, images: int, commonest: float) -> bool:

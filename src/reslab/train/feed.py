@@ -9,6 +9,7 @@ from reslab.data.loader import Batches, Eval, check, split
 from reslab.data.photographs import PhotographBatches, PhotographEval
 from reslab.data.sources import AnyDataset, Photographs
 from reslab.data.spec import Augment
+from reslab.data.stored import Stored
 from reslab.data.transforms import Normalizer, coloured
 from reslab.errors import InputError
 from reslab.train.device import Execution, cores
@@ -28,9 +29,11 @@ def feed_of(recipe: Recipe, data: AnyDataset, execution: Execution) -> "InMemory
     check(data.info, recipe.data)
     if isinstance(data.train, ImageSet):
         assert isinstance(data.test, ImageSet)
-        return InMemory(recipe, Dataset(data.info, data.train, data.test), execution)
+        assert data.validation is None or isinstance(data.validation, ImageSet)
+        return InMemory(recipe, Dataset(data.info, data.train, data.test, data.validation), execution)
     assert not isinstance(data.test, ImageSet)
-    return OnDisk(recipe, Dataset(data.info, data.train, data.test), execution)
+    assert not isinstance(data.validation, ImageSet)
+    return OnDisk(recipe, Dataset(data.info, data.train, data.test, data.validation), execution)
 
 
 def share_of_commonest(labels: Tensor) -> float:
@@ -44,8 +47,10 @@ class InMemory:
     def __init__(self, recipe: Recipe, data: Dataset, execution: Execution) -> None:
         if not isinstance(recipe.data.augment, Augment):
             raise InputError(f"'{data.info.name}' is in memory: its images are shifted (pad, flip), not cropped")
-        fitting, held = split(data.train, recipe.data.holdout, recipe.data.holdout_seed)
-        normalizer = Normalizer.of(recipe.data.normalization, fitting.images)
+        fitting, held = data.train, data.validation
+        if held is None:
+            fitting, held = split(data.train, recipe.data.holdout, recipe.data.holdout_seed)
+        normalizer = Normalizer.for_(recipe.data, fitting.images)
         self.preprocessing = Preprocessing(
             mean=normalizer.mean_values(),
             std=normalizer.std_values(),
@@ -65,9 +70,14 @@ class InMemory:
         self.test = Eval(data.test, normalizer, batch=EVAL_BATCH, device=device, part=part)
 
     @property
+    def training_labels(self) -> Tensor:
+        """The class of each training image (N,)."""
+        return self.batches.labels
+
+    @property
     def commonest(self) -> float:
         """Share of the training images that is of the most frequent class, 0 to 1: what guessing gets right."""
-        return share_of_commonest(self.batches.labels)
+        return share_of_commonest(self.training_labels)
 
     def positions(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Which images this rank's share holds, and the epoch of each: what a captured step is given."""
@@ -105,16 +115,16 @@ class OnDisk:
             raise InputError(
                 f"'{data.info.name}' is of photographs: they are cropped (scale-crop, resized-crop), not shifted"
             )
-        if spec.normalization not in ("imagenet", "none"):
+        if spec.normalization not in ("imagenet", "given", "none"):
             raise InputError(
                 f"photographs on disk are normalised by ImageNet's constants or not, got '{spec.normalization}'; "
                 "--set data.normalization=imagenet"
             )
-        if spec.holdout:
+        if spec.holdout and data.validation is None:
             raise InputError("--holdout is for images in memory; of photographs on disk the validation folder is used")
-        self.normalizer = Normalizer.of(spec.normalization, torch.empty(0, 3, 1, 1, dtype=torch.uint8))
+        self.normalizer = Normalizer.for_(spec, torch.empty(0, 3, 1, 1, dtype=torch.uint8))
         self.normalizer = self.normalizer.to(execution.device)
-        resize = round(min(spec.size) * RESIZE)
+        resize = round(min(spec.size) * RESIZE) if spec.resize is None else spec.resize
         self.preprocessing = Preprocessing(
             mean=self.normalizer.mean_values(),
             std=self.normalizer.std_values(),
@@ -133,11 +143,15 @@ class OnDisk:
             pinned=self.device.type == "cuda",
         )  # fmt: skip
         self.n, self.labels = self.batches.n, data.train.labels
-        self.validation = None
-        self.test = PhotographEval(
-            data.test, self.normalizer, size=spec.size, resize=resize, batch=PHOTOGRAPHS, device=self.device,
-            part=share, workers=workers, most_damaged=execution.most_damaged(len(data.test.labels)),
-        )  # fmt: skip
+
+        def evaluated(images: Stored) -> PhotographEval:
+            return PhotographEval(
+                images, self.normalizer, size=spec.size, resize=resize, batch=PHOTOGRAPHS, device=self.device,
+                part=share, workers=workers, most_damaged=execution.most_damaged(len(images.labels)),
+            )  # fmt: skip
+
+        self.validation = None if data.validation is None else evaluated(data.validation)
+        self.test = evaluated(data.test)
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """This rank's share of the batch of an iteration, as of `InMemory`."""
@@ -148,6 +162,11 @@ class OnDisk:
             index, epoch = (each.to(self.device, non_blocking=True) for each in (wanted.index, wanted.epoch))
             images = coloured(images, index, spec=self.spec.colour, seed=self.seed, epoch=epoch)
         return self.normalizer.normalized(images), made.labels.to(self.device, non_blocking=True)
+
+    @property
+    def training_labels(self) -> Tensor:
+        """As of `InMemory`."""
+        return self.labels.to(self.device)
 
     @property
     def commonest(self) -> float:
@@ -161,7 +180,8 @@ class OnDisk:
     @property
     def damaged(self) -> dict[str, dict[int, str]]:
         """Images that could not be decoded, and why, of both splits; what is added here counts."""
-        return {"train": self.batches.damage.found, "test": self.test.damage.found}
+        held = {} if self.validation is None else {"validation": self.validation.damage.found}
+        return {"train": self.batches.damage.found, **held, "test": self.test.damage.found}
 
     def close(self) -> None:
         """Ends the processes beside the training."""

@@ -221,11 +221,13 @@ def _fit(
         TrainingProgress(title, recipe.iterations, trainer.iteration, quiet=quiet) as progress,
         Events(run.path, trainer.iteration) if world.leads else nullcontext() as events,
     ):
-        trainer.net.train()
+        if not trainer.iteration and recipe.transfer is not None and trainer.best is None:
+            _begin_with(trainer, run)
+        trainer.training_mode()
         # Asked while data were read, memory measured or kernels compiled: there is no step to wait for.
         if trainer.iteration < recipe.iterations and world.from_lead(stop is not None and stop()):
             _leave(trainer, run)
-        while trainer.iteration < recipe.iterations:
+        while trainer.iteration < recipe.iterations and not trainer.gave_up:
             trainer.step()
             i = trainer.iteration
             last = i == recipe.iterations
@@ -258,6 +260,18 @@ def _fit(
             if save_now:
                 _save(trainer, run)
                 saved_at = time.monotonic()
+
+
+def _begin_with(trainer: Trainer, run: RunDir) -> None:
+    """What the weights that a fine-tuning starts from are worth: where no step makes them better, they are kept."""
+    line: dict[str, Any] = {"iteration": 0, "epoch": 0.0, "lr": 0.0, "train_loss": None, "train_error": None}
+    if trainer.validation is not None:
+        result = evaluated(trainer, trainer.validation)
+        _keep_best(trainer, run, "validation", result)
+        line |= {"validation_error": result.top1_error, "validation_loss": result.loss}
+    if trainer.world.leads:
+        runs.append_line(run.metrics, line)
+    _save(trainer, run)
 
 
 def _save(trainer: Trainer, run: RunDir) -> None:
@@ -309,8 +323,9 @@ def _record(trainer: Trainer, run: RunDir, events: Events | None, evaluate_now: 
 
 
 def _keep_best(trainer: Trainer, run: RunDir, split_name: str, result: Result) -> None:
-    if trainer.best is None or result.top1_error < trainer.best["error"]:
-        trainer.best = {"iteration": trainer.iteration, "error": result.top1_error}
+    known = trainer.best
+    if known is None or (result.top1_error, result.loss) < (known["error"], known.get("loss", -math.inf)):
+        trainer.best = {"iteration": trainer.iteration, "error": result.top1_error, "loss": result.loss}
         if trainer.recipe.select == "best-validation" and trainer.world.leads:
             checkpoints.save(
                 run.checkpoints / "best.safetensors",

@@ -1,6 +1,7 @@
 """The optimiser of a recipe."""
 
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Self
 
 import torch
@@ -17,9 +18,19 @@ NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 Parameters = Mapping[str, nn.Parameter]
 
 
-def make_optimizer(net: nn.Module, spec: Sgd | Muon) -> "Optimizer | MuonOptimizer":
-    """The optimiser of a recipe for all parameters of a network that are trained."""
-    return Optimizer.of(net, spec) if isinstance(spec, Sgd) else MuonOptimizer(net, spec)
+def make_optimizer(
+    net: nn.Module, spec: Sgd | Muon, rates: Mapping[str, float] | None = None
+) -> "Optimizer | MuonOptimizer":
+    """The optimiser of a recipe for all parameters of a network that are trained.
+
+    ``rates``: by the name of each parameter that is, its learning rate as a share of the recipe's; for SGD.
+    """
+    if not isinstance(spec, Sgd):
+        return MuonOptimizer(net, spec)
+    if rates is None:
+        return Optimizer.of(net, spec)
+    parameters = dict(net.named_parameters())
+    return Optimizer({name: parameters[name] for name in rates}, spec, decaying(net), rates)
 
 
 def decaying(net: nn.Module) -> set[nn.Parameter]:
@@ -48,15 +59,21 @@ class Optimizer:
         """For all of a network."""
         return cls(trained(net), spec, decaying(net))
 
-    def __init__(self, parameters: Parameters, spec: Sgd, decaying: Collection[nn.Parameter]) -> None:
+    def __init__(
+        self, parameters: Parameters, spec: Sgd, decaying: Collection[nn.Parameter],
+        rates: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         self.spec = spec
         self.lr = spec.lr
         self._names = {parameter: name for name, parameter in parameters.items()}
         self._velocity: dict[nn.Parameter, Tensor | None] = dict.fromkeys(self._names)
-        weights = [p for p in self._names if spec.decay == "all" or p in decaying]
-        others = [p for p in self._names if not (spec.decay == "all" or p in decaying)]
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for parameter, name in self._names.items():
+            decay = spec.weight_decay if spec.decay == "all" or parameter in decaying else 0.0
+            groups.setdefault((rates.get(name, 1.0), decay), []).append(parameter)
         self._rate = rate_on_device(spec.lr, self._names)
-        self._groups = [(weights, spec.weight_decay), (others, 0.0)]
+        self._groups = [(parameters, *key) for key, parameters in groups.items()]
+        """parameters, their rate as a share of the recipe's, and their weight decay"""
         self._in_place = False
 
     def reserve(self) -> None:
@@ -108,8 +125,9 @@ class Optimizer:
     @torch.no_grad()
     def step(self) -> None:
         """One update from the gradients, which are then dropped."""
-        for group, weight_decay in self._groups:
-            parameters = [parameter for parameter in group if parameter.grad is not None]
+        for group, share, weight_decay in self._groups:
+            parameters = [p for p in group if p.grad is not None and p.requires_grad]
+            rate = self.lr if self._rate is None else self._rate
             velocities = [self._velocity[parameter] for parameter in parameters]
             sgd(
                 list(parameters),
@@ -118,7 +136,7 @@ class Optimizer:
                 fused=True,
                 weight_decay=weight_decay,
                 momentum=self.spec.momentum,
-                lr=self.lr if self._rate is None else self._rate,
+                lr=rate if share == 1.0 else rate * share,
                 dampening=0.0,
                 nesterov=self.spec.nesterov,
                 maximize=False,

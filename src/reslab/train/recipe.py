@@ -139,6 +139,29 @@ class Average(Finite):
     every: int = Field(5, ge=1, description="iterations between updates")
 
 
+class Transfer(Finite):
+    """Which parts of a network that starts from weights are trained, and how fast each (fine-tuning)."""
+
+    trains: Literal["head", "last", "all", "gradual"] = Field(
+        "all",
+        description="'head': the last layer; 'last': the last stages too; 'all': everything; 'gradual': the head, "
+        "then stage after stage, the last one first (Howard, Ruder 2018, arXiv 1801.06146, section 3.3)",
+    )
+    stages: int = Field(1, ge=1, description="stages that 'last' trains")
+    head: Literal["bn-linear", "linear", "drawn"] = Field(
+        "bn-linear",
+        description="the last layer that training starts from: fitted to the embeddings of the images to its optimum, "
+        "normalised before ('bn-linear', a BatchNorm1d folded into the layer) or not ('linear'); or drawn at random",
+    )
+    freeze_bn: bool = Field(
+        False, description="BN normalises by the statistics that it came with, also where its scales are trained"
+    )
+    decay: float = Field(
+        1.0, gt=0, le=1, description="learning rate of a stage as a share of that of the stage after it (section 3.2)"
+    )
+    unfrozen: float = Field(0.5, gt=0, le=1, description="share of the length after which 'gradual' trains everything")
+
+
 class WarmUp(Finite):
     """A low rate until the training error falls below a bound (He 2015, section 4.2, ResNet-110)."""
 
@@ -165,8 +188,19 @@ class Recipe(Finite):
     schedule: Schedule
     resolution: Resolution | None = Field(None, description="of the training images over time; null: data.size")
     warm_up: WarmUp | None = None
-    iterations: int = Field(ge=1)
+    iterations: int = Field(ge=0, description="0: the weights that it starts from are evaluated, and are the result")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        description="alpha of the Beta distribution that says how strongly each image of a batch is mixed with another "
+        "(Zhang 2018, arXiv 1710.09412); 0: not",
+    )
+    balanced: bool = Field(False, description="the loss of an image counts more the rarer its class is in training")
+    transfer: Transfer | None = Field(None, description="which parts are trained; null: all, at one rate")
+    early_stop: int | None = Field(
+        None, ge=1, description="evaluations without a lower validation error that end the training; null: none do"
+    )
     average: Average | None = Field(None, description="of the weights over time; null: the weights themselves")
     precision: Precision = "auto"
     seed: int = Field(0, ge=0, lt=2**31)
@@ -200,6 +234,10 @@ class Recipe(Finite):
             raise ValueError(f"resolution is for square images, the data's are {list(self.data.size)}")
         if self.select == "best-validation" and not self.data.holdout:
             raise ValueError("select 'best-validation' needs validation images: set data.holdout (--holdout)")
+        if self.early_stop is not None and not self.data.holdout:
+            raise ValueError("early_stop needs validation images: set data.holdout (--holdout)")
+        if self.transfer is not None and not isinstance(self.optimizer, Sgd):
+            raise ValueError(f"transfer is for the optimizer 'sgd', not for '{self.optimizer.kind}'")
         if self.data.num_classes > self.net.num_classes:
             raise ValueError(
                 f"the data has {self.data.num_classes} classes but the network only {self.net.num_classes}; "

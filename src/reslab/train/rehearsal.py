@@ -11,7 +11,7 @@ import torch
 
 from reslab.data.sources import AnyDataset
 from reslab.data.spec import Source
-from reslab.evaluate.metrics import autocast, logits_of
+from reslab.evaluate.metrics import autocast, evaluating, logits_of
 from reslab.runs import RunDir
 from reslab.train.device import Execution
 from reslab.train.feed import OnDisk
@@ -139,7 +139,7 @@ def _done(run: RunDir) -> int:
 def _steps(trainer: Trainer, seconds: float) -> tuple[int, float, float]:
     """How many steps were measured, seconds of each, and the share that was waiting for data."""
     length = trainer.recipe.iterations
-    trainer.net.train()
+    trainer.training_mode()
     # Batches that were ready before the first one was asked for say nothing of how quickly they are made.
     ready = trainer.feed.batches.ready if isinstance(trainer.feed, OnDisk) else 0
     warm = min(WARM + ready, max(1, length // 2))
@@ -174,11 +174,10 @@ def _evaluation(trainer: Trainer) -> tuple[float, int]:
     """Seconds of an evaluation, from a few of its batches, and how many images all ranks saw of them."""
     images = trainer.test if trainer.validation is None else trainer.validation
     recipe, trainer_net = trainer.recipe, trainer.net
-    trainer_net.eval()
     seen, first, woken = 0, 0, 0.0
     most = EVALUATED * (1 + (trainer.feed.batches.workers if isinstance(trainer.feed, OnDisk) else 0))
     start = time.perf_counter()
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(trainer_net):
         for number, (x, labels) in enumerate(images):
             with autocast(trainer.device, recipe.precision):
                 logits_of(trainer_net, x, recipe.test_time).sum().item()
@@ -187,7 +186,6 @@ def _evaluation(trainer: Trainer) -> tuple[float, int]:
                 woken, first = time.perf_counter() - start, seen
             if number == most:
                 break
-    trainer_net.train()
     rest = (time.perf_counter() - start - woken) / (seen - first) if seen > first else 0.0
     every = sum(trainer.world.gathered(seen))
     return woken + rest * (len(images) - first), every

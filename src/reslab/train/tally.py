@@ -25,7 +25,10 @@ class Window:
         )
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Adds a batch: its mean loss, and how many images were classified wrongly. ``seen`` is the caller's."""
+        """Adds a batch: its mean loss, and how many images were classified wrongly. ``seen`` is the caller's.
+
+        Of images that were mixed, labels (N,) are of the one that has the greater share.
+        """
         self.loss.add_(loss.detach().double() * len(labels))
         self.wrong.add_((logits.detach().argmax(1) != labels).sum())
 

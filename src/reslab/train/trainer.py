@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,6 +31,7 @@ from reslab.train.graph import Graphed
 from reslab.train.inductor import compiled, said_plainly
 from reslab.train.memory import Account, Plan, account, plan
 from reslab.train.optim import make_optimizer
+from reslab.train.partial import Partial
 from reslab.train.recipe import Plateau, Recipe
 from reslab.train.schedule import PlateauState, WarmUpState, scheduled
 from reslab.train.sharing import ranks_of_group, why_not_shared
@@ -39,11 +41,27 @@ from reslab.weights.load import Weights, header_of
 
 WHITENED = 5000
 """Training images that the filters of a whitening stem are taken from."""
-_DROPOUT = 71  # which random number it is, among those of an iteration
+_DROPOUT, _MIXED = 71, 72  # which random numbers they are, among those of an iteration
 
 
 class NonFiniteLoss(InputError):
     """The loss became infinite or not a number."""
+
+
+def mixing(alpha: float, seed: int, iteration: int) -> float:
+    """The share of the first of two mixed images, 0.5 to 1: a draw from Beta(alpha, alpha), or 1 minus it.
+
+    Batches are in an order of chance, so that image i is mixed with image N - 1 - i.
+    """
+    drawn = float(np.random.Generator(np.random.Philox(key=[seed, iteration + (_MIXED << 48)])).beta(alpha, alpha))
+    return max(drawn, 1 - drawn)
+
+
+def balanced(labels: Tensor, classes: int) -> Tensor:
+    """Weights of the loss by class (classes,): N / (classes with images * images of the class); mean 1 over images."""
+    counts = labels.bincount(minlength=classes).float()
+    there = counts > 0
+    return torch.where(there, len(labels) / (there.sum() * counts.clamp_min(1)), torch.zeros_like(counts))
 
 
 class Trainer:
@@ -83,8 +101,14 @@ class Trainer:
             net.checkpoint_activations(execution.checkpoint_activations or False)
         self.keeps_memory = self.device.type == "cpu" and not execution.checkpoint_activations
         keep_freed_memory(self.keeps_memory)
+        self.partial: Partial | None = None
+        rates = None
+        if recipe.transfer is not None:
+            self.partial = Partial(self.net, recipe.transfer)
+            rates = self.partial.rates()
+        self.class_weights = balanced(self.feed.training_labels, recipe.net.num_classes) if recipe.balanced else None
         self.draws = any(isinstance(module, nn.Dropout | DropPath) for module in self.net.modules())
-        self.optimizer = make_optimizer(self.net, recipe.optimizer)
+        self.optimizer = make_optimizer(self.net, recipe.optimizer, rates)
         if self.device.type == "cpu" and (execution.checkpoint_activations or execution.memory_budget is not None):
             self.optimizer.reserve()
         overlaps = not self.world.alone and self.device.type == "cuda"
@@ -100,13 +124,14 @@ class Trainer:
         self.average: dict[str, Tensor] = {}
         """the recipe's average of the weights and statistics, from its first update on"""
         self.best: dict[str, float] | None = None
+        """the evaluation with the lowest error, of equal ones the lowest loss: iteration, error, loss"""
         self.newest: tuple[int, Result] | None = None
         """the last evaluation on the test set, and after how many iterations it was"""
         self.first_bad = torch.full((), recipe.iterations, dtype=torch.int64, device=self.device)
         self.done = torch.zeros((), dtype=torch.int64, device=self.device)  # ``iteration``, on the device
         self.graphed: Graphed | None = None
         # Another library's modules may draw random numbers, which a graph would take from elsewhere.
-        known = isinstance(net, Network) and not self.draws
+        known = isinstance(net, Network) and not self.draws and self.partial is None and not recipe.mixup
         if execution.captures and known and recipe.resolution is None and isinstance(self.feed, InMemory):
             self.graphed = Graphed(self._whole_step, self.device)
         self.total, self.recent = Clock(), Clock()
@@ -176,9 +201,26 @@ class Trainer:
         with said_plainly(self.execution.compile):
             self._step()
 
+    def training_mode(self) -> None:
+        """Brings each module into the mode that it is trained in at this iteration; and which parts are trained."""
+        if self.partial is None:
+            self.net.train()
+        else:
+            self.partial.apply(self.iteration / max(self.recipe.iterations, 1))
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the validation error has not fallen for as long as the recipe bears."""
+        bears = self.recipe.early_stop
+        if bears is None or self.best is None:
+            return False
+        return self.iteration - self.best["iteration"] >= bears * self.recipe.evaluate_every
+
     def _step(self) -> None:
         start = time.perf_counter()
         self.optimizer.set_lr(self.lr())
+        if self.partial is not None:
+            self.training_mode()
         if self.graphed is not None and isinstance(self.feed, InMemory):
             got_data = time.perf_counter()
             self.graphed(*self.feed.positions(self.iteration))
@@ -206,10 +248,16 @@ class Trainer:
         statistics = Averaged(self.net) if len(parts) > 1 else None
         for number, (x, wanted) in enumerate(parts, 1):
             with self._gradients_stay(here=number < len(parts)):
+                other, share = wanted.flip(0), 1.0
+                if self.recipe.mixup:
+                    share = mixing(self.recipe.mixup, self.recipe.seed, self.iteration)
+                    x = torch.lerp(x.flip(0), x, share)
                 with autocast(self.device, self.recipe.precision):
                     logits = self.forward(x)
                 logits = logits.float()
-                loss = F.cross_entropy(logits, wanted, label_smoothing=self.recipe.label_smoothing)
+                loss = self._loss(logits, wanted)
+                if share < 1:
+                    loss = share * loss + (1 - share) * self._loss(logits, other)
                 (loss if len(parts) == 1 else loss / len(parts)).backward()
             if statistics is not None:
                 statistics.take(last=number == len(parts))
@@ -222,6 +270,10 @@ class Trainer:
             self.world.average([p.grad for p in self.net.parameters() if p.grad is not None])
         self.optimizer.step()
         self.done.add_(1)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        smoothing = self.recipe.label_smoothing
+        return F.cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=smoothing)
 
     def _gradients_stay(self, *, here: bool) -> AbstractContextManager[None]:
         """Whether gradients of a part wait for those of the next before they are averaged over the ranks."""

@@ -151,7 +151,7 @@ def _survey_chunk(chunk: Sequence[Encoded]) -> Survey:
     sizes: dict[tuple[int, int], str] = {}
     grey = True
     for item in chunk:
-        with _opened(item) as image:
+        with opened(item) as image:
             sides = image.height, image.width
             turned = item.oriented and is_turned(image) and image.getexif()[ORIENTATION] >= QUARTER_TURNED
             sizes.setdefault(sides[::-1] if turned else sides, item.name)
@@ -169,7 +169,7 @@ def _decode_chunk(chunk: Sequence[Encoded], channels: int, fit: Fit) -> npt.NDAr
 
 def whole(item: Encoded, channels: int) -> Image.Image:
     """All of an image, decoded, in grey (1 channel) or colour (3). Raises `InputError` that names a damaged one."""
-    with _opened(item) as image:
+    with opened(item) as image:
         try:
             image.load()
             # Turned before its mode is changed, which loses the note of how it lies.
@@ -178,7 +178,7 @@ def whole(item: Encoded, channels: int) -> Image.Image:
             raise _damaged(item, why) from why
 
 
-def _opened(item: Encoded) -> Image.Image:
+def opened(item: Encoded) -> Image.Image:
     """The image with its header read."""
     if item.data is None:
         raise InputError(f"{item.name}: expected the bytes of an image, found none; store images inside the file")

@@ -1,0 +1,128 @@
+"""Which images are learnt from, which choose, and which are only tested on: told before anything is trained.
+
+Images of one picture come to lie on one side. A test split of the data set's own stays as it is, and its twins among
+the training images are left out; without one, a fifth of each class is held out, the same at every call. A part of what
+is left is for validation: it chooses the weights and the temperature. The test images choose nothing.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from reslab.data.stored import Some, Stored
+from reslab.errors import InputError
+from reslab.transfer.look import Look
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Division:
+    """Numbers of images as in `Look`, ascending; none is damaged."""
+
+    train: Indices
+    validation: Indices
+    test: Indices
+    left_out: Indices
+    """training images that show a picture of the test split"""
+    held_out: bool
+    """whether test images were taken from the training images"""
+
+
+def divide(
+    look: Look, *, test: float = 0.2, validation: float = 0.2, most_validation: int = 2000, seed: int = 0
+) -> Division:
+    """The three parts.
+
+    Args:
+        look: the images.
+        test: share of each class that is held out to be tested on, where there is no test split.
+        validation: share of each class of the training images that is for validation.
+        most_validation: images for validation at the most; more would tell little more.
+        seed: random seed of the choice; the same for the same names, wherever the folder lies.
+
+    Raises:
+        InputError: a class has no image to train on, or none is left to test on.
+    """
+    whole = np.ones(len(look.labels), bool)
+    whole[list(look.damaged)] = False
+    group = np.arange(len(look.labels))
+    for twins in look.twins:
+        group[list(twins)] = twins[0]
+    chosen_test = look.splits & whole
+    left_out = np.zeros_like(whole)
+    if look.has_test:
+        left_out = whole & ~look.splits & np.isin(group, group[chosen_test])
+    else:
+        chosen_test = _share(look, whole, group, test, f"test {seed}")
+    rest = whole & ~chosen_test & ~left_out
+    share = min(validation, most_validation / max(int(rest.sum()), 1))
+    chosen = _share(look, rest, group, share, f"validation {seed}")
+    train = rest & ~chosen
+    _check(look, train, chosen_test)
+    return Division(
+        train=np.flatnonzero(train),
+        validation=np.flatnonzero(chosen),
+        test=np.flatnonzero(chosen_test),
+        left_out=np.flatnonzero(left_out),
+        held_out=not look.has_test,
+    )
+
+
+def _share(look: Look, among: npt.NDArray[np.bool_], group: Indices, share: float, salt: str) -> npt.NDArray[np.bool_]:
+    """About so large a share of each class, by whole groups of one picture; never all of a class.
+
+    A class of one picture keeps it; of one with two or more, one goes at least.
+    """
+    chosen = np.zeros_like(among)
+    leaders = {int(leader): _rank(look, int(leader), salt) for leader in np.unique(group[among])}
+    for label in range(len(look.classes)):
+        members = np.flatnonzero(among & (look.labels == label))
+        found = sorted({int(group[i]) for i in members}, key=lambda leader: leaders[leader])
+        wanted = max(1, round(share * len(members))) if share > 0 else 0
+        size = {leader: int((group[members] == leader).sum()) for leader in found}
+        for leader in found[:-1]:
+            if wanted <= 0:
+                break
+            chosen |= among & (group == leader)
+            wanted -= size[leader]
+    return chosen
+
+
+def _rank(look: Look, index: int, salt: str) -> bytes:
+    """Chance that hangs on the name alone, so that another image more leaves the others where they were."""
+    name = look.names[index].removeprefix(str(look.root))
+    return hashlib.blake2b(f"{salt} {name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+
+
+def _check(look: Look, train: npt.NDArray[np.bool_], test: npt.NDArray[np.bool_]) -> None:
+    counts = np.bincount(look.labels[train], minlength=len(look.classes))
+    if empty := [name for name, n in zip(look.classes, counts.tolist(), strict=True) if not n]:
+        raise InputError(
+            f"{look.root}: expected an image to train on in each class, found none in {_listed(empty)}; add readable "
+            "images, or remove the folder"
+        )
+    if not test.any():
+        raise InputError(
+            f"{look.root}: expected images to test on, found one picture a class; add images, or a test/ folder"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def taken(sets: Sequence[Stored], index: Indices) -> Stored:
+    """Images by their numbers over several splits; all of one split, as divisions leave them."""
+    start = 0
+    for split in sets:
+        end = start + len(split.labels)
+        if len(index) and start <= index[0] and index[-1] < end:
+            return Some(split, index - start)
+        start = end
+    if not len(index):
+        return Some(sets[0], index)
+    raise AssertionError("images of a part lie in two splits")

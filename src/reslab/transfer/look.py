@@ -1,0 +1,210 @@
+"""A look at a user's own images before anything is learnt from them: what there is, what is damaged, what comes twice.
+
+Each image is decoded once, to a grey thumbnail; JPEG files at the smallest scale that their own coding offers. What was
+seen is kept in the cache until a file changes.
+"""
+
+import os
+import struct
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from reslab.data.decode.modes import ORIENTATION, QUARTER_TURNED, in_mode, is_turned, upright
+from reslab.data.decode.whole import Encoded, in_threads, late_bar, opened
+from reslab.data.layouts.found import Found
+from reslab.data.memo import Arrays, kept
+from reslab.data.stored import Stored, encoded
+from reslab.errors import InputError
+from reslab.transfer.duplicates import SIDE, Thumbnails, across, thumbnail, twins
+
+TRAIN, TEST = "train", "test"
+CHUNK = 32
+"""Images that a thread is given at a time."""
+RARE = 10
+"""Times as many images in the most frequent class as in the rarest, from which on it is said."""
+SMALL = 32
+"""Pixels of a shorter side below which a photograph has little to show."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the images of a data set turned out to be. Images are numbered over all splits, training images first."""
+
+    root: Path
+    classes: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    """(N,)"""
+    splits: npt.NDArray[np.bool_]
+    """whether each is of a test split that the data set has of its own (N,)"""
+    names: tuple[str, ...]
+    """what each is called (N,)"""
+    sizes: npt.NDArray[np.int32]
+    """height and width in pixels as it is seen, 0 of a damaged one (N, 2)"""
+    modes: tuple[str, ...]
+    """Pillow's word for how its colours are stored (N,)"""
+    turned: npt.NDArray[np.bool_]
+    """whether the camera's orientation (EXIF) says that it is stored another way round (N,)"""
+    damaged: dict[int, str]
+    """those that cannot be decoded, and why"""
+    twins: tuple[tuple[int, ...], ...]
+    """those that show one picture, in groups"""
+    unused: str = ""
+    """files that are there and not used, for people"""
+
+    @property
+    def has_test(self) -> bool:
+        """Whether the data set has a split of its own to test on."""
+        return bool(self.splits.any())
+
+    @cached_property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Images that can be read, by class and split (classes, 2)."""
+        found = np.zeros((len(self.classes), 2), np.int64)
+        whole = np.ones(len(self.labels), bool)
+        whole[list(self.damaged)] = False
+        np.add.at(found, (self.labels[whole], self.splits[whole].astype(int)), 1)
+        return found
+
+    @property
+    def across(self) -> list[tuple[int, ...]]:
+        """The groups of one picture with images on both sides of the data set's own splits."""
+        return across(self.twins, [TEST if test else TRAIN for test in self.splits])
+
+    @property
+    def contradicting(self) -> list[tuple[int, ...]]:
+        """The groups of one picture that stand under more than one class."""
+        return [group for group in self.twins if len({int(self.labels[i]) for i in group}) > 1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON: figures, and the names of the images that something is wrong with."""
+        heights = self.sizes[self.sizes[:, 0] > 0]
+        shorter = heights.min(axis=1) if len(heights) else np.zeros(1, np.int32)
+
+        def named(groups: Sequence[tuple[int, ...]]) -> list[list[str]]:
+            return [[self.names[i] for i in group] for group in groups]
+
+        return {
+            "images": len(self.labels),
+            "classes": {
+                name: {TRAIN: int(train), TEST: int(test)}
+                for name, (train, test) in zip(self.classes, self.counts.tolist(), strict=True)
+            },
+            "own_test_split": self.has_test,
+            "shorter_side": {
+                "least": int(shorter.min()), "median": int(np.median(shorter)), "most": int(shorter.max()),
+            },
+            "modes": dict(Counter(mode for mode in self.modes if mode).most_common()),
+            "turned": int(self.turned.sum()),
+            "damaged": {self.names[i]: why for i, why in self.damaged.items()},
+            "unused": self.unused,
+            "same_picture": named(self.twins),
+            "same_picture_across_splits": named(self.across),
+            "same_picture_of_other_class": named(self.contradicting),
+        }  # fmt: skip
+
+
+def look(found: Found, *, cache_dir: Path | None = None) -> Look:
+    """Looks at all images of a folder. A progress bar appears after two seconds.
+
+    Raises:
+        InputError: there are no images, or fewer than two classes.
+    """
+    sets = tuple(split for split in (found.train, found.test) if split is not None)
+    count = sum(len(split.labels) for split in sets)
+    if len(found.classes) < 2:
+        raise InputError(
+            f"{found.root}: expected at least two classes to tell apart, found one, '{found.classes[0]}'; "
+            "add a folder with images of another class"
+        )
+    names = tuple(split.called(i) for split in sets for i in range(len(split.labels)))
+    stamp = (2, names, [split.times().tobytes() for split in sets], [split.oriented for split in sets])
+    arrays = kept(cache_dir, "look", stamp, lambda: _seen(sets, count, found.root.name), worth=lambda _: count > 50)
+    reasons = [str(text) for text in arrays["reasons"]]
+    damaged = dict(zip(arrays["damaged"].tolist(), reasons, strict=True))
+    thumbnails: Thumbnails = arrays["thumbnails"]
+    first = len(sets[0].labels) if found.train is not None else 0
+    return Look(
+        root=found.root,
+        classes=found.classes,
+        labels=np.concatenate([split.labels.numpy() for split in sets]),
+        splits=np.arange(count) >= first,
+        names=names,
+        sizes=arrays["sizes"],
+        modes=tuple(str(mode) for mode in arrays["modes"]),
+        turned=arrays["turned"],
+        damaged=damaged,
+        twins=tuple(twins(thumbnails)),
+        unused=found.unused.said(),
+    )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    size: tuple[int, int] = (0, 0)
+    mode: str = ""
+    turned: bool = False
+    thumbnail: npt.NDArray[np.uint8] | None = None
+    why: str = ""
+
+
+def _seen(sets: Sequence[Stored], count: int, what: str) -> Arrays:
+    """What `Look` is made of, as arrays for the cache."""
+    thumbnails = np.zeros((count, SIDE, SIDE), np.uint8)
+    sizes, turned, modes = np.zeros((count, 2), np.int32), np.zeros(count, bool), [""] * count
+    damaged: dict[int, str] = {}
+    bar = late_bar(f"looking at {what}", count)
+    row = 0
+    try:
+        for part in in_threads(lambda some: [_one(item) for item in some], _chunks(sets)):
+            for each in part:
+                sizes[row], modes[row], turned[row] = each.size, each.mode, each.turned
+                if each.thumbnail is None:
+                    damaged[row] = each.why
+                else:
+                    thumbnails[row] = each.thumbnail
+                row += 1
+            bar(row)
+    finally:
+        bar(None)
+    numbers = np.array(sorted(damaged), np.int64)
+    reasons = np.array([damaged[i] for i in numbers.tolist()], dtype=np.str_)
+    return {
+        "thumbnails": thumbnails, "sizes": sizes, "turned": turned, "modes": np.array(modes, dtype=np.str_),
+        "damaged": numbers, "reasons": reasons,
+    }  # fmt: skip
+
+
+def _chunks(sets: Sequence[Stored]) -> Iterator[list[Encoded]]:
+    for split in sets:
+        for start in range(0, len(split.labels), CHUNK):
+            yield [encoded(split, i) for i in range(start, min(start + CHUNK, len(split.labels)))]
+
+
+def _one(item: Encoded) -> _Seen:
+    try:
+        with opened(item) as image:
+            height, width, mode = image.height, image.width, image.mode
+            turned = item.oriented and is_turned(image)
+            if turned and image.getexif()[ORIENTATION] >= QUARTER_TURNED:
+                height, width = width, height
+            image.draft("L", (2 * SIDE, 2 * SIDE))
+            image.load()
+            small = thumbnail(in_mode(upright(image) if turned else image, "L"))
+            return _Seen((height, width), mode, turned, small)
+    except InputError as why:
+        return _Seen(why=str(why).removeprefix(f"{item.name}: "))
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as why:
+        return _Seen(why=(str(why).splitlines() or [type(why).__name__])[0])
+
+
+def relative(look: Look, index: int) -> str:
+    """What an image is called, below the folder where it lies there."""
+    return os.path.relpath(look.names[index], look.root) if os.path.exists(look.names[index]) else look.names[index]
