@@ -234,6 +234,8 @@ class Recipe(Finite):
             raise ValueError(f"resolution is for square images, the data's are {list(self.data.size)}")
         if self.select == "best-validation" and not self.data.holdout:
             raise ValueError("select 'best-validation' needs validation images: set data.holdout (--holdout)")
+        if not self.iterations and self.transfer is None:
+            raise ValueError("iterations: should be greater than or equal to 1, got 0")
         if self.early_stop is not None and not self.data.holdout:
             raise ValueError("early_stop needs validation images: set data.holdout (--holdout)")
         if self.transfer is not None and not isinstance(self.optimizer, Sgd):
