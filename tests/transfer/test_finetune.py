@@ -229,3 +229,31 @@ def test_choices_that_cannot_be(photos: Path, start: Path, tmp_path: Path) -> No
         prepared(photos, start, tmp_path, mixup=-1)
     with pytest.raises(InputError, match="expected an augmentation of none, light, standard, strong"):
         prepared(photos, start, tmp_path, augment="heavy")
+
+
+def test_what_it_is_worth(photos: Path, start: Path, tmp_path: Path) -> None:
+    from reslab.runs import read_json
+    from reslab.transfer import worth
+    from reslab.weights.files import read_safetensors
+
+    plan = prepare(
+        photos, str(start), Choice(trains="head", precision="fp32"), cache_dir=tmp_path / "cache", validation=0.7
+    )
+    result = fit(plan, tmp_path / "run", execution=CPU, quiet=True)
+    found = worth.measure(plan, tmp_path / "run", CPU)
+    plain, calibrated = found.figures()
+    assert plain.top1_error == pytest.approx(result["test_error"])
+    assert plain.loss == pytest.approx(result["test_loss"], rel=1e-4)
+    assert found.temperature is not None
+    assert calibrated.top1_error == plain.top1_error
+    assert [Path(name).parent.name for name in found.test.names] == [found.classes[i] for i in found.test.labels]
+    assert read_safetensors(tmp_path / "run" / "checkpoints" / "final.safetensors")[1]["temperature"] == (
+        found.temperature
+    )
+    kept = read_json(tmp_path / "run" / "result.json")
+    assert kept["accuracy"] == pytest.approx(100 - result["test_error"])
+    again = worth.measure(plan, tmp_path / "run", CPU)
+    assert np.array_equal(again.test.logs, found.test.logs)
+    assert again.test.names == found.test.names
+    with pytest.raises(InputError, match="expected a finished fine-tuning"):
+        worth.read(tmp_path)
