@@ -24,6 +24,7 @@ from reslab.commands.options import (
     deepen,
     evaluate,
     features,
+    finetune,
     nets,
     probe,
     prune,
@@ -59,6 +60,7 @@ COMMANDS: dict[str, dict[str, type[Command] | dict[str, type[Command]]]] = {
         "features": features.Options,
         "bench": bench.Options,
     },
+    "Ship it": {"finetune": finetune.Options},
 }
 """Commands by what they are for, in the order of ``reslab --help``."""
 

@@ -1,0 +1,135 @@
+"""``reslab finetune``."""
+
+import dataclasses
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from reslab import runs
+from reslab.commands.finetune_print import show_look, show_plan, show_result
+from reslab.commands.options.finetune import WEIGHTS, Options
+from reslab.commands.train import asked_to_stop, start
+from reslab.errors import InputError
+from reslab.runs import RunDir
+from reslab.runs.rundir import FINETUNE
+from reslab.train.loop import Stopped
+from reslab.transfer.finetune import Prepared, fit, prepare
+from reslab.transfer.look import Look
+from reslab.transfer.recipe import Choice
+from reslab.transfer.worth import measure
+
+AGAIN = ("weights", "train", "stages", "head", "freeze_bn", "stage_decay", "balanced", "augment", "mixup", "epochs",
+         "lr", "batch", "early_stop", "validation", "seed", "precision", "size", "net", "which", "labels",
+         "oriented")  # fmt: skip
+"""Options that are kept with a run, and cannot be given beside ``--resume``."""
+
+
+def run(options: Options) -> Path | None:
+    """Looks, trains, tests, and writes the page; returns its path."""
+    if options.resume is not None:
+        options = _as_before(options)
+    if options.folder is None:
+        raise InputError("name the folder of your images: reslab finetune FOLDER; or go on with a run by --resume DIR")
+    _check(options)
+    folder = Path(options.folder).expanduser()
+    if not folder.exists():
+        raise InputError(f"expected a folder of images at {folder}, but there is nothing")
+    console = Console(stderr=True)
+    execution = start(options.device, options.threads, workers=options.workers)
+    looks: list[Look] = []
+
+    def told(look: Look) -> None:
+        looks.append(look)
+        show_look(look, console)
+
+    prepared = prepare(
+        folder, options.weights or WEIGHTS, _choice(options), size=options.size, which=options.which,
+        oriented=options.oriented, labels=options.labels, validation=options.validation, net=options.net, told=told,
+    )  # fmt: skip
+    out = (
+        options.out
+        or Path("runs") / f"finetune-{prepared.weights.spec.name}-{folder.resolve().name}-seed{options.seed}"
+    )
+    show_plan(prepared, out, execution, console)
+    if options.look:
+        if options.json:
+            print(json.dumps({"look": looks[0].as_dict(), "recipe": prepared.recipe.model_dump(mode="json")}, indent=2))
+        return None
+    _keep(options, prepared, out)
+    try:
+        with asked_to_stop() as stop:
+            fit(prepared, out, execution=execution, title=prepared.weights.spec.name, stop=stop)
+    except (KeyboardInterrupt, Stopped):
+        raise KeyboardInterrupt(f"go on by: reslab finetune --resume {shlex.quote(str(out))}") from None
+    worth = measure(prepared, out, execution)
+    result = runs.read_json(RunDir(out).result)
+    page = _page(prepared, worth, out, execution)
+    if options.json:
+        print(json.dumps({"out": str(out), "page": None if page is None else str(page), **result}, indent=2))
+    else:
+        show_result(worth, result, out, page, Console(highlight=False))
+    return page
+
+
+def _page(prepared: Prepared, worth: Any, out: Path, execution: Any) -> Path | None:
+    return None
+
+
+def _check(options: Options) -> None:
+    for name, value, most in (("--validation", options.validation, 0.9), ("--stage-decay", options.stage_decay, 1.0)):
+        if value is not None and not 0 <= value <= most:
+            raise InputError(f"{name} takes a share, 0 to {most:g}, got {value:g}")
+    for name, number in (("--epochs", options.epochs), ("--lr", options.lr), ("--size", options.size)):
+        if number is not None and number <= 0:
+            raise InputError(f"{name} takes a number above 0, got {number:g}")
+    if options.early_stop is not None and not options.validation:
+        raise InputError("--early-stop looks at validation images; give --validation a share above 0")
+
+
+def _choice(options: Options) -> Choice:
+    return Choice(
+        trains=options.train, stages=options.stages, head=options.head, freeze_bn=options.freeze_bn,
+        decay=options.stage_decay, balanced=options.balanced, augment=options.augment, mixup=options.mixup,
+        epochs=options.epochs, lr=options.lr, batch=options.batch, early_stop=options.early_stop,
+        precision=options.precision, seed=options.seed,
+    )  # fmt: skip
+
+
+def _keep(options: Options, prepared: Prepared, out: Path) -> None:
+    """Writes what was asked for into the run's folder, so that it can be gone on with by its folder alone."""
+    run = RunDir(out)
+    if run.exists:  # the training itself says whether it is the same
+        return
+    run.check(prepared.recipe.model_dump(mode="json"))
+    asked = {name: getattr(options, name) for name in AGAIN}
+    asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
+    local = options.weights is not None and Path(options.weights).expanduser().exists()
+    weights = str(Path(options.weights or "").expanduser().resolve()) if local else options.weights
+    out.mkdir(parents=True, exist_ok=True)
+    runs.write_json(out / FINETUNE, asked | {"folder": str(prepared.looked.root.resolve()), "weights": weights})
+
+
+def _as_before(options: Options) -> Options:
+    """The options that the run in a folder was begun with."""
+    assert options.resume is not None
+    usual = Options()
+    given = ["FOLDER"] if options.folder is not None else []
+    given += ["--out"] if options.out is not None else []
+    given += [_word(name) for name in AGAIN if getattr(options, name) != getattr(usual, name)]
+    if given:
+        raise InputError(f"--resume takes what was asked for from the run's folder; leave out {', '.join(given)}")
+    path = options.resume / FINETUNE
+    if not path.exists():
+        raise InputError(f"--resume {options.resume}: expected a fine-tuning ({FINETUNE} in it), but there is none")
+    asked = runs.read_json(path)
+    asked["labels"] = None if asked["labels"] is None else Path(asked["labels"])
+    return dataclasses.replace(options, out=options.resume, **asked)
+
+
+def _word(name: str) -> str:
+    return {"weights": "--from", "batch": "--batch-size", "oriented": "--orient"}.get(
+        name, "--" + name.replace("_", "-")
+    )

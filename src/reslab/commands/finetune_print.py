@@ -1,0 +1,149 @@
+"""What ``reslab finetune`` says: of the images, of what it is going to do, and of the result."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from reslab.evaluate.figures import ClassFigures, per_class
+from reslab.report.words import plural
+from reslab.train.device import Execution, describe, resolve_precision
+from reslab.transfer.finetune import Prepared
+from reslab.transfer.look import RARE, SMALL, Look, relative
+from reslab.transfer.worth import Worth
+
+MOST = 12
+"""Classes that a table lists."""
+EXAMPLES = 3
+
+
+def show_look(look: Look, console: Console) -> None:
+    """The images in a few lines, and by name what is wrong with some."""
+    counts = look.counts
+    train, test = (int(n) for n in counts.sum(0))
+    images = (
+        f"{plural(train, 'image')} to train on and {test:,} to test on" if look.has_test else plural(train, "image")
+    )
+    sides = look.sizes[look.sizes[:, 0] > 0].min(axis=1)
+    modes = ", ".join(f"{mode} {n:,}" for mode, n in Counter(mode for mode in look.modes if mode).most_common(4))
+    _say(console, f"{look.root}: {images} of {len(look.classes)} classes")
+    _say(console, f"shorter side {sides.min()} to {sides.max()} pixels, median {int(np.median(sides))}; {modes}")
+    _say(console, f"images by class: {_counted(look)}")
+    for text in warnings(look):
+        _say(console, f"warning: {text}")
+
+
+def _counted(look: Look) -> str:
+    each = look.counts.sum(1)
+    order = np.argsort(-each, kind="stable")
+    named = [f"{look.classes[i]} {each[i]:,}" for i in order]
+    if len(named) > MOST:
+        named = [*named[: MOST - 3], f"... ({len(named) - MOST + 1} more)", *named[-2:]]
+    return ", ".join(named)
+
+
+def warnings(look: Look) -> list[str]:
+    """What a person should know before these images are learnt from."""
+    said = [look.unused] if look.unused else []
+    if look.damaged:
+        names = [f"{relative(look, i)} ({why})" for i, why in list(look.damaged.items())[:EXAMPLES]]
+        said.append(
+            f"{plural(len(look.damaged), 'image')} cannot be decoded and left out: {_some(names, look.damaged)}"
+        )
+    if look.contradicting:
+        said.append(
+            f"{plural(len(look.contradicting), 'picture')} in more than one class: {_pairs(look, look.contradicting)}"
+        )
+    if look.across:
+        said.append(
+            f"{plural(len(look.across), 'picture')} both to train on and to test on, left out of the training: "
+            f"{_pairs(look, look.across)}"
+        )
+    rest = [group for group in look.twins if group not in look.across and group not in look.contradicting]
+    if rest:
+        said.append(f"{plural(len(rest), 'picture')} in more than one file, kept on one side: {_pairs(look, rest)}")
+    each = look.counts.sum(1)
+    if each.min() and each.max() >= RARE * each.min():
+        rare, much = look.classes[int(each.argmin())], look.classes[int(each.argmax())]
+        said.append(f"{much} has {each.max() / each.min():.0f} times as many images as {rare}; --balanced may help")
+    small = int((look.sizes[look.sizes[:, 0] > 0].min(axis=1) < SMALL).sum())
+    if 0 < small < len(look.labels):
+        said.append(f"{plural(small, 'image')} of a shorter side below {SMALL} pixels")
+    return said
+
+
+def _pairs(look: Look, groups: Sequence[tuple[int, ...]]) -> str:
+    return _some([" = ".join(relative(look, i) for i in group[:2]) for group in groups[:EXAMPLES]], groups)
+
+
+def _some(named: Sequence[str], everything: Any) -> str:
+    return "; ".join(named) + ("; ..." if len(everything) > len(named) else "")
+
+
+def show_plan(prepared: Prepared, out: Path, execution: Execution, console: Console) -> None:
+    """What is going to be trained, on how many images, and where."""
+    parts, recipe = prepared.division, prepared.recipe
+    rule = recipe.transfer
+    assert rule is not None
+    held = " (a fifth of each class, held out)" if parts.held_out else ""
+    _say(console, f"train {len(parts.train):,}, validation {len(parts.validation):,}, test {len(parts.test):,}{held}")
+    for text in prepared.said:
+        _say(console, f"weights: {text}")
+    words = {
+        "head": "the last layer alone, fitted to its optimum",
+        "last": f"the last layer and the last {plural(rule.stages, 'stage')}",
+        "all": "everything",
+        "gradual": "the last layer, then stage after stage",
+    }
+    length = f", {recipe.iterations:,} steps of {recipe.global_batch} images" if recipe.iterations else ""
+    bn = ", BN's statistics frozen" if rule.freeze_bn and recipe.iterations else ""
+    _say(console, f"{recipe.net.name} from {prepared.source}: {words[rule.trains]}{length}{bn}, into {out}")
+    precision = resolve_precision(recipe.precision, execution.device)
+    _say(console, describe(execution.device, precision, execution.fuses))
+
+
+def show_result(worth: Worth, result: dict[str, Any], out: Path, page: Path | None, console: Console) -> None:
+    """The accuracy with its interval, the classes that fare worst, and what to do next."""
+    plain, calibrated = worth.figures()
+    low, high = (100 - bound for bound in reversed(plain.top1_interval))
+    console.print(
+        f"[bold]{100 - plain.top1_error:.1f} %[/] of {plain.n_images:,} test images are classified correctly "
+        f"(95 % interval {low:.1f} to {high:.1f} %)",
+        soft_wrap=True,
+    )
+    table = Table(box=None, pad_edge=False)
+    for title in ("class", "images", "correct", "95 % interval"):
+        table.add_column(title, justify="left" if title == "class" else "right")
+    classes = per_class(worth.test.logs, worth.test.labels, worth.classes, range(len(worth.classes)))
+    for each in classes[:MOST]:
+        table.add_row(*_row(each))
+    console.print(table)
+    if len(classes) > MOST:
+        console.print(f"({len(classes) - MOST} more, all of them better, on the page)")
+    if worth.temperature is None:
+        console.print("too few validation images to tell how far its probabilities can be believed", soft_wrap=True)
+    else:
+        console.print(
+            f"probabilities: off by {plain.calibration_error:.1f} points on average, by "
+            f"{calibrated.calibration_error:.1f} at the temperature {worth.temperature:.2f}, which predict uses",
+            soft_wrap=True,
+        )
+    if result.get("at_chance"):
+        console.print("warning: this is no better than always naming the most frequent class", soft_wrap=True)
+    if page is not None:
+        console.print(f"page: {escape(str(page))}", soft_wrap=True)
+    console.print(f"next: reslab predict {escape(str(out))} IMAGE", soft_wrap=True)
+
+
+def _row(each: ClassFigures) -> tuple[str, str, str, str]:
+    low, high = each.interval
+    return escape(each.name), f"{each.n_images:,}", f"{each.accuracy:.1f} %", f"{low:.0f} to {high:.0f} %"
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
