@@ -97,9 +97,20 @@ def prepare(
     found = find(folder, Asked(labels=labels, oriented=True if oriented is None else oriented, cache_dir=cache_dir))
     looked = look(found, cache_dir=cache_dir)
     told(looked)
-    division = divide(looked, validation=validation)
     weights = load(source, net=net, which=which)
-    weights, said = _for_classes(weights, looked.classes, size, oriented is not False)
+    return prepare_found(
+        found, looked, weights, choice, source=source, size=size, which=which, validation=validation,
+        oriented=oriented is not False,
+    )  # fmt: skip
+
+
+def prepare_found(
+    found: Found, looked: Look, weights: Weights, choice: Choice, *, source: str, size: int | None = None,
+    which: Which | None = None, validation: float = 0.2, oriented: bool = True,
+) -> Prepared:  # fmt: skip
+    """The same for images that were found and looked at, and weights that were read."""
+    division = divide(looked, validation=validation)
+    weights, said = _for_classes(weights, looked.classes, size, oriented)
     data = _dataset(found, looked, division, weights)
     recipe = recipe_of(
         weights.spec, data.info, _of(weights), choice, validation=len(division.validation),
