@@ -14,7 +14,6 @@ and not repeated.
 import argparse
 import dataclasses
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -139,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
