@@ -72,7 +72,7 @@ def test_everything_is_trained_from_the_fitted_head(photos: Path, start: Path, t
 
 
 def test_a_run_that_was_stopped_ends_the_same(photos: Path, start: Path, tmp_path: Path) -> None:
-    plan = prepared(photos, start, tmp_path, trains="gradual", mixup=0.2, balanced=True, augment="strong")
+    plan = prepared(photos, start, tmp_path, trains="gradual", decay=1.0, mixup=0.2, balanced=True, augment="strong")
     whole = fit(plan, tmp_path / "whole", execution=CPU, quiet=True)
     asked = iter([False] * 6 + [True] * 99)
     with pytest.raises(Stopped):

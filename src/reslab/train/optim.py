@@ -129,6 +129,10 @@ class Optimizer:
             parameters = [p for p in group if p.grad is not None and p.requires_grad]
             rate = self.lr if self._rate is None else self._rate
             velocities = [self._velocity[parameter] for parameter in parameters]
+            if any(velocity is not None for velocity in velocities):  # those that joined later start from rest
+                velocities = [
+                    torch.zeros_like(p) if v is None else v for p, v in zip(parameters, velocities, strict=True)
+                ]
             sgd(
                 list(parameters),
                 [parameter.grad for parameter in parameters if parameter.grad is not None],
