@@ -207,6 +207,23 @@ for _test, _command, _options in (
         OPTIONS[_command, _option] = f"cli/test_probe.py::{_test}"
 for _command in ("probe", "prune", "features", "eval", "deepen", "weights inspect", "weights convert"):
     OPTIONS[_command, "--which"] = "cli/test_layouts.py::test_which_reaches_every_command"
+for _test, _options in (
+    ("test_from_a_folder_to_a_classifier", "FOLDER --from --out --device --threads --workers"),
+    ("test_as_json", "--json"),
+    (
+        "test_an_option_reaches_the_recipe",
+        "--weights --train --stages --head --freeze-bn --no-freeze-bn --stage-decay --balanced --augment --mixup "
+        "--epochs --lr --batch-size -b --early-stop --validation --seed --precision --size --model",
+    ),
+    ("test_a_look_alone_writes_nothing", "--look"),
+    ("test_it_goes_on_by_its_folder_alone", "--resume"),
+    ("test_upright_unless_asked_not_to", "--orient"),
+    ("test_weights_that_hold_an_average", "--which --net"),
+    ("test_images_that_lie_flat_beside_a_list", "--labels"),
+):
+    for _option in _options.split():
+        OPTIONS["finetune", _option] = f"transfer/test_finetune_command.py::{_test}"
+OPTIONS["finetune", "-j"] = "transfer/test_finetune_command.py::test_it_goes_on_by_its_folder_alone"
 OPTIONS["train", "--which"] = "cli/test_layouts.py::test_training_starts_from_which_was_asked_for_and_goes_on_so"
 OPTIONS["prune", "--calibrate"] = "cli/test_probe.py::test_what_pruning_can_do_besides"
 
@@ -218,7 +235,7 @@ def options() -> Iterator[tuple[str, str]]:
             for name in argument.names if argument.parse else ():
                 if name == "*":  # the options of several commands, which follow
                     continue
-                if name not in argument.negatives or name in ("--no-fused", "--no-calibrate"):
+                if name not in argument.negatives or name in ("--no-fused", "--no-calibrate", "--no-freeze-bn"):
                     yield command, name
 
 

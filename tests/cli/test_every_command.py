@@ -20,6 +20,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "demo": ("--out", "file"),
     "eval": ("no.pth", "--data", "digits"),
     "features": ("no.pth", "--data", "digits", "--out", "x.npz"),
+    "finetune": ("nowhere",),
     "nets": ("resnet21",),
     "probe": ("no.pth", "--data", "digits", "--all"),
     "prune": ("no.pth", "--data", "digits", "--out", "x.safetensors"),
@@ -77,7 +78,7 @@ def test_commands_are_listed_by_what_they_are_for(reslab: Reslab) -> None:
     code, out, _ = reslab("--help")
     assert code == 0
     assert re.findall(r"─ ([A-Z][\w ]+) ─", out) == [
-        "Train it", "Prove it", "Take it apart", "About",
+        "Train it", "Prove it", "Take it apart", "Ship it", "About",
     ]  # fmt: skip
     for command in {name.split()[0] for name in EVERY}:
         assert re.search(rf"│ {command}  ", out)

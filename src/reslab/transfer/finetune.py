@@ -29,6 +29,7 @@ from reslab.train import state as checkpoints
 from reslab.train.device import Execution, resolve_precision
 from reslab.train.feed import RESIZE
 from reslab.train.loop import train
+from reslab.train.partial import Partial
 from reslab.train.recipe import Recipe
 from reslab.train.start import InitialWeights
 from reslab.transfer.divide import Division, divide, taken
@@ -116,6 +117,9 @@ def prepare_found(
         weights.spec, data.info, _of(weights), choice, validation=len(division.validation),
         fingerprint=weights.fingerprint(),
     )  # fmt: skip
+    assert recipe.transfer is not None
+    with torch.device("meta"):  # says what the network does not have
+        Partial(replace(weights, tensors={}).module(), recipe.transfer)
     return Prepared(source, which, looked, division, weights, data, recipe, (*weights.said, *said))
 
 

@@ -12,7 +12,6 @@ from reslab.commands.options.common import (
     Device,
     Json,
     NetOfWeights,
-    Open,
     Oriented,
     Threads,
     WhichWeights,
@@ -32,7 +31,7 @@ class Options(Command):
     A folder for each class is all it takes: `reslab finetune photos`
 
     The images are looked at first: damaged, unused and twofold ones are named, and one picture never lies on both sides
-    of a split. Test images are read once, at the end. The page report.html in the run's folder shows the result.
+    of a split. Test images are read once, at the end.
 
     Then: `reslab predict runs/finetune-resnet50-photos-seed0 new.jpg`
 
@@ -78,8 +77,6 @@ class Options(Command):
     """Stop after so many evaluations (there are 20) without a lower validation error."""
     validation: float = 0.2
     """Share of the training images that is set aside to choose the weights."""
-    folds: int | None = None
-    """Cross-validate: train so many times, test on another part each time, and print mean and spread."""
     seed: int = 0
     """Random seed: order of the images, augmentation, cross-validation."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -99,7 +96,6 @@ class Options(Command):
     threads: Threads = None
     workers: Workers = None
     """Processes that decode images beside the training; by default all cores but one."""
-    open: Open = False
     json: Json = False
 
     def names(self) -> dict[str, Any]:
