@@ -28,7 +28,7 @@ from reslab.data.layouts.found import Asked
 from reslab.data.stored import Some
 from reslab.runs import made, write_json
 from reslab.train.device import Execution
-from reslab.train.loop import train
+from reslab.train.loop import NonFiniteLoss, train
 from reslab.transfer import finetune
 from reslab.transfer.finetune import Prepared
 from reslab.transfer.look import look
@@ -54,6 +54,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "last stage, BN frozen": {"trains": "last", "freeze_bn": True},
     "all": {},
     "all, BN frozen": {"freeze_bn": True},
+    "all, BN frozen, rate 0.001": {"freeze_bn": True, "lr": 0.001},
     "all, from a drawn head": {"head": "drawn"},
     "all, rates halved by stage": {"decay": 0.5},
     "gradual": {"trains": "gradual"},
@@ -124,11 +125,14 @@ def main() -> None:
             prepared = some(given.data, each, seed, Path(scratch) / "cache", Choice(seed=seed, **fields))
             out = Path(scratch) / f"{each}-{way}-{seed}".replace(" ", "-")
             begun = time.monotonic()
-            result = trained(prepared, round(STEPS[each] * length), fresh, out)
+            try:
+                result = trained(prepared, round(STEPS[each] * length), fresh, out)
+            except NonFiniteLoss as why:  # guessing
+                result = {"test_error": 100 * (1 - 1 / 3), "iterations": prepared.recipe.iterations, "failed": str(why)}
             row = {
                 "each": each, "way": way, "seed": seed, "test_error": result["test_error"],
-                "validation_error": result.get("validation_error"), "test_loss": result["test_loss"],
-                "selected_iteration": result["selected_iteration"], "iterations": result["iterations"],
+                "validation_error": result.get("validation_error"), "test_loss": result.get("test_loss"), "failed": result.get("failed"),
+                "selected_iteration": result.get("selected_iteration"), "iterations": result["iterations"],
                 "seconds": round(time.monotonic() - begun, 1), "of_which_before": round(begun - started, 1),
             }  # fmt: skip
             known["rows"].append(row)

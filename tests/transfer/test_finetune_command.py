@@ -131,7 +131,8 @@ def test_it_goes_on_by_its_folder_alone(
     assert reslab(*words, "--out", whole)[0] == 0
     from reslab.train.trainer import Trainer
 
-    step, done = Trainer.step, []
+    step = Trainer.step
+    done: list[int] = []
 
     def stopped(self: Trainer) -> None:
         if len(done) == 1:
