@@ -131,7 +131,8 @@ def main() -> None:
                 result = {"test_error": 100 * (1 - 1 / 3), "iterations": prepared.recipe.iterations, "failed": str(why)}
             row = {
                 "each": each, "way": way, "seed": seed, "test_error": result["test_error"],
-                "validation_error": result.get("validation_error"), "test_loss": result.get("test_loss"), "failed": result.get("failed"),
+                "validation_error": result.get("validation_error"), "test_loss": result.get("test_loss"),
+                "failed": result.get("failed"),
                 "selected_iteration": result.get("selected_iteration"), "iterations": result["iterations"],
                 "seconds": round(time.monotonic() - begun, 1), "of_which_before": round(begun - started, 1),
             }  # fmt: skip
