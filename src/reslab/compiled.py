@@ -58,14 +58,6 @@ def _processor() -> str:
         return platform.processor()
 
 
-def _for_this_processor(flags: tuple[str, ...]) -> tuple[str, ...]:
-    """The options with the processor that ``RESLAB_CPU`` names in place of the machine's own."""
-    limit = level()
-    if limit is None:
-        return flags
-    return tuple(word for flag in flags for word in (limit.compiler if flag == NATIVE else (flag,)))
-
-
 def _compiler() -> str:
     found = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if found is None:
@@ -79,8 +71,14 @@ def _contents(source: Source) -> dict[str, bytes]:
 
 
 def _flags(source: Source) -> tuple[str, ...]:
+    """The compiler's options, with the processor that ``RESLAB_CPU`` names in place of the machine's own.
+
+    They stay where they are, so that an option behind them may take instructions away.
+    """
     limit = level()
-    return source.flags if limit is None else (*source.flags, *limit.compiler)
+    if limit is None:
+        return source.flags
+    return tuple(word for flag in source.flags for word in (limit.compiler if flag == NATIVE else (flag,)))
 
 
 def _key(source: Source, compiler: str) -> str:
