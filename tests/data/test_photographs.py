@@ -178,3 +178,21 @@ def test_jpegs_are_the_same_whoever_decodes_them(images: Files, workers: int) ->
         Image.open(path).save(path, "JPEG")
     alone, helped = batches(images), batches(images, workers=workers)
     assert all(same(alone(i), helped(i)) for i in range(4))
+
+
+def test_what_is_let_go_of_takes_its_processes_along(images: Files) -> None:
+    """At once, and not when circles of objects are looked for."""
+    import gc
+    import weakref
+
+    gc.disable()
+    try:
+        stream = batches(images, workers=2)
+        stream(0)
+        running, seen = stream._running, weakref.ref(stream)
+        processes = list(running._workers)  # type: ignore[union-attr]
+        del running, stream
+        assert seen() is None
+        assert not any(process.is_alive() for process in processes)
+    finally:
+        gc.enable()

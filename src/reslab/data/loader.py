@@ -51,14 +51,15 @@ class Batches:
 
     def __init__(self, data: ImageSet, spec: DataSpec, normalizer: Normalizer, *, batch: int, seed: int,
                  device: torch.device) -> None:  # fmt: skip
-        self.n = len(data.labels)
+        self.n = n = len(data.labels)
         # Pixels next to each other: a gather of images then reads and writes channels-last.
         self.images = data.images.to(device).contiguous(memory_format=torch.channels_last)
         self.labels = data.labels.to(device)
         self.normalizer = normalizer.to(device)
         self.spec, self.batch, self.seed, self.device = spec, batch, seed, device
         # On the device, so that no step has to bring its part there.
-        self.positions = Positions(self.n, batch, lambda epoch: _order(self.n, seed, epoch).to(device))
+        # They do not hold this object, whose memory then goes as soon as it is let go of.
+        self.positions = Positions(n, batch, lambda epoch: _order(n, seed, epoch).to(device))
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Input (N, C, H, W), fp32 and channels-last, and labels (N,) of an iteration, counted from 0."""

@@ -9,6 +9,7 @@ import errno
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 import numpy as np
 import torch
@@ -163,6 +164,28 @@ class Damage:
             )
 
 
+@dataclass(frozen=True)
+class _Wanting:
+    """Which images each batch of a run holds.
+
+    Apart from the batches themselves, so that a loader which has it holds no object that holds the loader: of such a
+    circle the processes beside would be waited for, five seconds each, whenever it came to be found.
+    """
+
+    positions: Positions
+    batch: int
+    rank: int
+    ranks: int
+    side: Callable[[int], int] | None
+
+    def __call__(self, iteration: int) -> Wanted:
+        share = self.batch // self.ranks
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        index, epoch = self.positions(iteration)
+        size = None if self.side is None else (self.side(iteration),) * 2
+        return Wanted(index[mine], epoch[mine], size)
+
+
 class PhotographBatches:
     """The training batches of a run, decoded ahead of the training."""
 
@@ -175,35 +198,20 @@ class PhotographBatches:
 
         ``pinned``: for a GPU, which then copies them while it works.
         """
-        self.n = len(stored.labels)
-        self.stored, self.batch, self.seed = stored, batch, seed
-        self.rank, self.ranks = share
+        self.n = n = len(stored.labels)
         self.maker = Maker(stored, augment, size, seed)
-        self.workers, self.ahead, self.side, self.pinned = workers, ahead, side, pinned
+        self.workers, self.ahead, self.pinned = workers, ahead, pinned
         self.damage = Damage(most_damaged)
         self._running: Iterator[Made] | None = None
         self._next = -1
-        self.positions = Positions(
-            self.n, batch, lambda epoch: epoch_order(self.n, seed, epoch, _ORDER, stored.blocks)
-        )  # fmt: skip
+        positions = Positions(n, batch, lambda epoch: epoch_order(n, seed, epoch, _ORDER, stored.blocks))
+        self.wanted = _Wanting(positions, batch, *share, side)
+        """this rank's share of the batch of an iteration, counted from 0"""
 
     @property
     def ready(self) -> int:
         """Batches that lie ready at most, where they are made more quickly than they are taken."""
         return self.workers * self.ahead
-
-    def wanted(self, iteration: int) -> Wanted:
-        """This rank's share of the batch of an iteration, counted from 0."""
-        count = self.batch // self.ranks
-        mine = slice(self.rank * count, (self.rank + 1) * count)
-        index, epoch = self.positions(iteration)
-        size = None if self.side is None else (self.side(iteration),) * 2
-        return Wanted(index[mine], epoch[mine], size)
-
-    def _from(self, iteration: int) -> Iterator[Wanted]:
-        while True:
-            yield self.wanted(iteration)
-            iteration += 1
 
     def __call__(self, iteration: int) -> Made:
         """The batch of an iteration. Batches are asked for one after the other; a jump begins anew from there."""
@@ -212,7 +220,7 @@ class PhotographBatches:
             loader: DataLoader[Made] = DataLoader(
                 self.maker,  # type: ignore[arg-type]
                 batch_size=None,
-                sampler=_Endless(self, iteration),
+                sampler=_Endless(self.wanted, iteration),
                 num_workers=self.workers,
                 prefetch_factor=self.ahead if self.workers else None,
                 pin_memory=self.pinned,
@@ -267,10 +275,10 @@ class PhotographEval:
 
 
 class _Endless:
-    """The batches from an iteration on, for a loader's workers."""
+    """What is wanted from an iteration on, for a loader's workers."""
 
-    def __init__(self, batches: PhotographBatches, iteration: int) -> None:
-        self.batches, self.iteration = batches, iteration
+    def __init__(self, wanted: _Wanting, iteration: int) -> None:
+        self.wanted, self.iteration = wanted, iteration
 
     def __iter__(self) -> Iterator[Wanted]:
-        return self.batches._from(self.iteration)
+        return map(self.wanted, count(self.iteration))
