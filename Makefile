@@ -1,7 +1,7 @@
 # `make` lists the targets. ARGS passes options on: make demo ARGS=--open, make test ARGS="-k architecture".
 # PYTHON names the interpreter to build .venv with; without it the first suitable one is taken.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick cpus lint bench
+.PHONY: help setup demo test slow cpus lint bench
 
 PYTHON ?=
 ARGS ?=
@@ -18,11 +18,11 @@ setup: $(STAMP)  ## install Reslab and its tools into .venv (the others do it wh
 demo: $(STAMP)  ## plain and residual twins side by side on scanned digits, about 2 minutes
 	$(BIN)/reslab demo $(ARGS)
 
-test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
-
-quick: $(STAMP)  ## the tests that take little time each
+test: $(STAMP)  ## the test suite, but for what takes seconds a test
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
+
+slow: $(STAMP)  ## the rest of it: clusters, killed processes, browsers, other libraries' largest networks
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(ARGS)
 
 cpus: $(STAMP)  ## those that depend on the processor, as on each lesser one: AVX2, AVX-512 without and with bf16
 	$(BIN)/python scripts/test_cpus.py $(ARGS)

@@ -32,10 +32,18 @@ SLOW = {
     "nets/test_properties.py",
     "parity/test_timm.py", "parity/test_torchvision.py", "probes/test_xray.py", "report/test_report_browser.py",
     "resume/test_kill.py", "resume/test_kill_photographs.py", "resume/test_ranks.py", "resume/test_sync.py",
-    "studies/test_degradation.py", "studies/test_on_ray.py", "studies/test_runs_of_studies.py",
-    "train/test_inductor.py", "train/test_memory.py",
+    "studies/test_degradation.py", "studies/test_on_ray.py", "studies/test_runs_of_studies.py", "test_processes.py",
+    "train/test_device.py", "train/test_inductor.py", "train/test_memory.py", "weights/test_hub_server.py",
 }  # fmt: skip
 """Modules whose tests take seconds each: clusters, killed processes, browsers, other libraries' largest networks."""
+SLOW_TESTS = {
+    "cli/test_probe.py": ("test_all_figures_on_a_page", "test_figures_as_pictures", "test_pruning"),
+    "probes/test_claims.py": ("test_from_a_run_to_the_ledger",),
+    "probes/test_prune.py": ("test_latency_falls",),
+    "report/test_ledger.py": ("test_a_real_study_ends_up_in_the_ledger",),
+    "report/test_report_confusion.py": ("test_pictures",),
+}
+"""Tests of other modules that do."""
 
 
 CPU = (
@@ -67,7 +75,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         name = item.path.relative_to(here).as_posix()
-        if name in SLOW:
+        if name in SLOW or getattr(item, "originalname", item.name) in SLOW_TESTS.get(name, ()):
             item.add_marker(pytest.mark.slow)
         if _depends_on_the_processor(name):
             item.add_marker(pytest.mark.cpu)

@@ -30,7 +30,7 @@ def odd(tmp_path: Path) -> Path:
     whole = (root / "green" / "000.png").read_bytes()
     (root / "green" / "short.png").write_bytes(whole[: len(whole) // 2])
     picture("blue", 3).resize((30, 30)).save(root / "blue" / "larger.jpg", quality=90)
-    (root / "notes.txt").write_text("hello")
+    (root / "red" / "notes.txt").write_text("hello")
     return root
 
 
