@@ -26,6 +26,7 @@ from reslab.commands.options import (
     features,
     finetune,
     nets,
+    predict,
     probe,
     prune,
     published,
@@ -60,7 +61,7 @@ COMMANDS: dict[str, dict[str, type[Command] | dict[str, type[Command]]]] = {
         "features": features.Options,
         "bench": bench.Options,
     },
-    "Ship it": {"finetune": finetune.Options},
+    "Ship it": {"finetune": finetune.Options, "predict": predict.Options},
 }
 """Commands by what they are for, in the order of ``reslab --help``."""
 
@@ -158,8 +159,8 @@ def _ended_in_order() -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command.
 
-    Exit codes: 0 done, 1 output that nobody read, 2 something to mend in what was asked, 130 interrupted (Ctrl-C,
-    SIGTERM). With
+    Exit codes: 0 done, 1 output that nobody read or no image that `predict` could read, 2 something to mend in what
+    was asked, 130 interrupted (Ctrl-C, SIGTERM). With
     ``--json`` a failure is one object on stdout, ``{"error": "..."}``, with the same code.
     """
     if arguments is None:

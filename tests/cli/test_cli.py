@@ -224,6 +224,21 @@ for _test, _options in (
     for _option in _options.split():
         OPTIONS["finetune", _option] = f"transfer/test_finetune_command.py::{_test}"
 OPTIONS["finetune", "-j"] = "transfer/test_finetune_command.py::test_it_goes_on_by_its_folder_alone"
+for _test, _options in (
+    ("test_probabilities_are_those_of_a_plain_forward_pass", "WEIGHTS IMAGES --json --top"),
+    ("test_folders_damaged_images_and_odd_names", "--csv --threshold"),
+    ("test_turned_and_deep_images_are_as_their_upright_ones", "--orient"),
+    ("test_explanations_are_pictures_that_overwrite_nothing", "--explain"),
+    ("test_pictures_are_overwritten_only_if_asked", "--force"),
+    ("test_an_average_over_the_training", "--which"),
+    (
+        "test_options_of_how_images_are_shown",
+        "--mean --std --outputs --device --threads --batch-size -b --net --model --precision --resize --crop "
+        "--interpolation",
+    ),
+):
+    for _option in _options.split():
+        OPTIONS["predict", _option] = f"cli/test_predict.py::{_test}"
 OPTIONS["train", "--which"] = "cli/test_layouts.py::test_training_starts_from_which_was_asked_for_and_goes_on_so"
 OPTIONS["prune", "--calibrate"] = "cli/test_probe.py::test_what_pruning_can_do_besides"
 

@@ -22,6 +22,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "features": ("no.pth", "--data", "digits", "--out", "x.npz"),
     "finetune": ("nowhere",),
     "nets": ("resnet21",),
+    "predict": ("no.pth", "x.png"),
     "probe": ("no.pth", "--data", "digits", "--all"),
     "prune": ("no.pth", "--data", "digits", "--out", "x.safetensors"),
     "published": ("he2051",),

@@ -1,0 +1,196 @@
+"""``reslab predict``."""
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from rich.console import Console
+
+from reslab.commands.options.predict import Options
+from reslab.commands.predict_print import Line, printer, shown_name
+from reslab.commands.preprocessing import preprocessing_of
+from reslab.commands.train import start
+from reslab.data.decode.whole import late_bar
+from reslab.data.formats import Unused
+from reslab.data.labels import read_names
+from reslab.data.walk import images_below
+from reslab.errors import InputError
+from reslab.evaluate.classify import Answers, Classifying
+from reslab.nets.network import Network
+from reslab.probes.attribution import grad_cam
+from reslab.probes.overlay import heat
+from reslab.probes.seam import Sample, own
+from reslab.report.words import plural
+from reslab.train.device import keep_freed_memory, resolve_precision, use_exact_fp32
+from reslab.weights.load import Weights, load
+
+
+def run(options: Options) -> None:
+    """Prints what each image shows, as the answers come. Exit code 1 if no image could be read."""
+    _check(options)
+    console = Console(stderr=True, quiet=options.json)
+    unused, unreadable = Unused(), list[str]()
+    files = _files(options.images, unused, unreadable)
+    execution = start(options.device, options.threads)
+    use_exact_fp32(execution.device)
+    if execution.device.type == "cpu":
+        keep_freed_memory()
+    # Above half of its limit Pillow warns, above the whole it refuses; the refusal is enough.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    weights = load(options.weights, net=options.net, which=options.which)
+    weights.check_head("a prediction")
+    how = preprocessing_of(options.given, weights)
+    if options.oriented is not None:
+        how = how.model_copy(update={"oriented": options.oriented})
+    net = weights.module().to(execution.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    if isinstance(net, Network):
+        net.fuse(execution.fuses)
+    precision = resolve_precision(options.precision, execution.device)
+    explain = None if options.explain is None else _Explain(options.explain, net, precision)
+    classify = Classifying(
+        net, how, weights.spec.in_channels, execution.device, precision, options.batch,
+        temperature=float(weights.header.get("temperature") or 1.0),
+    )  # fmt: skip
+    names = _names(options, weights, console)
+    listed = None if files is None else len(files)
+    answers = classify(iter(files) if files is not None else _on_standard_input())
+    count, left_out = _print(options, answers, names, listed, explain)
+    for text in (*unreadable, unused.said()):
+        if text:
+            console.print(shown_name(text), markup=False, highlight=False, soft_wrap=True)
+    if left_out:
+        console.print(f"{plural(left_out, 'image')} of {count:,} could not be read", highlight=False, soft_wrap=True)
+    if not count:
+        raise InputError("no image came on standard input; expected paths, a line each")
+    if left_out == count:
+        raise SystemExit(1)
+
+
+def _check(options: Options) -> None:
+    """What is wrong whatever the weights and images are."""
+    for name in options.images:
+        if name.startswith("-") and name != "-":
+            raise InputError(f"there is no option {name}; an image of that name is given as ./{name}")
+    if options.json and options.csv:
+        raise InputError("--json and --csv are two forms of the same; give one of them")
+    for name, number in (
+        ("top", options.top), ("batch-size", options.batch), ("resize", options.given.resize),
+        ("crop", options.given.crop),
+    ):  # fmt: skip
+        if number is not None and number < 1:
+            raise InputError(f"--{name} takes 1 or more, got {number}")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise InputError(f"--threshold takes a probability, 0 to 1, got {options.threshold:g}")
+    folder = options.explain
+    if folder is not None:
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--explain {folder}: expected a folder, but there is a file of that name")
+        if folder.is_dir() and any(folder.iterdir()) and not options.force:
+            raise InputError(f"--explain {folder} holds files already; name another folder, or add --force")
+
+
+def _files(given: tuple[str, ...], unused: Unused, unreadable: list[str]) -> list[Path] | None:
+    """The images that are named, those of folders in order; None: paths come on standard input."""
+    if "-" in given:
+        if len(given) > 1:
+            raise InputError("- takes the paths from standard input; name no other images beside it")
+        return None
+    found: list[Path] = []
+    for name in given:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            found += images_below(path, unused, unreadable)
+        elif os.path.lexists(path):
+            found.append(path)
+        else:
+            raise InputError(f"expected an image or a folder of images at {name!r}, but there is no such file")
+    if not found:
+        more = "; ".join(text for text in (*unreadable, unused.said()) if text)
+        raise InputError(f"expected images in {', '.join(given)}, found none{f'; {more}' if more else ''}")
+    return found
+
+
+def _on_standard_input() -> Iterator[str]:
+    for line in sys.stdin:
+        if path := line.rstrip("\r\n"):
+            yield path
+
+
+def _names(options: Options, weights: Weights, console: Console) -> tuple[str, ...]:
+    """What the outputs are called."""
+    count = weights.spec.num_classes
+    if options.outputs is not None:
+        return read_names(options.outputs, count)
+    if weights.classes:
+        return weights.classes
+    text = "the weights do not name their classes, which are numbered from 0; --outputs FILE names them"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return tuple(map(str, range(count)))
+
+
+def _print(
+    options: Options, answers: Iterator[Answers], names: tuple[str, ...], listed: int | None, explain: "_Explain | None"
+) -> tuple[int, int]:
+    """Prints every answer; returns how many images there were, and how many could not be read."""
+    write = printer(options, alone=listed == 1)
+    # On a terminal the lines themselves show how far it is, and a bar would run through them.
+    bar = late_bar("images", listed or 0) if listed and not sys.stdout.isatty() else None
+    count = left_out = 0
+    try:
+        for some in answers:
+            for shown, probabilities in some.each():
+                count += 1
+                if probabilities is None:
+                    left_out += 1
+                    write(Line(shown.name, (), shown.why))
+                    continue
+                best = probabilities.topk(min(options.top, len(names)))
+                ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+                write(Line(shown.name, tuple((index, names[index], value) for index, value in ranked)))
+            if explain is not None:
+                explain(some)
+            sys.stdout.flush()
+            if bar is not None:
+                bar(count)
+    finally:
+        if bar is not None:
+            bar(None)
+    return count, left_out
+
+
+class _Explain:
+    """Writes a picture of each image into a folder, no two under one name."""
+
+    def __init__(self, folder: Path, net: torch.nn.Module, precision: str) -> None:
+        self.folder, self.net, self.precision = folder, own(net, "--explain"), precision
+        self.taken: set[str] = set()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, some: Answers) -> None:
+        read = [each for each in some.shown if each.pixels is not None]
+        if not read:
+            return
+        best = some.probabilities.argmax(1).to(some.x.device)
+        found = grad_cam(self.net, Sample(some.x, best, batch=len(read), precision=self.precision), classes=best)
+        for each, values in zip(read, found.maps, strict=True):
+            assert each.pixels is not None
+            target = self.folder / self._name(each.name)
+            try:
+                heat(each.pixels, values).save(target)
+            except OSError as why:
+                raise InputError(f"--explain {target} cannot be written: {why.strerror or why}") from None
+
+    def _name(self, source: str) -> str:
+        """The name of the file with what is not safe in names replaced, and a number where it is taken."""
+        stem = re.sub(r"[^\w.-]", "_", Path(source).name).lstrip(".")[:60] or "image"
+        name, number = f"{stem}.png", 1
+        while name.casefold() in self.taken:
+            number += 1
+            name = f"{stem}-{number}.png"
+        self.taken.add(name.casefold())
+        return name

@@ -1,0 +1,176 @@
+"""Images in, probabilities out: any number of images of any kind, decoded beside the network, in their order."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from reslab.data.decode.modes import in_mode, upright
+from reslab.data.decode.whole import Encoded, Fit, fitted_image, in_threads, whole
+from reslab.data.transforms import Normalizer
+from reslab.errors import InputError
+from reslab.evaluate.metrics import autocast
+from reslab.weights.preprocessing import Preprocessing
+
+AnyImage = str | os.PathLike[str] | Image.Image | npt.NDArray[np.generic] | Tensor
+"""A file; an image of Pillow; an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W), of 1, 3 or 4 channels:
+uint8, or floating point from 0 to 1."""
+SOME = 8
+"""Images that a thread is given at a time."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image as the network takes it, or why there is none."""
+
+    name: str
+    """the file, or ``image 3`` for the third where it is no file"""
+    pixels: npt.NDArray[np.uint8] | None
+    """(H, W, C)"""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network says of some images, in the order in which they were given."""
+
+    shown: Sequence[Shown]
+    """all of them, those without pixels too"""
+    probabilities: Tensor
+    """fp32 (n, classes) on the CPU, of those with pixels: softmax of the logits at the temperature"""
+    x: Tensor
+    """their input (n, C, H, W), normalised, on the network's device"""
+
+    def each(self) -> Iterator[tuple[Shown, Tensor | None]]:
+        """Each image with its probabilities (classes,); None where it could not be read."""
+        rows = iter(self.probabilities)
+        for shown in self.shown:
+            yield shown, None if shown.pixels is None else next(rows)
+
+
+@dataclass(frozen=True)
+class Classifying:
+    """A network with all that turns an image into its input."""
+
+    net: nn.Module
+    """in evaluation mode, on the device"""
+    preprocessing: Preprocessing
+    """its ``oriented``, where nobody said, is taken as yes: these are a user's own photographs"""
+    channels: int
+    """1 (grey) or 3"""
+    device: torch.device
+    precision: str = "fp32"
+    batch: int = 32
+    """images computed at a time"""
+    temperature: float = 1.0
+    """that logits are divided by before the softmax (`reslab.evaluate.calibration`)"""
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise InputError(
+                f"expected a network of images, grey (1 channel) or in colour (3), found one of {self.channels} "
+                "channels; no image file has them"
+            )
+        if self.batch < 1:
+            raise InputError(f"a batch takes 1 or more images, got {self.batch}")
+
+    def __call__(self, images: Iterable[AnyImage]) -> Iterator[Answers]:
+        """Answers batch by batch, as they come; ``images`` is read only a little ahead of the network."""
+        normalizer = Normalizer.from_values(self.preprocessing.mean, self.preprocessing.std).to(self.device)
+        waiting: list[Shown] = []
+        for some in in_threads(self._shown, _some(images)):
+            waiting += some
+            while len(waiting) >= self.batch:
+                yield self._answer(waiting[: self.batch], normalizer)
+                del waiting[: self.batch]
+        if waiting:
+            yield self._answer(waiting, normalizer)
+
+    def _shown(self, some: Sequence[tuple[int, AnyImage]]) -> list[Shown]:
+        made = []
+        for number, image in some:
+            name = os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
+            try:
+                made.append(Shown(name, self.pixels(image, name)))
+            except InputError as why:
+                made.append(Shown(name, None, str(why).removeprefix(f"{name}: ")))
+        return made
+
+    def pixels(self, image: AnyImage, name: str = "the image") -> npt.NDArray[np.uint8]:
+        """An image resized and cropped for the network, (H, W, C). Raises `InputError` that begins with its name."""
+        how = self.preprocessing
+        seen = fitted_image(
+            _decoded(image, name, self.channels, oriented=how.oriented is not False),
+            Fit(how.crop, how.resize, how.interpolation),
+        )
+        pixels = np.asarray(seen)
+        return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+    @torch.no_grad()
+    def _answer(self, shown: Sequence[Shown], normalizer: Normalizer) -> Answers:
+        pixels = [each.pixels for each in shown if each.pixels is not None]
+        if not pixels:
+            return Answers(list(shown), torch.empty(0, 0), torch.empty(0))
+        images = torch.from_numpy(np.stack(pixels)).to(self.device).permute(0, 3, 1, 2)  # (n, H, W, C) -> (n, C, H, W)
+        x = normalizer(images.contiguous(memory_format=torch.channels_last))
+        with autocast(self.device, self.precision):
+            logits = self.net(x)
+        return Answers(list(shown), (logits.float() / self.temperature).softmax(1).cpu(), x)
+
+
+def _some(images: Iterable[AnyImage]) -> Iterator[list[tuple[int, AnyImage]]]:
+    numbered = zip(count(1), images, strict=False)
+    while some := list(islice(numbered, SOME)):
+        yield some
+
+
+def _decoded(image: AnyImage, name: str, channels: int, *, oriented: bool) -> Image.Image:
+    """All of an image in ``L`` or ``RGB``."""
+    if isinstance(image, str | os.PathLike):
+        path = Path(image)
+        try:
+            with path.open("rb"):  # an absent file is no damaged one
+                pass
+        except (OSError, ValueError) as why:
+            raise InputError(f"{name}: cannot be read ({getattr(why, 'strerror', None) or why})") from None
+        return whole(Encoded(name, path, oriented), channels)
+    if isinstance(image, Image.Image):
+        try:
+            return in_mode(upright(image) if oriented else image, "L" if channels == 1 else "RGB")
+        except (OSError, SyntaxError, ValueError, EOFError) as why:
+            raise InputError(f"{name}: expected a whole image, found a damaged one ({why})") from None
+    return whole(Encoded(name, _eight_bits(image, name)), channels)
+
+
+def _eight_bits(image: npt.NDArray[np.generic] | Tensor, name: str) -> npt.NDArray[np.uint8]:
+    """Numbers as uint8 (H, W), (H, W, 3) or (H, W, 4)."""
+    if isinstance(image, Tensor):
+        array = (image.movedim(0, -1) if image.dim() == 3 else image).detach().cpu().numpy()
+        layout = "a tensor (H, W) or (C, H, W)"
+    elif isinstance(image, np.ndarray):
+        array, layout = image, "an array (H, W) or (H, W, C)"
+    else:
+        raise InputError(
+            f"{name}: expected a path, an image of Pillow, an array or a tensor, found {type(image).__name__}"
+        )
+    if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise InputError(f"{name}: expected {layout} of 1, 3 or 4 channels, found one of {tuple(image.shape)}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    low, high = float(array.min()), float(array.max())
+    if not np.issubdtype(array.dtype, np.floating) or not (low >= 0 and high <= 1):
+        raise InputError(
+            f"{name}: expected uint8, or floating point from 0 to 1, found {array.dtype} from {low:g} to {high:g}; "
+            "give the pixels as they are, not normalised"
+        )
+    scaled: npt.NDArray[np.uint8] = np.rint(array * 255).astype(np.uint8)
+    return scaled
