@@ -1,6 +1,7 @@
 """``reslab train`` on photographs: recipes, options, what it says of damaged ones, and the dry run."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,20 @@ def test_small_images_are_brought_to_a_size(folder: Path, reslab: Reslab, tmp_pa
     (tmp_path / "run" / "result.json").unlink()
     code, _, err = reslab("train", "--resume", tmp_path / "run")
     assert code == 0, err
+
+
+def test_a_run_that_was_begun_on_val_goes_on_with_it(reslab: Reslab, tmp_path: Path) -> None:
+    """Where there was a test/ beside it, earlier versions tested on val/."""
+    folder = in_folders(tmp_path / "photos")
+    words = ("train", "modern_imagenet", *TINY, *SHORT)
+    code, _, err = reslab(*words, "--data", folder, "--out", tmp_path / "run")
+    assert code == 0, err
+    before = weights(tmp_path / "run")
+    shutil.copytree(folder / "val", folder / "test")
+    (tmp_path / "run" / "result.json").unlink()
+    code, _, err = reslab("train", "--resume", tmp_path / "run", "-j", 1)
+    assert code == 0, err
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(tmp_path / "run").items())
+    (folder / "train" / "ant" / "000.png").unlink()
+    code, _, err = reslab("train", "--resume", tmp_path / "run", "-j", 1)
+    assert (code, "was started on other images" in err) == (2, True)

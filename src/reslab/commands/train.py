@@ -5,7 +5,7 @@ import math
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from reslab import recipes, runs
 from reslab.commands.options.train import Options
 from reslab.commands.train_length import fitted
 from reslab.commands.train_plan import show
+from reslab.data.layouts.found import FLAT_TESTS, TESTS
 from reslab.data.names import KNOWN
 from reslab.data.sources import AnyDataset, load, load_photographs
 from reslab.data.spec import Augment, Source
@@ -215,7 +216,7 @@ def _source(options: Options) -> Source:
     )
 
 
-def _loaded(options: Options, photographs: bool, world: World) -> AnyDataset:
+def _loaded(options: Options, photographs: bool, world: World, *, tests: Sequence[str] = TESTS) -> AnyDataset:
     """The data of a run; photographs stay where they are."""
     assert options.data is not None
     if options.size is not None and options.size < 1:
@@ -233,7 +234,11 @@ def _loaded(options: Options, photographs: bool, world: World) -> AnyDataset:
     for first in (True, False):  # of several ranks on a machine, one finds the names of the files for all
         if (local_rank() == 0) == first:
             found = load_photographs(
-                Path(options.data).expanduser(), (side, side), labels=options.labels, oriented=options.oriented
+                Path(options.data).expanduser(),
+                (side, side),
+                labels=options.labels,
+                oriented=options.oriented,
+                tests=tests,
             )
         world.wait()
     return found
@@ -375,7 +380,12 @@ def _as_before(options: Options) -> Options:
 
 def _resumed(options: Options, folder: Path, world: World) -> Begun:
     recipe = validated(runs.read_json(RunDir(folder).recipe), str(RunDir(folder).recipe))
-    data = _loaded(options, not isinstance(recipe.data.augment, Augment), world)
+    photographs = not isinstance(recipe.data.augment, Augment)
+    data = _loaded(options, photographs, world)
+    begun_on = runs.read_json(RunDir(folder).env)["data"]["fingerprint"]
+    if photographs and data.info.fingerprint != begun_on:  # an earlier version tested on val/ where there was test/ too
+        before = _loaded(options, photographs, world, tests=FLAT_TESTS)
+        data = before if before.info.fingerprint == begun_on else data
     return Begun(recipe, data, folder, _initial(options))
 
 

@@ -55,6 +55,8 @@ def inspect(options: Inspect) -> None:
     for name, value in weights.header.items():
         if isinstance(value, str | int | float):
             shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            if name.endswith("_error"):  # other weights of the same file may be of another precision
+                shown = f"{value:.2f} % when its training ended"
             table.add_row(escape(name.replace("_", " ")), escape(shown))
     Console().print(table)
     if options.weights.startswith("reslab:"):

@@ -19,7 +19,7 @@ from reslab.data.decode.whole import Encoded, Fit, check_memory, decode, fitted,
 from reslab.data.embedded import digits, synthetic
 from reslab.data.find import find
 from reslab.data.images import Dataset, Decoded, ImageSet, dataset, decoded
-from reslab.data.layouts.found import Asked, Found
+from reslab.data.layouts.found import TESTS, Asked, Found
 from reslab.data.names import KNOWN, existing
 from reslab.data.parts import Parts, parts
 from reslab.data.spec import Augment, DataInfo, ScaleCrop
@@ -151,7 +151,7 @@ def _known_name(found: Found, made: Decoded) -> str | None:
 
 def load_photographs(
     root: Path, size: tuple[int, int], *, labels: Path | None = None, cache_dir: Path | None = None,
-    oriented: bool | None = None,
+    oriented: bool | None = None, tests: Sequence[str] = TESTS,
 ) -> Photographs:  # fmt: skip
     """The images of a folder, which stay where they are; none of them is read.
 
@@ -161,13 +161,14 @@ def load_photographs(
         labels: the list of labels of flat validation images, if it has another name or place.
         cache_dir: where the names of many files are kept.
         oriented: whether a camera's orientation is applied; by default as is usual for the layout.
+        tests: names of the split that is tested on, the first that is there with its classes.
 
     Raises:
         InputError: no such layout, a test class that training does not have, a damaged shard.
     """
     if not root.is_dir():
         raise InputError(f"expected a folder of images at {root}, found nothing there")
-    found = find(root, Asked(labels=labels, oriented=oriented, cache_dir=cache_dir))
+    found = find(root, Asked(labels=labels, tests=tests, oriented=oriented, cache_dir=cache_dir))
     split = parts(found)
     (train,), (test,) = split.train, split.test
     info = DataInfo(

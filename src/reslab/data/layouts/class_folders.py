@@ -50,7 +50,7 @@ def find(root: Path, asked: Asked, *, lists_in: Path | None = None) -> Found:
         InputError: no class folders, a class without images, test classes that training does not have, images that
             lie flat without a list of their classes, a list that is not needed.
     """
-    tests = [name for name in TESTS if (root / name).is_dir()]
+    tests = [name for name in asked.tests if (root / name).is_dir()]
     if not (root / "train").is_dir():
         if tests and not set(_folders_in(root)) - set(TESTS):
             raise InputError(f"{root}: expected train/ beside {tests[0]}/, found none; the layout is {LAYOUT}")

@@ -10,7 +10,7 @@ from reslab.data.stored import Stored
 TESTS = ("test", "val", "validation")
 """Names of the split that is tested on, the first that is there with its classes."""
 FLAT_TESTS = ("val", "validation", "test")
-"""The same where the images lie flat beside a list of labels."""
+"""The same where the images lie flat beside a list of labels; and of runs that an earlier version began."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Asked:
     """the list of the classes of images that lie flat, if it has another name or place than is usual"""
     namings: Sequence[Sequence[str]] = ()
     """names that a network's outputs are known by, the likeliest first, for lists that number the classes"""
+    tests: Sequence[str] = TESTS
+    """names of the split that is tested on, the first that is there with its classes"""
     oriented: bool | None = None
     """whether a camera's orientation is applied; None: as is usual for the layout"""
     cache_dir: Path | None = None

@@ -135,7 +135,8 @@ class Canvas:
         """The whole file."""
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-            f'height="{height:g}" role="img">\n<title>{xml(title)}</title>\n<desc>{xml(about)}</desc>\n'
+            f'height="{height:g}" style="max-width:100%;height:auto" role="img">\n'
+            f"<title>{xml(title)}</title>\n<desc>{xml(about)}</desc>\n"
             f"<style>{style()}</style>\n"
             f'<rect width="{width:g}" height="{height:g}" class="ground"/>\n' + "\n".join(self.parts) + "\n</svg>\n"
         )
