@@ -1,5 +1,8 @@
 """The quick recipes."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from reslab.data.sources import load
@@ -7,6 +10,7 @@ from reslab.data.spec import Augment, DataInfo
 from reslab.errors import InputError
 from reslab.nets.spec import NetSpec
 from reslab.recipes import RECIPES
+from reslab.weights.load import load as load_weights
 
 from .sample import CIFAR10
 
@@ -53,3 +57,10 @@ def hundred() -> DataInfo:
 def test_the_network_fits_the_data(name: str) -> None:
     entry = RECIPES[name]
     assert entry.make(entry.net, hundred()).net.num_classes == 100
+
+
+def test_grey_images_have_a_narrower_stem(reslab: Any, tmp_path: Path) -> None:
+    words = ("train", "fast_cifar", "--data", "digits", "--iterations", 2, "--threads", 1, "--out", tmp_path / "run")
+    code, _, err = reslab(*words)
+    assert code == 0, err
+    assert load_weights(tmp_path / "run").tensors["conv1.weight"].shape == (8, 1, 2, 2)

@@ -121,7 +121,8 @@ def cifar_fast(
     Each stage is a convolution that widens, with a max pool behind it, and residual blocks of ``convs``
     convolutions. Whitening stem, pools before BN, BN without scale and the scaled logits are those of airbench94
     (Jordan 2024, arXiv 2404.00498), which is not residual; the order of pools and shortcuts is that of ResNet-9
-    (Page 2018, "How to train your ResNet"). With patches of 4x4 the stem halves the size, and the first stage not.
+    (Page 2018, "How to train your ResNet"). With patches of 4x4 the stem halves the size, and the first stage not. Of
+    grey images the patches have fewer components, and the stem fewer filters.
     """
     if len(widths) != len(blocks):
         raise InputError(f"cifar_fast takes as many widths as numbers of blocks, got {len(widths)} and {len(blocks)}")
@@ -143,10 +144,12 @@ def cifar_fast(
             shortcut=Identity() if shortcut == "identity" else NoShortcut(),
         )
         stages.append((enter, *(residual,) * count))
+    filters = STEMS[stem]
+    most = 2 * filters.kernel**2 * common.get("in_channels", 3)  # both signs of each component of a patch
     return network(
         f"cifar_fast(widths={widths}, blocks={blocks})",
         common,
-        stem=STEMS[stem],
+        stem=filters.model_copy(update={"width": min(filters.width, most)}),
         stages=tuple(stages),
         pool="max",
         norm=Norm(scale=False, momentum=0.4),

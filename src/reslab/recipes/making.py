@@ -47,9 +47,16 @@ def log_every(iterations: int) -> int:
     return max(1, min(100, iterations // 40))
 
 
+MOST_EVALUATIONS = 200
+
+
 def each_pass(data: DataInfo, batch: int, iterations: int, least: int = 8) -> int:
-    """Iterations between evaluations: a pass over the images, or less, so that a training has ``least`` of them."""
-    return max(1, min(round(data.n_train / max(batch, 1)), iterations // least))
+    """Iterations between evaluations: a pass over the images, or less, so that a training has ``least`` of them.
+
+    Of few images a pass is a step or two: there are `MOST_EVALUATIONS` at most.
+    """
+    every = max(1, min(round(data.n_train / max(batch, 1)), iterations // least))
+    return max(every, -(-iterations // MOST_EVALUATIONS))
 
 
 def photographs(data: DataInfo, name: str) -> DataInfo:
