@@ -60,7 +60,8 @@ def test_the_network_fits_the_data(name: str) -> None:
 
 
 def test_grey_images_have_a_narrower_stem(reslab: Any, tmp_path: Path) -> None:
-    words = ("train", "fast_cifar", "--data", "digits", "--iterations", 2, "--threads", 1, "--out", tmp_path / "run")
-    code, _, err = reslab(*words)
+    net = "cifar_fast(widths=(8, 16), blocks=(1, 1))"
+    words = ("train", "fast_cifar", "--net", net, "--data", "digits", "--iterations", 2, "--out", tmp_path / "run")
+    code, _, err = reslab(*words, "--threads", 1)
     assert code == 0, err
     assert load_weights(tmp_path / "run").tensors["conv1.weight"].shape == (8, 1, 2, 2)
