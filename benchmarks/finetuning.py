@@ -66,11 +66,17 @@ WAYS: dict[str, dict[str, Any]] = {
     "all, mixup 0.2": {"mixup": 0.2},
     "all, half as long": {"length": 0.5},
     "all, twice as long": {"length": 2.0},
+    "all, last weights": {"select": "last"},
+    "all, from a drawn head, last weights": {"head": "drawn", "select": "last"},
+    "gradual, last weights": {"trains": "gradual", "select": "last"},
+    "all, nothing held out": {"select": "last", "validation": 0.0},
+    "gradual, nothing held out": {"trains": "gradual", "select": "last", "validation": 0.0},
+    "head, linear, nothing held out": {"trains": "head", "head": "linear", "validation": 0.0},
     "scratch": {"scratch": True, "lr": 0.1},
 }
 
 
-def some(folder: Path, each: int, seed: int, cache: Path, choice: Choice) -> Prepared:
+def some(folder: Path, each: int, seed: int, cache: Path, choice: Choice, validation: float) -> Prepared:
     """A fine-tuning on so many training images of each class, drawn by the seed; a fifth of them for validation."""
     found = find(folder, Asked(oriented=True, cache_dir=cache))
     assert found.train is not None
@@ -80,10 +86,12 @@ def some(folder: Path, each: int, seed: int, cache: Path, choice: Choice) -> Pre
         [rng.permutation(np.flatnonzero(labels == label))[:each] for label in range(len(found.classes))]
     )
     found = dataclasses.replace(found, train=Some(found.train, np.sort(chosen)))
-    return finetune.prepare_found(found, look(found, cache_dir=cache), load(WEIGHTS), choice, source=str(WEIGHTS))
+    return finetune.prepare_found(
+        found, look(found, cache_dir=cache), load(WEIGHTS), choice, source=str(WEIGHTS), validation=validation
+    )
 
 
-def trained(prepared: Prepared, steps: int, scratch: bool, out: Path) -> dict[str, Any]:
+def trained(prepared: Prepared, steps: int, scratch: bool, select: str | None, out: Path) -> dict[str, Any]:
     """The result of a fine-tuning, or of a training of the same network from drawn weights."""
     execution = Execution(torch.device("cpu"))
     recipe = prepared.recipe
@@ -91,6 +99,8 @@ def trained(prepared: Prepared, steps: int, scratch: bool, out: Path) -> dict[st
         recipe = recipe.model_copy(
             update={"iterations": steps, "evaluate_every": steps // 20, "log_every": steps // 20}
         )
+    if select:
+        recipe = recipe.model_copy(update={"select": select})
     if scratch:
         return train(recipe.model_copy(update={"transfer": None}), prepared.data, out, execution=execution, quiet=True)
     return finetune.fit(dataclasses.replace(prepared, recipe=recipe), out, execution=execution, quiet=True)
@@ -120,13 +130,14 @@ def main() -> None:
             if (each, way, seed) in have:
                 continue
             fields = USUAL | WAYS[way]
-            length, fresh = fields.pop("length", 1.0), fields.pop("scratch", False)
+            length, fresh, select = fields.pop("length", 1.0), fields.pop("scratch", False), fields.pop("select", None)
+            held = fields.pop("validation", 0.2)
             started = time.monotonic()
-            prepared = some(given.data, each, seed, Path(scratch) / "cache", Choice(seed=seed, **fields))
+            prepared = some(given.data, each, seed, Path(scratch) / "cache", Choice(seed=seed, **fields), held)
             out = Path(scratch) / f"{each}-{way}-{seed}".replace(" ", "-")
             begun = time.monotonic()
             try:
-                result = trained(prepared, round(STEPS[each] * length), fresh, out)
+                result = trained(prepared, round(STEPS[each] * length), fresh, select, out)
             except NonFiniteLoss as why:  # guessing
                 result = {"test_error": 100 * (1 - 1 / 3), "iterations": prepared.recipe.iterations, "failed": str(why)}
             row = {
