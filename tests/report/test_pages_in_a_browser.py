@@ -20,7 +20,7 @@ from reslab.probes.lesions import lesions
 from reslab.probes.responses import responses
 from reslab.probes.result import Result
 from reslab.probes.seam import Sample
-from reslab.report import claims, html, sheet
+from reslab.report import claims, finetuned, html, sheet
 
 from .sample import sample
 
@@ -91,7 +91,28 @@ def xray(path: Path) -> None:
     sheet.write(sheet.Sheet("X-ray", "Inside.", panels, (("Gates", "none"),), facts, "reslab probe", "1", ("!",)), path)
 
 
-PAGES: dict[str, Callable[[Path], None]] = {"study": study, "comparison": comparison, "ledger": ledger, "xray": xray}
+def classifier(path: Path) -> None:
+    dot = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    pictures = tuple(
+        finetuned.Picture(dot, dot, f"a long folder/of photographs/{i}.jpg", "ox", said, 0.9, 0.1)
+        for i, said in enumerate(("ox", "cow"))
+    )
+    kinds = (
+        finetuned.Kind("ox", 40, 12, 66.7, (39.1, 86.2), 83.3, (55.2, 95.3)),
+        finetuned.Kind("a class of a very long name", 7, 3, None, None, None, None),
+    )
+    dots = finetuned.Dots("at the temperature", 0, ((40.0, 30.0), (90.0, 95.0)), ((40.0, 10.0, 60.0),))
+    made = finetuned.Finetuned(
+        "resnet18 on photos", 73.3, (48.0, 89.1), 15, "Trained.", ("15 test images are few.",), kinds,
+        [[10, 2], [3, 0]], "Off by 3 points.", (dots,), pictures, pictures[:1], (dots,), (("a.jpg", (dot, dot, dot)),),
+        (("Say what it shows", "reslab predict run picture.jpg"),), {"Machine": {"cores": 2}}, "1",
+    )  # fmt: skip
+    finetuned.write(made, path)
+
+
+PAGES: dict[str, Callable[[Path], None]] = {
+    "study": study, "comparison": comparison, "ledger": ledger, "xray": xray, "classifier": classifier,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

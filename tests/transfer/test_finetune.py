@@ -231,11 +231,12 @@ def test_choices_that_cannot_be(photos: Path, start: Path, tmp_path: Path) -> No
         prepared(photos, start, tmp_path, augment="heavy")
 
 
-def test_what_it_is_worth(photos: Path, start: Path, tmp_path: Path) -> None:
+def test_what_it_is_worth(photos: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from reslab.runs import read_json
     from reslab.transfer import worth
     from reslab.weights.files import read_safetensors
 
+    monkeypatch.setattr("reslab.transfer.worth.ENOUGH", 20)
     plan = prepare(
         photos, str(start), Choice(trains="head", precision="fp32"), cache_dir=tmp_path / "cache", validation=0.7
     )

@@ -161,6 +161,16 @@ def test_upright_unless_asked_not_to(reslab: Reslab, photos: Path, start: Path, 
         assert found.oriented is value
 
 
+def test_the_page_is_opened(
+    reslab: Reslab, photos: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("webbrowser.open", seen.append)
+    words = ("finetune", photos, "--from", start, "--out", tmp_path / "run", "--train", "head", "--open", *QUICK)
+    assert reslab(*words)[0] == 0
+    assert seen == [(tmp_path / "run" / "report.html").resolve().as_uri()]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

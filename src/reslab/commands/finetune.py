@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -16,6 +15,7 @@ from reslab.errors import InputError
 from reslab.runs import RunDir
 from reslab.runs.rundir import FINETUNE
 from reslab.train.loop import Stopped
+from reslab.transfer import page
 from reslab.transfer.finetune import Prepared, fit, prepare
 from reslab.transfer.look import Look
 from reslab.transfer.recipe import Choice
@@ -66,16 +66,12 @@ def run(options: Options) -> Path | None:
         raise KeyboardInterrupt(f"go on by: reslab finetune --resume {shlex.quote(str(out))}") from None
     worth = measure(prepared, out, execution)
     result = runs.read_json(RunDir(out).result)
-    page = _page(prepared, worth, out, execution)
+    path = page.write(prepared, worth, out, execution)
     if options.json:
-        print(json.dumps({"out": str(out), "page": None if page is None else str(page), **result}, indent=2))
+        print(json.dumps({"out": str(out), "page": str(path), **result}, indent=2))
     else:
-        show_result(worth, result, out, page, Console(highlight=False))
-    return page
-
-
-def _page(prepared: Prepared, worth: Any, out: Path, execution: Any) -> Path | None:
-    return None
+        show_result(worth, result, out, path, Console(highlight=False))
+    return path
 
 
 def _check(options: Options) -> None:

@@ -1,7 +1,6 @@
 """What ``reslab finetune`` says: of the images, of what it is going to do, and of the result."""
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ from reslab.evaluate.figures import ClassFigures, per_class
 from reslab.report.words import plural
 from reslab.train.device import Execution, describe, resolve_precision
 from reslab.transfer.finetune import Prepared
-from reslab.transfer.look import RARE, SMALL, Look, relative
+from reslab.transfer.look import Look
 from reslab.transfer.worth import Worth
 
 MOST = 12
 """Classes that a table lists."""
-EXAMPLES = 3
 
 
 def show_look(look: Look, console: Console) -> None:
@@ -34,7 +32,7 @@ def show_look(look: Look, console: Console) -> None:
     _say(console, f"{look.root}: {images} of {len(look.classes)} classes")
     _say(console, f"shorter side {sides.min()} to {sides.max()} pixels, median {int(np.median(sides))}; {modes}")
     _say(console, f"images by class: {_counted(look)}")
-    for text in warnings(look):
+    for text in look.warnings():
         _say(console, f"warning: {text}")
 
 
@@ -45,44 +43,6 @@ def _counted(look: Look) -> str:
     if len(named) > MOST:
         named = [*named[: MOST - 3], f"... ({len(named) - MOST + 1} more)", *named[-2:]]
     return ", ".join(named)
-
-
-def warnings(look: Look) -> list[str]:
-    """What a person should know before these images are learnt from."""
-    said = [look.unused] if look.unused else []
-    if look.damaged:
-        names = [f"{relative(look, i)} ({why})" for i, why in list(look.damaged.items())[:EXAMPLES]]
-        said.append(
-            f"{plural(len(look.damaged), 'image')} cannot be decoded and left out: {_some(names, look.damaged)}"
-        )
-    if look.contradicting:
-        said.append(
-            f"{plural(len(look.contradicting), 'picture')} in more than one class: {_pairs(look, look.contradicting)}"
-        )
-    if look.across:
-        said.append(
-            f"{plural(len(look.across), 'picture')} both to train on and to test on, left out of the training: "
-            f"{_pairs(look, look.across)}"
-        )
-    rest = [group for group in look.twins if group not in look.across and group not in look.contradicting]
-    if rest:
-        said.append(f"{plural(len(rest), 'picture')} in more than one file, kept on one side: {_pairs(look, rest)}")
-    each = look.counts.sum(1)
-    if each.min() and each.max() >= RARE * each.min():
-        rare, much = look.classes[int(each.argmin())], look.classes[int(each.argmax())]
-        said.append(f"{much} has {each.max() / each.min():.0f} times as many images as {rare}; --balanced may help")
-    small = int((look.sizes[look.sizes[:, 0] > 0].min(axis=1) < SMALL).sum())
-    if 0 < small < len(look.labels):
-        said.append(f"{plural(small, 'image')} of a shorter side below {SMALL} pixels")
-    return said
-
-
-def _pairs(look: Look, groups: Sequence[tuple[int, ...]]) -> str:
-    return _some([" = ".join(relative(look, i) for i in group[:2]) for group in groups[:EXAMPLES]], groups)
-
-
-def _some(named: Sequence[str], everything: Any) -> str:
-    return "; ".join(named) + ("; ..." if len(everything) > len(named) else "")
 
 
 def show_plan(prepared: Prepared, out: Path, execution: Execution, console: Console) -> None:
@@ -107,7 +67,7 @@ def show_plan(prepared: Prepared, out: Path, execution: Execution, console: Cons
     _say(console, describe(execution.device, precision, execution.fuses))
 
 
-def show_result(worth: Worth, result: dict[str, Any], out: Path, page: Path | None, console: Console) -> None:
+def show_result(worth: Worth, result: dict[str, Any], out: Path, page: Path, console: Console) -> None:
     """The accuracy with its interval, the classes that fare worst, and what to do next."""
     plain, calibrated = worth.figures()
     low, high = (100 - bound for bound in reversed(plain.top1_interval))
@@ -135,8 +95,7 @@ def show_result(worth: Worth, result: dict[str, Any], out: Path, page: Path | No
         )
     if result.get("at_chance"):
         console.print("warning: this is no better than always naming the most frequent class", soft_wrap=True)
-    if page is not None:
-        console.print(f"page: {escape(str(page))}", soft_wrap=True)
+    console.print(f"page: {escape(str(page))}", soft_wrap=True)
     console.print(f"next: reslab predict {escape(str(out))} IMAGE", soft_wrap=True)
 
 

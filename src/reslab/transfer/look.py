@@ -23,6 +23,7 @@ from reslab.data.layouts.found import Found
 from reslab.data.memo import Arrays, kept
 from reslab.data.stored import Stored, encoded
 from reslab.errors import InputError
+from reslab.report.words import plural
 from reslab.transfer.duplicates import SIDE, Thumbnails, across, thumbnail, twins
 
 TRAIN, TEST = "train", "test"
@@ -30,6 +31,8 @@ CHUNK = 32
 """Images that a thread is given at a time."""
 RARE = 10
 """Times as many images in the most frequent class as in the rarest, from which on it is said."""
+EXAMPLES = 3
+"""Names that a warning gives."""
 SMALL = 32
 """Pixels of a shorter side below which a photograph has little to show."""
 
@@ -82,6 +85,41 @@ class Look:
     def contradicting(self) -> list[tuple[int, ...]]:
         """The groups of one picture that stand under more than one class."""
         return [group for group in self.twins if len({int(self.labels[i]) for i in group}) > 1]
+
+    def warnings(self) -> list[str]:
+        """What a person should know before these images are learnt from."""
+        said = [self.unused] if self.unused else []
+        if self.damaged:
+            names = [f"{self.called(i)} ({why})" for i, why in list(self.damaged.items())[:EXAMPLES]]
+            what = plural(len(self.damaged), "image")
+            said.append(f"{what} cannot be decoded and left out: {_some(names, len(self.damaged))}")
+        if found := self.contradicting:
+            said.append(f"{plural(len(found), 'picture')} in more than one class: {self._pairs(found)}")
+        if found := self.across:
+            what = plural(len(found), "picture")
+            said.append(f"{what} both to train on and to test on, left out of the training: {self._pairs(found)}")
+        known = {*self.across, *self.contradicting}
+        if found := [group for group in self.twins if group not in known]:
+            said.append(
+                f"{plural(len(found), 'picture')} in more than one file, kept on one side: {self._pairs(found)}"
+            )
+        each = self.counts.sum(1)
+        if each.min() and each.max() >= RARE * each.min():
+            rare, much = self.classes[int(each.argmin())], self.classes[int(each.argmax())]
+            times = each.max() / each.min()
+            said.append(f"{much} has {times:.0f} times as many images as {rare}; --balanced may help")
+        small = int((self.sizes[self.sizes[:, 0] > 0].min(axis=1) < SMALL).sum())
+        if 0 < small < len(self.labels):
+            said.append(f"{plural(small, 'image')} of a shorter side below {SMALL} pixels")
+        return said
+
+    def _pairs(self, groups: Sequence[tuple[int, ...]]) -> str:
+        named = [" = ".join(self.called(i) for i in group[:2]) for group in groups[:EXAMPLES]]
+        return _some(named, len(groups))
+
+    def called(self, index: int) -> str:
+        """What an image is called, below the folder where it lies there."""
+        return below(self.names[index], self.root)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON: figures, and the names of the images that something is wrong with."""
@@ -205,6 +243,10 @@ def _one(item: Encoded) -> _Seen:
         return _Seen(why=(str(why).splitlines() or [type(why).__name__])[0])
 
 
-def relative(look: Look, index: int) -> str:
-    """What an image is called, below the folder where it lies there."""
-    return os.path.relpath(look.names[index], look.root) if os.path.exists(look.names[index]) else look.names[index]
+def below(name: str, root: Path) -> str:
+    """A name as it is below a folder; what is no path of a file stays as it is."""
+    return os.path.relpath(name, root) if os.path.isabs(name) and Path(name).is_relative_to(root) else name
+
+
+def _some(named: Sequence[str], count: int) -> str:
+    return "; ".join(named) + ("; ..." if count > len(named) else "")

@@ -35,7 +35,7 @@ from reslab.weights.preprocessing import Preprocessing
 FILE = Path("eval") / "finetune.npz"
 """In the folder of the run."""
 BATCH = 100
-ENOUGH = 30
+ENOUGH = 100
 """Validation images that a temperature is fitted on at least; of fewer it would be chance."""
 
 

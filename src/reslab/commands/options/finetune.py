@@ -12,6 +12,7 @@ from reslab.commands.options.common import (
     Device,
     Json,
     NetOfWeights,
+    Open,
     Oriented,
     Threads,
     WhichWeights,
@@ -31,7 +32,7 @@ class Options(Command):
     A folder for each class is all it takes: `reslab finetune photos`
 
     The images are looked at first: damaged, unused and twofold ones are named, and one picture never lies on both sides
-    of a split. Test images are read once, at the end.
+    of a split. Test images are read once, at the end. The page report.html in the run's folder shows the result.
 
     Then: `reslab predict runs/finetune-resnet50-photos-seed0 new.jpg`
 
@@ -96,6 +97,7 @@ class Options(Command):
     threads: Threads = None
     workers: Workers = None
     """Processes that decode images beside the training; by default all cores but one."""
+    open: Open = False
     json: Json = False
 
     def names(self) -> dict[str, Any]:
