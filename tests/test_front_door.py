@@ -16,8 +16,9 @@ from reslab.runs.files import write_json
 from reslab.weights.load import load
 
 
-def test_two_functions_are_seen() -> None:
-    assert [name for name in dir(reslab) if not name.startswith("_")] == ["build", "load"]
+def test_two_functions_and_two_classes_are_seen() -> None:
+    seen = [name for name in dir(reslab) if not name.startswith("_")]
+    assert seen == ["Classifier", "ImageClassifier", "build", "load"]
     text = pydoc.plain(pydoc.render_doc(reslab))
     for word in ("build(net", "load(", "num_classes=5", "draws its weights", '``"ema"`` or ``"raw"``'):
         assert word in text

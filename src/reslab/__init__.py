@@ -1,7 +1,8 @@
 """Reslab: the residual networks of the papers, trained, proved, taken apart and shipped.
 
-From Python there are two ways in: `build` makes a network, and `load` reads weights of any residual network. The
-rest is the command ``reslab``; ``reslab --help`` lists what it does.
+From Python there are four ways in: `build` makes a network, `load` reads weights of any residual network, `Classifier`
+fine-tunes one on images and asks it, and `ImageClassifier` is that for scikit-learn. The rest is the command
+``reslab``; ``reslab --help`` lists what it does.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 
     from reslab.nets.network import Network
     from reslab.nets.spec import AnyNet, NetSpec
+    from reslab.transfer.classifier import Classifier
+    from reslab.transfer.estimator import ImageClassifier
     from reslab.weights.load import Weights
     from reslab.weights.names import Which
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "build", "load"]
+__all__ = ["Classifier", "ImageClassifier", "__version__", "build", "load"]
 
 limit_libraries()
 
@@ -85,6 +88,19 @@ def load(
     from reslab.weights.load import load
 
     return load(source, net=net, num_classes=num_classes, which=which)
+
+
+def __getattr__(name: str) -> Any:
+    """Classes are imported when they are first named: torch takes seconds, for which `reslab --help` must not wait."""
+    if name == "Classifier":
+        from reslab.transfer.classifier import Classifier
+
+        return Classifier
+    if name == "ImageClassifier":
+        from reslab.transfer.estimator import ImageClassifier
+
+        return ImageClassifier
+    raise AttributeError(f"module 'reslab' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

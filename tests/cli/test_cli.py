@@ -219,6 +219,7 @@ for _test, _options in (
     ("test_it_goes_on_by_its_folder_alone", "--resume"),
     ("test_upright_unless_asked_not_to", "--orient"),
     ("test_the_page_is_opened", "--open"),
+    ("test_cross_validation", "--folds"),
     ("test_weights_that_hold_an_average", "--which --net"),
     ("test_images_that_lie_flat_beside_a_list", "--labels"),
 ):

@@ -39,7 +39,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared(photos: Path, start: Path, tmp_path: Path, **choice: Any) -> Prepared:
     usual: dict[str, Any] = {"precision": "fp32", "epochs": 4, "batch": 12}
     wanted = Choice(**(usual | choice))
-    return prepare(photos, str(start), wanted, cache_dir=tmp_path / "cache")
+    return prepare(photos, str(start), wanted, cache_dir=tmp_path / "cache", validation=0.2)
 
 
 def tensors(run: Path) -> dict[str, torch.Tensor]:

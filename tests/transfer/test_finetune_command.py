@@ -37,7 +37,7 @@ def test_from_a_folder_to_a_classifier(reslab: Reslab, photos: Path, start: Path
     code, text, said = reslab("finetune", photos, "--from", start, "--out", out, "--train", "head", *QUICK)
     assert code == 0, said
     assert "30 images of 3 classes" in said
-    assert "train 18, validation 6, test 6 (a fifth of each class, held out)" in said
+    assert "train 24, validation 0, test 6 (a fifth of each class, held out)" in said
     assert "of 6 test images are classified correctly (95 % interval" in text
     assert f"next: reslab predict {out} IMAGE" in text
     assert load(out).classes == tuple(COLOURS)
@@ -65,10 +65,10 @@ def test_as_json(reslab: Reslab, photos: Path, start: Path, tmp_path: Path) -> N
         (("--balanced",), "balanced", True),
         (("--augment", "none"), "data.augment.pad", 0),
         (("--mixup", 0.2), "mixup", 0.2),
-        (("--epochs", 3), "iterations", 7),
+        (("--epochs", 3), "iterations", 9),
         (("--lr", 0.02), "optimizer.lr", 0.02),
         (("-b", 9), "global_batch", 9),
-        (("--early-stop", 4), "early_stop", 4),
+        (("--early-stop", 4, "--validation", 0.3), "early_stop", 4),
         (("--validation", 0.5), "data.holdout", 12),
         (("--seed", 5), "seed", 5),
         (("--precision", "fp32"), "precision", "fp32"),
@@ -120,7 +120,7 @@ def test_one_picture_on_both_sides_of_a_split(reslab: Reslab, start: Path, tmp_p
     assert code == 0, said
     assert "18 images to train on and 10 to test on" in said
     assert "1 picture both to train on and to test on, left out of the training: train/red/002.png = test/red/" in said
-    assert "train 14, validation 3, test 10\n" in said
+    assert "train 17, validation 0, test 10\n" in said
 
 
 def test_it_goes_on_by_its_folder_alone(
@@ -161,6 +161,24 @@ def test_upright_unless_asked_not_to(reslab: Reslab, photos: Path, start: Path, 
         assert found.oriented is value
 
 
+def test_cross_validation(reslab: Reslab, photos: Path, start: Path, tmp_path: Path) -> None:
+    words = ("finetune", photos, "--from", start, "--out", tmp_path / "folds", "--train", "head", "--folds", 3, *QUICK)
+    code, text, said = reslab(*words, "--json")
+    assert code == 0, said
+    found = json.loads(text)
+    assert len(found["folds"]) == 3
+    assert found["n_test_images"] == 30
+    assert min(found["folds"]) <= found["accuracy"] <= max(found["folds"])
+    code, text, said = reslab(*words)
+    assert code == 0, said
+    assert "correct in the mean of 3 folds, standard deviation" in text
+    code, _, said = reslab(*words[: -len(QUICK) - 1], 11)
+    assert (code, "--folds takes 2 to 10, as many as the rarest class, 'blue', has pictures; got 11" in said) == (
+        2,
+        True,
+    )
+
+
 def test_the_page_is_opened(
     reslab: Reslab, photos: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +197,7 @@ def test_the_page_is_opened(
         (("PHOTOS", "--lr", -1), "--lr takes a number above 0, got -1"),
         (("PHOTOS", "--epochs", 0), "--epochs takes a number above 0, got 0"),
         (("PHOTOS", "--validation", 2), "--validation takes a share, 0 to 0.9, got 2"),
-        (("PHOTOS", "--validation", 0, "--early-stop", 2), "--early-stop looks at validation images"),
+        (("PHOTOS", "--validation", 0, "--early-stop", 2), "early stopping looks at validation images"),
         (("PHOTOS", "--from", "nowhere.pth"), "expected weights at nowhere.pth"),
         (("PHOTOS", "--train", "last", "--stages", 9), "the network has 3 stages, got 9 to train"),
         (("PHOTOS", "--resume", "x"), "leave out FOLDER"),

@@ -8,18 +8,23 @@ from pathlib import Path
 from rich.console import Console
 
 from reslab import runs
-from reslab.commands.finetune_print import show_look, show_plan, show_result
+from reslab.commands.finetune_print import show_folds, show_look, show_plan, show_result
 from reslab.commands.options.finetune import WEIGHTS, Options
 from reslab.commands.train import asked_to_stop, start
+from reslab.data.find import find
+from reslab.data.layouts.found import Asked
 from reslab.errors import InputError
 from reslab.runs import RunDir
 from reslab.runs.rundir import FINETUNE
+from reslab.train.device import Execution
 from reslab.train.loop import Stopped
 from reslab.transfer import page
 from reslab.transfer.finetune import Prepared, fit, prepare
-from reslab.transfer.look import Look
+from reslab.transfer.folds import cross_validated
+from reslab.transfer.look import Look, look
 from reslab.transfer.recipe import Choice
 from reslab.transfer.worth import measure
+from reslab.weights.load import load
 
 AGAIN = ("weights", "train", "stages", "head", "freeze_bn", "stage_decay", "balanced", "augment", "mixup", "epochs",
          "lr", "batch", "early_stop", "validation", "seed", "precision", "size", "net", "which", "labels",
@@ -39,11 +44,14 @@ def run(options: Options) -> Path | None:
         raise InputError(f"expected a folder of images at {folder}, but there is nothing")
     console = Console(stderr=True)
     execution = start(options.device, options.threads, workers=options.workers)
+    if options.folds is not None:
+        _folded(options, folder, execution, console)
+        return None
     looks: list[Look] = []
 
-    def told(look: Look) -> None:
-        looks.append(look)
-        show_look(look, console)
+    def told(found: Look) -> None:
+        looks.append(found)
+        show_look(found, console)
 
     prepared = prepare(
         folder, options.weights or WEIGHTS, _choice(options), size=options.size, which=options.which,
@@ -74,6 +82,32 @@ def run(options: Options) -> Path | None:
     return path
 
 
+def _folded(options: Options, folder: Path, execution: Execution, console: Console) -> None:
+    """Cross-validation in place of one training."""
+    assert options.folds is not None
+    oriented = options.oriented is not False
+    found = find(folder, Asked(labels=options.labels, oriented=oriented))
+    looked = look(found)
+    show_look(looked, console)
+    weights = load(options.weights or WEIGHTS, net=options.net, which=options.which)
+    out = options.out or Path("runs") / f"finetune-{weights.spec.name}-{folder.resolve().name}-folds{options.folds}"
+    if options.look:
+        raise InputError("--look trains nothing, and --folds trains several times; give one of the two")
+    try:
+        with asked_to_stop() as stop:
+            made = cross_validated(
+                found, looked, weights, _choice(options), options.folds, out, source=options.weights or WEIGHTS,
+                execution=execution, size=options.size, validation=options.validation, oriented=oriented, stop=stop,
+                told=lambda fold, accuracy: console.print(f"fold {fold}: {accuracy:.1f} %", highlight=False),
+            )  # fmt: skip
+    except (KeyboardInterrupt, Stopped):
+        raise KeyboardInterrupt("the same command goes on") from None
+    if options.json:
+        print(json.dumps({"out": str(out), **made.as_dict()}, indent=2))
+    else:
+        show_folds(made, looked, Console(highlight=False))
+
+
 def _check(options: Options) -> None:
     for name, value, most in (("--validation", options.validation, 0.9), ("--stage-decay", options.stage_decay, 1.0)):
         if value is not None and not 0 <= value <= most:
@@ -81,8 +115,8 @@ def _check(options: Options) -> None:
     for name, number in (("--epochs", options.epochs), ("--lr", options.lr), ("--size", options.size)):
         if number is not None and number <= 0:
             raise InputError(f"{name} takes a number above 0, got {number:g}")
-    if options.early_stop is not None and not options.validation:
-        raise InputError("--early-stop looks at validation images; give --validation a share above 0")
+    if options.folds is not None and options.resume is not None:
+        raise InputError("--folds goes on by the same command; leave out --resume")
 
 
 def _choice(options: Options) -> Choice:

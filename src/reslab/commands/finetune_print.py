@@ -13,6 +13,7 @@ from reslab.evaluate.figures import ClassFigures, per_class
 from reslab.report.words import plural
 from reslab.train.device import Execution, describe, resolve_precision
 from reslab.transfer.finetune import Prepared
+from reslab.transfer.folds import Folded
 from reslab.transfer.look import Look
 from reslab.transfer.worth import Worth
 
@@ -97,6 +98,18 @@ def show_result(worth: Worth, result: dict[str, Any], out: Path, page: Path, con
         console.print("warning: this is no better than always naming the most frequent class", soft_wrap=True)
     console.print(f"page: {escape(str(page))}", soft_wrap=True)
     console.print(f"next: reslab predict {escape(str(out))} IMAGE", soft_wrap=True)
+
+
+def show_folds(made: Folded, look: Look, console: Console) -> None:
+    """Mean and spread over the folds, and the interval over all images."""
+    low, high = made.interval
+    console.print(
+        f"[bold]{made.mean:.1f} %[/] correct in the mean of {len(made.accuracies)} folds, standard deviation "
+        f"{made.spread:.1f} points; of all {made.images:,} images 95 % interval {low:.1f} to {high:.1f} %",
+        soft_wrap=True,
+    )
+    rest = ", and to be tested on the test split, which took no part," if look.has_test else ""
+    console.print(f"next: the same without --folds, to be trained on all{rest} and used", soft_wrap=True)
 
 
 def _row(each: ClassFigures) -> tuple[str, str, str, str]:

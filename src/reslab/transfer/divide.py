@@ -17,6 +17,8 @@ from reslab.errors import InputError
 from reslab.transfer.look import Look
 
 Indices = npt.NDArray[np.int64]
+MOST_VALIDATION = 2000
+"""Images for validation at the most; more would tell little more."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,13 @@ class Division:
     """whether test images were taken from the training images"""
 
 
-def divide(
-    look: Look, *, test: float = 0.2, validation: float = 0.2, most_validation: int = 2000, seed: int = 0
-) -> Division:
+def divide(look: Look, *, test: float = 0.2, validation: float = 0.2, seed: int = 0) -> Division:
     """The three parts.
 
     Args:
         look: the images.
         test: share of each class that is held out to be tested on, where there is no test split.
         validation: share of each class of the training images that is for validation.
-        most_validation: images for validation at the most; more would tell little more.
         seed: random seed of the choice; the same for the same names, wherever the folder lies.
 
     Raises:
@@ -49,9 +48,7 @@ def divide(
     """
     whole = np.ones(len(look.labels), bool)
     whole[list(look.damaged)] = False
-    group = np.arange(len(look.labels))
-    for twins in look.twins:
-        group[list(twins)] = twins[0]
+    group = grouped(look)
     chosen_test = look.splits & whole
     left_out = np.zeros_like(whole)
     if look.has_test:
@@ -59,8 +56,7 @@ def divide(
     else:
         chosen_test = _share(look, whole, group, test, f"test {seed}")
     rest = whole & ~chosen_test & ~left_out
-    share = min(validation, most_validation / max(int(rest.sum()), 1))
-    chosen = _share(look, rest, group, share, f"validation {seed}")
+    chosen = part_of(look, rest, validation, seed=seed)
     train = rest & ~chosen
     _check(look, train, chosen_test)
     return Division(
@@ -70,6 +66,20 @@ def divide(
         left_out=np.flatnonzero(left_out),
         held_out=not look.has_test,
     )
+
+
+def part_of(look: Look, among: npt.NDArray[np.bool_], share: float, *, seed: int = 0) -> npt.NDArray[np.bool_]:
+    """The images among some that are set aside for validation: a share of each class, `MOST_VALIDATION` at the most."""
+    share = min(share, MOST_VALIDATION / max(int(among.sum()), 1))
+    return _share(look, among, grouped(look), share, f"validation {seed}")
+
+
+def grouped(look: Look) -> Indices:
+    """For each image the first of its twins, or itself (N,)."""
+    group = np.arange(len(look.labels))
+    for twins in look.twins:
+        group[list(twins)] = twins[0]
+    return group
 
 
 def _share(look: Look, among: npt.NDArray[np.bool_], group: Indices, share: float, salt: str) -> npt.NDArray[np.bool_]:

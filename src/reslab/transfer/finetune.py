@@ -43,6 +43,8 @@ from reslab.weights.preprocessing import Preprocessing
 
 SMALL = 64
 """Pixels of a side up to which images are decoded once and live in memory."""
+FEW = 100
+"""Training images a class below which none is set aside by default (docs/fine-tuning.md)."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation that nearly all weights of three channels were trained with."""
 
@@ -74,7 +76,7 @@ class Prepared:
 
 def prepare(
     folder: Path, source: str, choice: Choice = USUAL, *, size: int | None = None, which: Which | None = None,
-    oriented: bool | None = None, labels: Path | None = None, validation: float = 0.2, net: str | None = None,
+    oriented: bool | None = None, labels: Path | None = None, validation: float | None = None, net: str | None = None,
     cache_dir: Path | None = None, told: Callable[[Look], None] = lambda look: None,
 ) -> Prepared:  # fmt: skip
     """Looks at the images, reads the weights and makes the recipe; trains nothing.
@@ -87,7 +89,7 @@ def prepare(
         which: of weights with their average over the training, the one or the other.
         oriented: whether a camera's orientation is applied; by default it is.
         labels: list of the labels of flat images.
-        validation: share of the training images that is set aside.
+        validation: share of the training images that is set aside; by default as suits their number.
         net: the network, where names and shapes of the weights do not tell.
         cache_dir: where what was seen is kept.
         told: is given the look before anything else is done.
@@ -107,10 +109,12 @@ def prepare(
 
 def prepare_found(
     found: Found, looked: Look, weights: Weights, choice: Choice, *, source: str, size: int | None = None,
-    which: Which | None = None, validation: float = 0.2, oriented: bool = True,
+    which: Which | None = None, validation: float | None = None, oriented: bool = True,
+    division: Division | None = None,
 ) -> Prepared:  # fmt: skip
-    """The same for images that were found and looked at, and weights that were read."""
-    division = divide(looked, validation=validation)
+    """The same for images that were found and looked at, and weights that were read; divided, if they are already."""
+    if division is None:
+        division = divide(looked, validation=usual_validation(looked) if validation is None else validation)
     weights, said = _for_classes(weights, looked.classes, size, oriented)
     data = _dataset(found, looked, division, weights)
     recipe = recipe_of(
@@ -121,6 +125,12 @@ def prepare_found(
     with torch.device("meta"):  # says what the network does not have
         Partial(replace(weights, tensors={}).module(), recipe.transfer)
     return Prepared(source, which, looked, division, weights, data, recipe, (*weights.said, *said))
+
+
+def usual_validation(looked: Look) -> float:
+    """The share that is set aside: of few images none, since learning from them helps more than choosing by them."""
+    each = int(looked.counts[:, 0].sum()) / len(looked.classes)
+    return 0.0 if each < FEW else 0.1
 
 
 def _of(weights: Weights) -> Preprocessing:

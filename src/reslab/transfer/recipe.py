@@ -100,6 +100,8 @@ def recipe_of(
     """
     if choice.augment is not None and choice.augment not in get_args(AugmentPreset):
         raise InputError(f"expected an augmentation of {', '.join(get_args(AugmentPreset))}, got '{choice.augment}'")
+    if choice.early_stop is not None and not validation:
+        raise InputError("early stopping looks at validation images, and none are set aside; --validation 0.2 does")
     fitting = info.n_train - validation
     usual = defaults(fitting, len(info.classes), choice.trains)
     trains = choice.trains or usual.trains

@@ -76,8 +76,11 @@ class Options(Command):
     """Images of one training step; by default 32."""
     early_stop: int | None = None
     """Stop after so many evaluations (there are 20) without a lower validation error."""
-    validation: float = 0.2
-    """Share of the training images that is set aside to choose the weights."""
+    validation: float | None = None
+    """Share of the training images that is set aside to choose the weights and to tell how far probabilities can be
+    believed; by default 0.1, and of fewer than 100 images a class 0."""
+    folds: int | None = None
+    """Cross-validate: train so many times, each time test on another part, and print mean and spread."""
     seed: int = 0
     """Random seed: order of the images, augmentation, cross-validation."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
