@@ -70,6 +70,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "all, from a drawn head, last weights": {"head": "drawn", "select": "last"},
     "gradual, last weights": {"trains": "gradual", "select": "last"},
     "all, nothing held out": {"select": "last", "validation": 0.0},
+    "all, from a drawn head, nothing held out": {"head": "drawn", "select": "last", "validation": 0.0},
     "gradual, nothing held out": {"trains": "gradual", "select": "last", "validation": 0.0},
     "head, linear, nothing held out": {"trains": "head", "head": "linear", "validation": 0.0},
     "scratch": {"scratch": True, "lr": 0.1},

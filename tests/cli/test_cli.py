@@ -212,7 +212,7 @@ for _test, _options in (
     ("test_as_json", "--json"),
     (
         "test_an_option_reaches_the_recipe",
-        "--weights --train --stages --head --freeze-bn --no-freeze-bn --stage-decay --balanced --augment --mixup "
+        "--weights --train --stages --head --freeze-bn --stage-decay --balanced --augment --mixup "
         "--epochs --lr --batch-size -b --early-stop --validation --seed --precision --size --model",
     ),
     ("test_a_look_alone_writes_nothing", "--look"),
@@ -252,7 +252,7 @@ def options() -> Iterator[tuple[str, str]]:
             for name in argument.names if argument.parse else ():
                 if name == "*":  # the options of several commands, which follow
                     continue
-                if name not in argument.negatives or name in ("--no-fused", "--no-calibrate", "--no-freeze-bn"):
+                if name not in argument.negatives or name in ("--no-fused", "--no-calibrate"):
                     yield command, name
 
 

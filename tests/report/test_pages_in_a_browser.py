@@ -104,7 +104,8 @@ def classifier(path: Path) -> None:
     dots = finetuned.Dots("at the temperature", 0, ((40.0, 30.0), (90.0, 95.0)), ((40.0, 10.0, 60.0),))
     made = finetuned.Finetuned(
         "resnet18 on photos", 73.3, (48.0, 89.1), 15, "Trained.", ("15 test images are few.",), kinds,
-        [[10, 2], [3, 0]], "Off by 3 points.", (dots,), pictures, pictures[:1], (dots,), (("a.jpg", (dot, dot, dot)),),
+        [[10, 2], [3, 0]], "Off by 3 points.", (dots,), pictures, pictures[:1], (dots,), "The last.",
+        (("a.jpg", (dot, dot, dot)),),
         (("Say what it shows", "reslab predict run picture.jpg"),), {"Machine": {"cores": 2}}, "1",
     )  # fmt: skip
     finetuned.write(made, path)

@@ -60,7 +60,7 @@ def test_the_head_alone(photos: Path, start: Path, tmp_path: Path) -> None:
 
 
 def test_everything_is_trained_from_the_fitted_head(photos: Path, start: Path, tmp_path: Path) -> None:
-    result = fit(prepared(photos, start, tmp_path, trains="all"), tmp_path / "run", execution=CPU, quiet=True)
+    result = fit(prepared(photos, start, tmp_path, early_stop=99), tmp_path / "run", execution=CPU, quiet=True)
     lines = RunDir(tmp_path / "run").read_metrics()
     assert lines[0]["iteration"] == 0
     assert lines[0]["validation_error"] < 40
@@ -258,3 +258,25 @@ def test_what_it_is_worth(photos: Path, start: Path, tmp_path: Path, monkeypatch
     assert again.test.names == found.test.names
     with pytest.raises(InputError, match="expected a finished fine-tuning"):
         worth.read(tmp_path)
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.3])
+def test_the_last_weights_are_the_result_and_the_test_images_are_read_once(
+    validation: float, photos: Path, start: Path, tmp_path: Path
+) -> None:
+    plan = prepare(
+        photos, str(start), Choice(precision="fp32", epochs=4, batch=12), cache_dir=tmp_path / "cache",
+        validation=validation,
+    )  # fmt: skip
+    result = fit(plan, tmp_path / "run", execution=CPU, quiet=True)
+    lines = RunDir(tmp_path / "run").read_metrics()
+    assert result["selected_iteration"] == plan.recipe.iterations
+    read = [line["iteration"] for line in lines if "test_error" in line]
+    assert read == ([] if validation else [plan.recipe.iterations])
+    assert ("validation_error" in result) == bool(validation)
+
+
+def test_length_follows_from_the_number_of_images() -> None:
+    from reslab.transfer.recipe import usual_steps
+
+    assert [usual_steps(n) for n in (64, 600, 15_000, 10**7)] == [200, 612, 3062, 10_000]

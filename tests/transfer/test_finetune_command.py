@@ -60,7 +60,6 @@ def test_as_json(reslab: Reslab, photos: Path, start: Path, tmp_path: Path) -> N
         (("--train", "last", "--stages", 2), "transfer.stages", 2),
         (("--head", "drawn"), "transfer.head", "drawn"),
         (("--freeze-bn",), "transfer.freeze_bn", True),
-        (("--no-freeze-bn",), "transfer.freeze_bn", False),
         (("--stage-decay", 0.3), "transfer.decay", 0.3),
         (("--balanced",), "balanced", True),
         (("--augment", "none"), "data.augment.pad", 0),
@@ -79,7 +78,7 @@ def test_as_json(reslab: Reslab, photos: Path, start: Path, tmp_path: Path) -> N
 def test_an_option_reaches_the_recipe(
     words: tuple[object, ...], field: str, value: object, reslab: Reslab, photos: Path, start: Path
 ) -> None:
-    usual = () if words[0] in ("--train", "--freeze-bn", "--no-freeze-bn", "--epochs") else ("--epochs", 1)
+    usual = () if words[0] in ("--train", "--epochs") else ("--epochs", 1)
     train = () if words[0] == "--train" else ("--train", "all")
     batch = () if words[0] == "-b" else ("--batch-size", 8)
     code, text, said = reslab(

@@ -86,6 +86,8 @@ class Finetuned:
     unsure: tuple[Picture, ...]
     curve: tuple[Dots, ...]
     """iterations and errors in per cent; none where nothing but the head was fitted"""
+    chosen: str
+    """how the weights were chosen"""
     augmented: tuple[tuple[str, tuple[str, ...]], ...]
     """training images, each with what augmentation makes of it, as data URIs"""
     commands: tuple[tuple[str, str], ...]

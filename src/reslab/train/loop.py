@@ -231,7 +231,9 @@ def _fit(
             trainer.step()
             i = trainer.iteration
             last = i == recipe.iterations
-            evaluate_now = i % recipe.evaluate_every == 0 or last
+            # Of a fine-tuning the test images are read once, whether there are others to look at before or not.
+            looking = recipe.transfer is None or trainer.validation is not None
+            evaluate_now = last or (looking and i % recipe.evaluate_every == 0)
             log_now = i % recipe.log_every == 0 or evaluate_now
             due = i % checkpoint_every == 0 if checkpoint_every else evaluate_now
             ends_window = recipe.warm_up is not None and i % recipe.warm_up.window == 0

@@ -72,6 +72,9 @@ def write(prepared: Prepared, worth: Worth, out: Path, execution: Execution) -> 
         worst=(shown := _shown(prepared, worth, out, execution))[0],
         unsure=shown[1],
         curve=_curve(RunDir(out)),
+        chosen="The validation images chose the weights; the test images were read once, at the end."
+        if prepared.recipe.select == "best-validation"
+        else "The weights are those of the last step; the test images were read once, at the end.",
         augmented=_augmented(prepared),
         commands=_commands(prepared, out),
         facts=_facts(prepared, result),

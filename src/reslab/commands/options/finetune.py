@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from cyclopts import Parameter
 
 from reslab.commands.options.common import (
-    BatchOr,
     Command,
     Device,
     Json,
@@ -50,35 +49,35 @@ class Options(Command):
     default torchvision:resnet50."""
     out: Path | None = None
     """Folder of the run; by default runs/finetune-NET-FOLDER-seedS."""
-    train: Literal["head", "last", "all", "gradual"] | None = None
-    """What is trained: the last layer (head), the last stages too (last), everything (all), or one stage after the
-    other (gradual); by default as suits the number of images."""
+    train: Literal["head", "last", "all", "gradual"] = "all"
+    """What is trained: the last layer alone (head, in seconds), the last stages too (last), everything (all), or one
+    stage after the other (gradual)."""
     stages: int = 1
     """How many stages `--train last` trains."""
     head: Literal["bn-linear", "linear", "drawn"] = "bn-linear"
     """How the new last layer begins: fitted to the embeddings of your images, normalised or as they are; or drawn at
     random."""
-    freeze_bn: Annotated[bool | None, Parameter(negative="--no-freeze-bn")] = None
-    """Keep the statistics of batch normalisation; by default as suits the number of images."""
-    stage_decay: float | None = None
+    freeze_bn: bool = False
+    """Keep the statistics of batch normalisation; takes a tenth of the learning rate."""
+    stage_decay: float = 1.0
     """Learning rate of a stage as a share of that of the stage after it: 1 is one rate for all."""
     balanced: bool = False
     """Weight the loss so that each class counts the same, however many images it has."""
-    augment: Literal["none", "light", "standard", "strong"] | None = None
-    """How much training images are cropped, mirrored and recoloured; by default standard."""
+    augment: Literal["none", "light", "standard", "strong"] = "standard"
+    """How much training images are cropped, mirrored and recoloured."""
     mixup: float = 0.0
     """Mix pairs of training images, by shares drawn from Beta(MIXUP, MIXUP); 0.2 is usual."""
     epochs: float | None = None
     """Passes over the training images; by default as suits their number."""
-    lr: float | None = None
+    lr: float = 0.01
     """Learning rate of the head."""
-    batch: BatchOr = None
-    """Images of one training step; by default 32."""
+    batch: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 32
+    """Images of one training step."""
     early_stop: int | None = None
-    """Stop after so many evaluations (there are 20) without a lower validation error."""
+    """Stop after so many evaluations (there are 10) without a lower validation error, and take the best weights."""
     validation: float | None = None
-    """Share of the training images that is set aside to choose the weights and to tell how far probabilities can be
-    believed; by default 0.1, and of fewer than 100 images a class 0."""
+    """Share of the training images that is set aside, by which probabilities are corrected and --early-stop chooses;
+    by default 0.1, and of fewer than 100 images a class 0."""
     folds: int | None = None
     """Cross-validate: train so many times, each time test on another part, and print mean and spread."""
     seed: int = 0
