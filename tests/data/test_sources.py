@@ -527,7 +527,7 @@ class TestBadFolder:
 
     def test_a_file(self, tmp_path: Path, cache: Path) -> None:
         (tmp_path / "file").write_text("x")
-        assert "found a file" in complaint(tmp_path / "file", cache)
+        assert "found another file" in complaint(tmp_path / "file", cache)
 
     def test_empty(self, tmp_path: Path, cache: Path) -> None:
         (tmp_path / "empty").mkdir()

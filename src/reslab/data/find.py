@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from reslab.data.layouts import archives, class_folders, kaggle, label_list, shards
+from reslab.data.layouts import archives, class_folders, kaggle, label_list, shards, table
 from reslab.data.layouts.found import Asked, Found
 from reslab.errors import InputError
 
@@ -38,7 +38,7 @@ def layouts() -> tuple[Layout, ...]:
     """The first that matches is taken; the last one takes anything, to say what is wrong."""
     from reslab.data.layouts import parquet  # pyarrow takes a while to import
 
-    return (_WithSplits(), kaggle, archives, shards, parquet, label_list, class_folders)
+    return (_WithSplits(), kaggle, archives, shards, table, parquet, label_list, class_folders)
 
 
 def find(root: Path, asked: Asked = Asked()) -> Found:  # noqa: B008 (frozen)
@@ -47,6 +47,10 @@ def find(root: Path, asked: Asked = Asked()) -> Found:  # noqa: B008 (frozen)
     Raises:
         InputError: no folder, an empty one, no known layout, or something wrong in it.
     """
+    if root.is_file():
+        if not table.matches(root):
+            raise InputError(f"{root}: expected a folder of images, or a table of paths and labels (.csv, .parquet)")
+        return table.find(root, asked)
     try:
         with os.scandir(root) as entries:
             empty = next(entries, None) is None

@@ -51,10 +51,13 @@ class Unused:
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """what else lies there and is not used, in words"""
 
     def join(self, other: "Unused") -> None:
         """Counts the others too."""
         self.counts.update(other.counts)
+        self.notes += other.notes
         for ending, names in other.examples.items():
             self.examples[ending] = [*self.examples.get(ending, []), *names][:_EXAMPLES]
 
@@ -69,7 +72,7 @@ class Unused:
         return self
 
     def __bool__(self) -> bool:
-        return bool(self.counts)
+        return bool(self.counts) or bool(self.notes)
 
     def said(self) -> str:
         """In a line, for people; empty where everything is used."""
@@ -81,4 +84,5 @@ class Unused:
             why = " (images that Pillow cannot read here)" if ending in IMAGES else ""
             parts.append(f"{what}{why}, such as {self.examples[ending][0]!r}")
         total = sum(self.counts.values())
-        return f"{total} {'file is' if total == 1 else 'files are'} not used: {'; '.join(parts)}"
+        files = f"{total} {'file is' if total == 1 else 'files are'} not used: {'; '.join(parts)}"
+        return "; ".join([*([files] if total else []), *self.notes])

@@ -13,16 +13,23 @@ KNOWN: dict[str, str] = {
 """What `reslab.data.sources.load` takes beside paths, with a line of description each."""
 
 
+TABLES = (".csv", ".tsv", ".parquet")
+"""Endings of tables of paths and labels (`reslab.data.layouts.table`)."""
+
+
 def existing(source: str) -> Path:
     """The folder that ``source`` names; an error tells a misspelt name from a missing path."""
     try:
         path = Path(source).expanduser()
     except RuntimeError as why:
         raise InputError(f"{source}: expected a folder, found no such user; give the path in full") from why
-    if source and path.is_dir():
+    if source and (path.is_dir() or (path.is_file() and path.suffix.lower() in TABLES)):
         return path
     if source and path.exists():
-        raise InputError(f"{path}: expected a folder, found a file; give the folder that it lies in")
+        raise InputError(
+            f"{path}: expected a folder, or a table of paths and labels ({', '.join(TABLES)}), found another file; "
+            "give the folder that it lies in"
+        )
     if "/" in source or "\\" in source or source.startswith((".", "~")):
         parent = next((p for p in path.parents if p.is_dir()), Path())
         raise InputError(f"{path}: expected a folder, found nothing there ({parent} exists); check the path")

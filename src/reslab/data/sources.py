@@ -166,7 +166,7 @@ def load_photographs(
     Raises:
         InputError: no such layout, a test class that training does not have, a damaged shard.
     """
-    if not root.is_dir():
+    if not root.is_dir() and not root.is_file():
         raise InputError(f"expected a folder of images at {root}, found nothing there")
     found = find(root, Asked(labels=labels, tests=tests, oriented=oriented, cache_dir=cache_dir))
     split = parts(found)
