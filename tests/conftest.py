@@ -42,6 +42,7 @@ SLOW_TESTS = {
     "probes/test_prune.py": ("test_latency_falls",),
     "report/test_ledger.py": ("test_a_real_study_ends_up_in_the_ledger",),
     "report/test_report_confusion.py": ("test_pictures",),
+    "test_tutorial.py": ("test_it_runs",),
 }
 """Tests of other modules that do."""
 

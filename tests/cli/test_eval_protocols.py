@@ -328,3 +328,18 @@ def test_the_help_names_the_protocols(reslab: Reslab) -> None:
     assert code == 0
     for word in ("ten-crop", "multi-scale", "ensemble", "--best-subset", "--recalibrate-bn", "--confusion"):
         assert word in out
+
+
+def test_saved_predictions_say_which_image_each_is_of(reslab: Reslab) -> None:
+    how = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), crop=(32, 32))
+    sample.ours("w.safetensors", preprocessing=how, classes=("x", "y", *"abcdefgh"))
+    photos("p", "x", "y", count=5)
+    (Path("p") / "x" / "x3.png").write_text("no image")
+    words = ("eval", "w.safetensors", "--data", "p", "--split", "all", "--save", "s.npz", "--damaged", 0.5)
+    code, _, err = reslab(*words)
+    assert code == 0, err
+    with np.load("s.npz") as saved:
+        names = [bytes(name).decode() for name in saved["names"]]
+        assert len(names) == len(saved["labels"]) == 9
+    assert names == [f"x/x{i}.png" for i in (0, 1, 2, 4)] + [f"y/y{i}.png" for i in range(5)]
+    assert reslab("eval", "s.npz")[0] == 0

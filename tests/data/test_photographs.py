@@ -196,3 +196,14 @@ def test_what_is_let_go_of_takes_its_processes_along(images: Files) -> None:
         assert not any(process.is_alive() for process in processes)
     finally:
         gc.enable()
+
+
+def test_an_evaluation_that_is_repeated_decodes_once(images: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Normalizer.of("none", torch.empty(0, 3, 1, 1, dtype=torch.uint8))
+    made = PhotographEval(
+        images, plain, size=SIZE, resize=18, batch=7, device=torch.device("cpu"), workers=0, keep=True
+    )
+    first = [(x.clone(), labels.clone()) for x, labels in made]
+    monkeypatch.setattr(Files, "read", None)
+    again = list(made)
+    assert all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, again, strict=True))

@@ -239,13 +239,19 @@ class PhotographBatches:
         self._running = None
 
 
+KEPT = 2**29
+"""Bytes of decoded images that an evaluation keeps."""
+
+
 class PhotographEval:
     """Photographs in their order, each once, the centre of each: for an evaluation. Damaged ones are left out."""
 
     def __init__(
         self, stored: Stored, normalizer: Normalizer, *, size: tuple[int, int], resize: int, batch: int,
         device: torch.device, part: tuple[int, int] = (0, 1), workers: int = 1, most_damaged: int = 0,
+        keep: bool = False,
     ) -> None:  # fmt: skip
+        """``keep``: what was decoded stays in memory for the next time, where it takes no more than `KEPT` bytes."""
         first, step = part  # of several processes each takes every so many-th image
         self.index = torch.arange(first, len(stored.labels), step)
         self.labels = stored.labels[self.index].to(device)
@@ -253,12 +259,19 @@ class PhotographEval:
         self.normalizer = normalizer.to(device)
         self.batch, self.workers = batch, workers
         self.damage = Damage(most_damaged)
+        self.keeps = keep and len(self.index) * 3 * size[0] * size[1] <= KEPT
+        self._kept: list[Made] = []
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for made in self._kept or self._made():
+            yield self.normalizer(made.images.to(self.labels.device)), made.labels.to(self.labels.device)
+
+    def _made(self) -> Iterator[Made]:
         jpeg.prepare()
+        kept = []
         parts = [Wanted(part, torch.zeros_like(part)) for part in self.index.split(self.batch)]
         loader: DataLoader[Made] = DataLoader(
             self.maker,  # type: ignore[arg-type]
@@ -271,7 +284,10 @@ class PhotographEval:
             self.damage.add(made.damaged)
             if made.given_up:
                 raise InputError(made.given_up)
-            yield self.normalizer(made.images.to(self.labels.device)), made.labels.to(self.labels.device)
+            if self.keeps:
+                kept.append(made)
+            yield made
+        self._kept = kept
 
 
 class _Endless:

@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import compress
 from pathlib import Path
 
@@ -38,6 +40,8 @@ class Listing:
     channels: int = 3
     loadable: bool = True
     """whether small ones may be decoded into memory at once"""
+    called: Callable[[int], str] | None = None
+    """the name of an image by its number: its path below the folder, or its place in a file; None: it has none"""
     stamp: str = ""
     """of the times at which files were last written; empty where the keys are of the content"""
 
@@ -56,7 +60,9 @@ class Listing:
                 start += len(chunk)
 
         labels = self.labels[torch.tensor(chosen, dtype=torch.bool)]
-        return replace(self, labels=labels, chunks=some, keys=tuple(compress(self.keys, chosen)))
+        called, numbers = self.called, np.flatnonzero(np.asarray(chosen, bool)).tolist()
+        named = None if called is None else lambda index: called(numbers[index])
+        return replace(self, labels=labels, chunks=some, keys=tuple(compress(self.keys, chosen)), called=named)
 
     def fingerprint(self) -> str:
         """16 hex digits of BLAKE2b over the images in their order, and the class of each; crops and sizes leave it.
@@ -129,8 +135,16 @@ def listing(
     every = torch.cat([part.labels for part in sets])
     return Listing(
         root.resolve().name, source, chosen.classes, every, lambda: chunks_of(*sets), keys,
-        loadable=found.files is not None, stamp=_stamp(sets),
+        loadable=found.files is not None, called=partial(_called, root, sets), stamp=_stamp(sets),
     )  # fmt: skip
+
+
+def _called(root: Path, sets: Sequence[Stored], index: int) -> str:
+    for part in sets:
+        if index < len(part.labels):
+            return part.called(index).removeprefix(f"{root}{os.sep}")
+        index -= len(part.labels)
+    raise IndexError(index)
 
 
 def _stamp(sets: Sequence[Stored]) -> str:

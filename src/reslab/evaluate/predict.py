@@ -235,4 +235,6 @@ def compute(question: Question, *, device: torch.device, fused: bool, batch: int
     seconds = time.perf_counter() - began
     left_out = tuple(why for _, why in sorted(shows.damage.found.items())) if isinstance(shows, Views) else ()
     said = about.model_copy(update={"seconds": round(seconds, 3), "when": now(), "left_out": left_out})
-    return Predictions(scored.logs.numpy(), labels[scored.whole].numpy(), said)
+    called = images.listed.called
+    names = () if called is None else tuple(called(i) for i in torch.arange(len(labels))[scored.whole].tolist())
+    return Predictions(scored.logs.numpy(), labels[scored.whole].numpy(), said, names)

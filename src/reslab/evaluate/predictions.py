@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -73,10 +74,14 @@ class Predictions:
     labels: Labels
     """the output that is right for each image (N,)"""
     about: About
+    names: tuple[str, ...] = ()
+    """of the images: their paths below the folder, or their places in a file; none where they have none"""
 
 
 def save(predictions: Predictions, path: Path) -> None:
-    """Writes a file atomically: arrays ``logs`` and ``labels``, and ``about`` as JSON. Nothing in it is a pickle.
+    """Writes a file atomically: arrays ``logs``, ``labels`` and ``names`` (UTF-8), and ``about`` as JSON.
+
+    Nothing in it is a pickle.
 
     Raises `InputError` for a name that does not end in .npz; OSError where the file cannot be written.
     """
@@ -88,6 +93,7 @@ def save(predictions: Predictions, path: Path) -> None:
             np.savez(
                 handle, logs=predictions.logs, labels=predictions.labels,
                 about=np.array(predictions.about.model_dump_json()),
+                names=np.array([os.fsencode(name) for name in predictions.names] or np.empty(0, "S1")),
             )  # fmt: skip
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +105,7 @@ def load(path: Path) -> Predictions:
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
             logs, labels, about = stored["logs"], stored["labels"], str(stored["about"][()])
+            names = tuple(os.fsdecode(bytes(name)) for name in stored["names"]) if "names" in stored.files else ()
     except FileNotFoundError:
         raise InputError(f"expected predictions at {path}, but there is no such file") from None
     except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError, zipfile.BadZipFile, zlib.error) as why:
@@ -117,7 +124,9 @@ def load(path: Path) -> Predictions:
             "anew"
         ) from None
     _check(path, logs, labels, known)
-    return Predictions(logs, labels, known)
+    if names and len(names) != len(labels):
+        raise InputError(f"{path} is damaged: it has {len(names)} names for {len(labels)} images; make it anew")
+    return Predictions(logs, labels, known, names)
 
 
 def _check(path: Path, logs: npt.NDArray[Any], labels: npt.NDArray[Any], about: About) -> None:

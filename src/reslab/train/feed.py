@@ -144,14 +144,15 @@ class OnDisk:
         )  # fmt: skip
         self.n, self.labels = self.batches.n, data.train.labels
 
-        def evaluated(images: Stored) -> PhotographEval:
+        def evaluated(images: Stored, *, keep: bool) -> PhotographEval:
             return PhotographEval(
                 images, self.normalizer, size=spec.size, resize=resize, batch=PHOTOGRAPHS, device=self.device,
                 part=share, workers=workers, most_damaged=execution.most_damaged(len(images.labels)),
+                keep=keep,
             )  # fmt: skip
 
-        self.validation = None if data.validation is None else evaluated(data.validation)
-        self.test = evaluated(data.test)
+        self.validation = None if data.validation is None else evaluated(data.validation, keep=True)
+        self.test = evaluated(data.test, keep=False)
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """This rank's share of the batch of an iteration, as of `InMemory`."""

@@ -26,7 +26,7 @@ from reslab.nets.catalog import resolve_any
 from reslab.nets.network import Network
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
-from reslab.train.device import Execution, resolve_precision
+from reslab.train.device import Execution, cores, resolve_precision
 from reslab.train.feed import RESIZE
 from reslab.train.loop import train
 from reslab.train.partial import Partial
@@ -43,6 +43,8 @@ from reslab.weights.preprocessing import Preprocessing
 
 SMALL = 64
 """Pixels of a side up to which images are decoded once and live in memory."""
+MANY = 200
+"""Images from which on processes beside the network decode them."""
 FEW = 100
 """Training images a class below which none is set aside by default (docs/fine-tuning.md)."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -254,13 +256,20 @@ def head_of(prepared: Prepared, execution: Execution, *, cache_dir: Path | None 
     embeddings = embedded(
         network(prepared.weights, execution, recipe.seed), train_images, prepared.preprocessing,
         precision=resolve_precision(recipe.precision, execution.device), device=execution.device,
-        weights=prepared.weights.fingerprint(), workers=0 if execution.workers is None else execution.workers,
+        weights=prepared.weights.fingerprint(), workers=helpers(execution, len(train_images.labels)),
         cache_dir=cache_dir,
     )  # fmt: skip
     labels = train_images.labels.numpy().astype(np.int64)
     return fitted_head(
         embeddings, labels, len(prepared.looked.classes), kind=rule.head, balanced=recipe.balanced, seed=recipe.seed
     )
+
+
+def helpers(execution: Execution, images: int) -> int:
+    """Processes that decode so many images beside the network: as was asked; else none where starting them is more."""
+    if execution.workers is not None:
+        return execution.workers
+    return 0 if images < MANY else max(1, cores() - 1)
 
 
 def network(weights: Weights, execution: Execution, seed: int = 0) -> nn.Module:

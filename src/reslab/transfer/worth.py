@@ -27,7 +27,7 @@ from reslab.evaluate.metrics import autocast, evaluating
 from reslab.runs import RunDir, read_json, write_atomic, write_json
 from reslab.train import state
 from reslab.train.device import Execution, resolve_precision
-from reslab.transfer.finetune import Prepared, network
+from reslab.transfer.finetune import Prepared, helpers, network
 from reslab.weights.files import read_safetensors
 from reslab.weights.load import FINAL, load
 from reslab.weights.preprocessing import Preprocessing
@@ -113,7 +113,7 @@ def measure(prepared: Prepared, out: Path, execution: Execution) -> Worth:
     how = {
         "precision": resolve_precision(prepared.recipe.precision, execution.device),
         "device": execution.device,
-        "workers": execution.workers or 0,
+        "workers": helpers(execution, len(prepared.division.test)),
     }
     net = network(weights, execution)
     parts = (prepared.data.test, prepared.division.test), (prepared.data.validation, prepared.division.validation)
