@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
@@ -143,6 +144,7 @@ def _left_out(
         for penalty in total:  # from the strongest on: each optimum is near the next
             start = _fitted(x, labels[train], balanced, penalty, start)
             column = np.searchsorted(start.classes_, labels[test])
-            logs = start.predict_log_proba(held)[np.arange(len(test)), column]
+            weight, bias = _both_classes(start)
+            logs = log_softmax(held @ weight.T + bias, axis=1)[np.arange(len(test)), column]
             total[penalty] -= float(logs.sum())
     return [(penalty, total[penalty] / len(several)) for penalty in penalties]
