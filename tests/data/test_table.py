@@ -83,8 +83,19 @@ def test_other_tables(root: Path) -> None:
     table = write(root / "points.csv", ("x", "y"), [(1, 2)])
     with pytest.raises(InputError, match="found x, y"):
         find(table)
-    with pytest.raises(InputError, match="expected the split train, test, val, validation, found 'later'"):
+    with pytest.raises(InputError, match="expected the split train, test, val, validation, valid, found 'later'"):
         find(write(root / "labels.csv", ("path", "label", "split"), [("img 0.png", "owl", "later")]))
     (root / "labels.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot be read as one"):
         find(root / "labels.csv")
+
+
+def test_a_folder_called_valid_is_tested_on(tmp_path: Path) -> None:
+    for part, count in (("train", 3), ("valid", 2)):
+        for name in ("fox", "owl"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(np.full((8, 8, 3), 30 * i, np.uint8)).save(tmp_path / part / name / f"{i}.png")
+    split = parts(find(tmp_path))
+    assert (len(split.train[0].labels), len(split.test[0].labels)) == (6, 4)
+    assert "test set: its valid/" in split.source

@@ -7,9 +7,9 @@ from pathlib import Path
 from reslab.data.formats import Unused
 from reslab.data.stored import Stored
 
-TESTS = ("test", "val", "validation")
+TESTS = ("test", "val", "validation", "valid")
 """Names of the split that is tested on, the first that is there with its classes."""
-FLAT_TESTS = ("val", "validation", "test")
+FLAT_TESTS = ("val", "validation", "valid", "test")
 """The same where the images lie flat beside a list of labels; and of runs that an earlier version began."""
 
 

@@ -122,7 +122,7 @@ def _rows(table: Path, path: str, label: str, split: str | None) -> list[tuple[s
         part = "train"
         if split is not None:
             word = str(row.get(split) or "").strip().lower()
-            if word not in (*TRAIN, *TESTS, "valid"):
+            if word not in (*TRAIN, *TESTS):
                 raise InputError(
                     f"{table} line {line}: expected the split {', '.join((TRAIN[0], *TESTS))}, found {word!r}"
                 )
