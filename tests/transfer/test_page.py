@@ -72,6 +72,16 @@ def test_the_head_alone_has_no_curve(tmp_path: Path) -> None:
     assert "The last layer alone was fitted" in text
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    strange = finetuned.Picture("data:,", None, "photos/\udcff.jpg", "ox", "cow", 0.9, 0.1)
+    kind = finetuned.Kind("ox", 1, 1, None, None, None, None)
+    made = finetuned.Finetuned(
+        "t", 0.0, (0.0, 79.3), 1, "", (), (kind,), [[0]], "", (), (strange,), (), (), "", (), (), {}, "1"
+    )
+    finetuned.write(made, tmp_path / "page.html")
+    assert "photos/\\udcff.jpg" in (tmp_path / "page.html").read_text("utf-8")
+
+
 def test_points_lie_where_they_belong() -> None:
     line = finetuned.Dots("a", 0, ((0.0, 0.0), (100.0, 100.0), (50.0, 50.0)))
     text = finetuned.drawing([line], x="x", y="y", diagonal=True)

@@ -98,7 +98,8 @@ class Finetuned:
 
 def write(page: Finetuned, path: Path) -> None:
     """Writes the page, atomically."""
-    write_text(path, render(page))
+    # A name of a file need not be text: what is none of UTF-8 is shown by its number.
+    write_text(path, render(page).encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def render(page: Finetuned) -> str:

@@ -303,7 +303,7 @@ def _commands(prepared: Prepared, out: Path) -> tuple[tuple[str, str], ...]:
         ("Measure it on other images with labels", f"reslab eval {where} --data folder --split all"),
         (
             "From Python",
-            f"import reslab\n\nweights = reslab.load({str(out)!r})\nnet = weights.network().eval()",
+            f'import reslab\n\nclf = reslab.Classifier.load({str(out)!r})\nclf.predict("picture.jpg")',
         ),
     )
 
