@@ -98,3 +98,15 @@ def test_the_papers_length_on_few_pictures_is_doubted(reslab: Reslab, squares: P
     code, _, err = reslab(*words)
     assert code == 0, err
     assert "warning: 64,000 epochs see each of the 120 images 64,000 times" in " ".join(err.split())
+
+
+def test_what_is_held_out_is_said(reslab: Reslab, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(5):
+            Image.new("RGB", (32, 32), (50 * i, 9, 9)).save(tmp_path / "photos" / name / f"{i}.png")
+    words = ("train", "he2015_cifar", *NET, "--data", tmp_path / "photos", "--iterations", 1, "--out", tmp_path / "run")
+    code, _, err = reslab(*words)
+    assert code == 0, err
+    assert "images: 8 to train on, 2 to test on, from " in err
+    assert "a fixed fifth of each class held out as test set" in err

@@ -22,7 +22,7 @@ from reslab.commands.train_plan import show
 from reslab.data.layouts.found import FLAT_TESTS, TESTS
 from reslab.data.names import KNOWN
 from reslab.data.sources import AnyDataset, load, load_photographs
-from reslab.data.spec import Augment, Source
+from reslab.data.spec import Augment, DataInfo, Source
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
 from reslab.nets.spec import AnyNet, NetSpec
@@ -96,6 +96,7 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    console.print(_images(data.info, recipe.data.holdout), highlight=False, soft_wrap=True, markup=False)
     unsure = doubts(recipe.iterations, recipe.global_batch, data.info.n_train - recipe.data.holdout)
     for text in (*begun.said, *([f"warning: {unsure}"] if unsure and not RunDir(out).finished else [])):
         console.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -142,6 +143,12 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
         raise KeyboardInterrupt(go_on if RunDir(out).exists else "nothing was written") from None
     if execution.world.leads:
         _print(result, out, options.json)
+
+
+def _images(info: DataInfo, holdout: int) -> str:
+    """Which images are for what: nobody should have to guess what a test error is of."""
+    held = f", {holdout:,} of them held out for validation" if holdout else ""
+    return f"images: {info.n_train:,} to train on{held}, {info.n_test:,} to test on, from {info.source}"
 
 
 @contextmanager
