@@ -29,6 +29,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("bench",),
     ("probes",),
     ("transfer",),
+    ("deploy",),
     ("recipes",),
     ("studies",),
     ("commands",),
