@@ -419,7 +419,7 @@ def test_how_a_run_is_carried_out(reslab: Reslab, tmp_path: Path) -> None:
         assert ("fused BN+ReLU" in err) == (name not in ("unfused", "kept") and library() is not None)
         assert f"CPU, {1 + (name == 'cpu')} threads" in err or torch.cuda.is_available()
         lines = [line for line in err.splitlines() if not line.startswith("warning: ")]  # of so short a training
-        assert len(lines) == 2  # what is run, and how
+        assert len(lines) == 3  # what is run, on which images, and how
         env[name] = read_json(tmp_path / name / "env.json")
     assert [env[name]["threads"] for name in env] == [1, 1, 1, 2]
     assert [env[name]["deterministic"] for name in env] == [False, False, False, True]
