@@ -33,7 +33,6 @@ from torch import nn
 from reslab.data.find import find
 from reslab.data.layouts.found import Asked
 from reslab.data.stored import Stored
-from reslab.nets.catalog import resolve_any
 from reslab.runs import made, write_json
 from reslab.train.device import Execution
 from reslab.transfer import finetune
@@ -70,7 +69,6 @@ def network(classes: int) -> nn.Module:
     weights = load(WEIGHTS)
     net = weights.network()
     net.fc = nn.Linear(net.fc.in_features, classes)
-    assert resolve_any(weights.spec).num_classes == 7
     return net
 
 

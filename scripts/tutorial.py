@@ -17,8 +17,6 @@ def main() -> None:
         NotebookClient(notebook, timeout=170, kernel_name="python3", resources=place).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times, which would change at each run
-        for output in cell.get("outputs", []):
-            output.pop("execution_count", None) if output["output_type"] != "execute_result" else None
     jupytext.write(notebook, TEXT.with_suffix(".ipynb"), fmt="ipynb")
 
 

@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import reslab
 from reslab.errors import InputError
 
-from .pictures import COLOURS, folder, picture, weights
+from .pictures import COLOURS, folder, picture
 
 CHOICES: dict[str, Any] = {"trains": "head", "precision": "fp32"}
 
@@ -25,11 +25,6 @@ CHOICES: dict[str, Any] = {"trains": "head", "precision": "fp32"}
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder(tmp_path_factory.mktemp("data") / "photos", 12)
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return weights(tmp_path_factory.mktemp("weights") / "start.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -31,11 +31,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder(tmp_path_factory.mktemp("photos"), 20)
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return weights(tmp_path_factory.mktemp("weights") / "start.safetensors")
-
-
 def prepared(photos: Path, start: Path, tmp_path: Path, **choice: Any) -> Prepared:
     usual: dict[str, Any] = {"precision": "fp32", "epochs": 4, "batch": 12}
     wanted = Choice(**(usual | choice))

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from reslab.runs import RunDir, read_json
 from reslab.weights.load import load
 
 from .pictures import COLOURS, folder, picture, weights
@@ -20,16 +19,6 @@ QUICK = ("--epochs", 1, "--batch-size", 8, "--precision", "fp32", "--threads", 1
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder(tmp_path_factory.mktemp("data") / "photos", 10)
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return weights(tmp_path_factory.mktemp("weights") / "start.safetensors")
-
-
-def recipe_of(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(RunDir(run).recipe)
-    return found
 
 
 def test_from_a_folder_to_a_classifier(reslab: Reslab, photos: Path, start: Path, tmp_path: Path) -> None:
@@ -88,7 +77,7 @@ def test_an_option_reaches_the_recipe(
     found = json.loads(text)["recipe"]
     for name in field.split("."):
         found = found[name]
-    assert found == value or (field == "net.name" and "8" in found)
+    assert found == value
 
 
 def test_a_look_alone_writes_nothing(reslab: Reslab, photos: Path, start: Path, tmp_path: Path) -> None:
@@ -106,7 +95,7 @@ def test_what_is_wrong_with_images_is_said_by_name(reslab: Reslab, start: Path, 
     picture("green", 3).save(photos / "green" / "twin.png")
     code, _, said = reslab("finetune", photos, "--from", start, "--look")
     assert code == 0, said
-    assert "1 image cannot be decoded and left out: red/text.jpg" in said
+    assert "1 image cannot be decoded and will be left out: red/text.jpg" in said
     assert "1 file is not used" in said
     assert "1 picture in more than one class: " in said
     assert "1 picture in more than one file, kept on one side: green/003.png = green/twin.png" in said
@@ -202,7 +191,7 @@ def test_the_page_is_opened(
         (("PHOTOS", "--resume", "x"), "leave out FOLDER"),
         (("--resume", "x", "--lr", 0.1), "leave out --lr"),
         (("--resume", "x"), "expected a fine-tuning (finetune.json in it), but there is none"),
-        (("PHOTOS", "--labels", "nowhere.txt"), ""),
+        (("PHOTOS", "--labels", "nowhere.txt"), "--labels is for images that lie flat in a folder"),
     ],
 )
 def test_what_cannot_be(
@@ -212,8 +201,6 @@ def test_what_cannot_be(
     more = () if "--from" in words or "--resume" in words else ("--from", start)
     out = () if "--resume" in words else ("--out", tmp_path / "run")
     code, text, said = reslab("finetune", *given, *more, *out)
-    if not says:
-        return
     assert (code, text) == (2, "")
     assert said.count("\n") <= 8
     assert says in said

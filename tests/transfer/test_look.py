@@ -10,7 +10,7 @@ from reslab.data.find import find
 from reslab.errors import InputError
 from reslab.transfer.look import Look, look
 
-from .pictures import COLOURS, folder, picture
+from .pictures import folder, picture
 
 
 def seen(root: Path, cache: Path) -> Look:
@@ -93,4 +93,13 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     (root / "red" / "bomb.png").write_bytes(png)
     damaged = seen(root, tmp_path / "cache").as_dict()["damaged"]
     assert list(damaged) == [str(root / "red" / "bomb.png")]
-    assert len(COLOURS) == 3
+
+
+def test_a_folder_without_one_whole_image(tmp_path: Path) -> None:
+    for name in ("red", "blue"):
+        (tmp_path / "text" / name).mkdir(parents=True)
+        (tmp_path / "text" / name / "1.jpg").write_text(name)
+    with pytest.raises(
+        InputError, match=r"none of its 2 files can be decoded; of .*blue/1.jpg: expected a whole image"
+    ):
+        seen(tmp_path / "text", tmp_path / "cache")

@@ -21,7 +21,7 @@ from reslab.train.loop import Stopped
 from reslab.transfer import page
 from reslab.transfer.finetune import Prepared, fit, prepare
 from reslab.transfer.folds import cross_validated
-from reslab.transfer.look import Look, look
+from reslab.transfer.look import look
 from reslab.transfer.recipe import Choice
 from reslab.transfer.worth import measure
 from reslab.weights.load import load
@@ -47,24 +47,17 @@ def run(options: Options) -> Path | None:
     if options.folds is not None:
         _folded(options, folder, execution, console)
         return None
-    looks: list[Look] = []
-
-    def told(found: Look) -> None:
-        looks.append(found)
-        show_look(found, console)
-
     prepared = prepare(
         folder, options.weights or WEIGHTS, _choice(options), size=options.size, which=options.which,
-        oriented=options.oriented, labels=options.labels, validation=options.validation, net=options.net, told=told,
+        oriented=options.oriented, labels=options.labels, validation=options.validation, net=options.net,
+        told=lambda found: show_look(found, console),
     )  # fmt: skip
-    out = (
-        options.out
-        or Path("runs") / f"finetune-{prepared.weights.spec.name}-{folder.resolve().name}-seed{options.seed}"
-    )
+    out = options.out or prepared.usual_out
     show_plan(prepared, out, execution, console)
     if options.look:
         if options.json:
-            print(json.dumps({"look": looks[0].as_dict(), "recipe": prepared.recipe.model_dump(mode="json")}, indent=2))
+            plan = {"look": prepared.looked.as_dict(), "recipe": prepared.recipe.model_dump(mode="json")}
+            print(json.dumps(plan, indent=2))
         return None
     _keep(options, prepared, out)
     try:

@@ -28,8 +28,8 @@ def show_look(look: Look, console: Console) -> None:
     images = (
         f"{plural(train, 'image')} to train on and {test:,} to test on" if look.has_test else plural(train, "image")
     )
-    sides = look.sizes[look.sizes[:, 0] > 0].min(axis=1)
-    modes = ", ".join(f"{mode} {n:,}" for mode, n in Counter(mode for mode in look.modes if mode).most_common(4))
+    sides = look.shorter
+    modes = ", ".join(f"{mode} {n:,}" for mode, n in Counter(mode for mode in look.modes if mode).most_common())
     _say(console, f"{look.root}: {images} of {len(look.classes)} classes")
     _say(console, f"shorter side {sides.min()} to {sides.max()} pixels, median {int(np.median(sides))}; {modes}")
     _say(console, f"images by class: {_counted(look)}")

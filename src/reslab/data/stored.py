@@ -298,8 +298,8 @@ def encoded(images: Stored, index: int) -> Encoded:
         return Encoded(whole.called(at), None)
 
 
-def chunks_of(*parts: Stored) -> Iterator[Sequence[Encoded]]:
-    """The images of these splits in their order, some at a time."""
+def chunks_of(*parts: Stored, size: int = CHUNK) -> Iterator[Sequence[Encoded]]:
+    """The images of these splits in their order, ``size`` at a time."""
     for part in parts:
-        for start in range(0, len(part.labels), CHUNK):
-            yield [encoded(part, i) for i in range(start, min(start + CHUNK, len(part.labels)))]
+        for start in range(0, len(part.labels), size):
+            yield [encoded(part, i) for i in range(start, min(start + size, len(part.labels)))]

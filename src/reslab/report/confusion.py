@@ -44,15 +44,15 @@ def save(matrix: Matrix, classes: Sequence[str], path: Path, *, title: str = "")
     others = any(row[-1] for row in matrix)
     columns = [*classes, "other"] if others else list(classes)
     counts = [list(row) if others else list(row[:-1]) for row in matrix]
-    content = _table(counts, classes, columns) if suffix == "csv" else _picture(counts, classes, columns, suffix, title)
+    content = table(counts, classes, columns) if suffix == "csv" else _picture(counts, classes, columns, suffix, title)
     try:
         write_bytes(path, content)
     except OSError as why:
         raise InputError(f"{path} cannot be written: {why.strerror or why}") from None
 
 
-def _table(counts: Matrix, classes: Sequence[str], columns: Sequence[str]) -> bytes:
-    """A heading of the columns' classes, then a line for each class."""
+def table(counts: Matrix, classes: Sequence[str], columns: Sequence[str]) -> bytes:
+    """As CSV: a heading of the columns' classes, then a line for each class."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["class", *columns])

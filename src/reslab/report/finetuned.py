@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from reslab.report import confusion
 from reslab.report.page import asset, data_uri, palette, template
 from reslab.runs.files import write_text
 
@@ -105,6 +106,7 @@ def write(page: Finetuned, path: Path) -> None:
 def render(page: Finetuned) -> str:
     """The text of the page."""
     most = max((kind.train + kind.test for kind in page.kinds), default=1)
+    names = [kind.name for kind in page.kinds]
     return template("finetuned.html").render(
         p=page,
         version=page.version,
@@ -113,7 +115,7 @@ def render(page: Finetuned) -> str:
         confused=_confused(page),
         reliability=Markup(drawing(page.reliability, x="confidence, %", y="correct, %", diagonal=True)),
         curve=Markup(drawing(page.curve, x="step", y="error, %")) if page.curve else None,
-        matrix_uri=data_uri("text/csv", _csv(page).encode()),
+        matrix_uri=data_uri("text/csv", confusion.table(page.confusion, names, names)),
         css=Markup(asset("page.css") + asset("finetuned.css") + palette()),
     )
 
@@ -135,17 +137,6 @@ def _confused(page: Finetuned, most: int = 8) -> list[tuple[str, str, int, int]]
         if i != j and count
     ]
     return sorted(found, key=lambda each: -each[2])[:most]
-
-
-def _csv(page: Finetuned) -> str:
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", *(kind.name for kind in page.kinds)])
-    writer.writerows([kind.name, *row] for kind, row in zip(page.kinds, page.confusion, strict=True))
-    return text.getvalue()
 
 
 def drawing(lines: Sequence[Dots], *, x: str, y: str, diagonal: bool = False) -> str:

@@ -272,8 +272,13 @@ def _begin_with(trainer: Trainer, run: RunDir) -> None:
         _keep_best(trainer, run, "validation", result)
         line |= {"validation_error": result.top1_error, "validation_loss": result.loss}
     if trainer.world.leads:
-        runs.append_line(run.metrics, line)
+        runs.append_line(run.metrics, _finite(line))
     _save(trainer, run)
+
+
+def _finite(line: dict[str, Any]) -> dict[str, Any]:
+    """A loss can be finite in training and overflow in evaluation; JSON has no word for infinity."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
 
 
 def _save(trainer: Trainer, run: RunDir) -> None:
@@ -310,8 +315,7 @@ def _record(trainer: Trainer, run: RunDir, events: Events | None, evaluate_now: 
             trainer.plateau.look(recipe.schedule, of_training if name == "test" else result.top1_error)
         if images is trainer.test:
             trainer.newest = (i, result)
-    # A loss can be finite in training and overflow in evaluation; JSON has no word for infinity.
-    line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+    line = _finite(line)
     speed = {
         "images_per_second": trainer.recent.images_per_second,
         "waiting_for_data": trainer.recent.waiting,

@@ -10,6 +10,14 @@ from reslab.train.recipe import Transfer
 HEAD, BODY = "head", "body"
 
 
+def last_layer(net: nn.Module) -> str:
+    """The name of the linear layer that gives the logits: the last one. Raises `InputError` where there is none."""
+    linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise InputError("the network has no linear layer that could be its head; it cannot be fine-tuned")
+    return str(linear[-1])
+
+
 def parts_of(net: nn.Module) -> dict[str, tuple[str, ...]]:
     """The names of a network's modules (those directly below it) by part, from the images on: stem, stages, head.
 
@@ -17,10 +25,7 @@ def parts_of(net: nn.Module) -> dict[str, tuple[str, ...]]:
     """
     children = [name for name, _ in net.named_children()]
     if not isinstance(net, Network):
-        last = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
-        if not last:
-            raise InputError("the network has no linear layer that could be its head; it cannot be fine-tuned")
-        head = last[-1].split(".")[0]
+        head = last_layer(net).split(".")[0]
         return {BODY: tuple(name for name in children if name != head), HEAD: (head,)}
     stages = net.stage_names
     found: dict[str, tuple[str, ...]] = {"stem": (), **{name: (name,) for name in stages}, HEAD: ("fc",)}

@@ -139,16 +139,20 @@ class Average(Finite):
     every: int = Field(5, ge=1, description="iterations between updates")
 
 
+Trains = Literal["head", "last", "all", "gradual"]
+FirstHead = Literal["bn-linear", "linear", "drawn"]
+
+
 class Transfer(Finite):
     """Which parts of a network that starts from weights are trained, and how fast each (fine-tuning)."""
 
-    trains: Literal["head", "last", "all", "gradual"] = Field(
+    trains: Trains = Field(
         "all",
         description="'head': the last layer; 'last': the last stages too; 'all': everything; 'gradual': the head, "
         "then stage after stage, the last one first (Howard, Ruder 2018, arXiv 1801.06146, section 3.3)",
     )
     stages: int = Field(1, ge=1, description="stages that 'last' trains")
-    head: Literal["bn-linear", "linear", "drawn"] = Field(
+    head: FirstHead = Field(
         "bn-linear",
         description="the last layer that training starts from: fitted to the embeddings of the images to its optimum, "
         "normalised before ('bn-linear', a BatchNorm1d folded into the layer) or not ('linear'); or drawn at random",

@@ -248,7 +248,7 @@ class Trainer:
         statistics = Averaged(self.net) if len(parts) > 1 else None
         for number, (x, wanted) in enumerate(parts, 1):
             with self._gradients_stay(here=number < len(parts)):
-                other, share = wanted.flip(0), 1.0
+                share = 1.0
                 if self.recipe.mixup:
                     share = mixing(self.recipe.mixup, self.recipe.seed, self.iteration)
                     x = torch.lerp(x.flip(0), x, share)
@@ -257,7 +257,7 @@ class Trainer:
                 logits = logits.float()
                 loss = self._loss(logits, wanted)
                 if share < 1:
-                    loss = share * loss + (1 - share) * self._loss(logits, other)
+                    loss = share * loss + (1 - share) * self._loss(logits, wanted.flip(0))
                 (loss if len(parts) == 1 else loss / len(parts)).backward()
             if statistics is not None:
                 statistics.take(last=number == len(parts))

@@ -118,10 +118,9 @@ class Classifier:
         """
         root = Path(folder).expanduser()
         prepared = prepare(root, weights, choice(**choices), size=size, validation=validation)
-        recipe = prepared.recipe
-        run = Path(out) if out else Path("runs") / f"finetune-{recipe.net.name}-{root.resolve().name}-seed{recipe.seed}"
+        run = Path(out) if out else prepared.usual_out
         execution = Execution(pick_device(device), workers=workers)
-        fit(prepared, run, execution=execution, title=recipe.net.name, quiet=quiet)
+        fit(prepared, run, execution=execution, title=prepared.recipe.net.name, quiet=quiet)
         page.write(prepared, measure(prepared, run, execution), run, execution)
         return cls.load(run, device=device)
 

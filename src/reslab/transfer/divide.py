@@ -46,8 +46,7 @@ def divide(look: Look, *, test: float = 0.2, validation: float = 0.2, seed: int 
     Raises:
         InputError: a class has no image to train on, or none is left to test on.
     """
-    whole = np.ones(len(look.labels), bool)
-    whole[list(look.damaged)] = False
+    whole = look.whole
     group = grouped(look)
     chosen_test = look.splits & whole
     left_out = np.zeros_like(whole)

@@ -18,18 +18,24 @@ from reslab.data.stored import Stored
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.evaluate.metrics import autocast, evaluating
+from reslab.train.partial import last_layer
 from reslab.transfer.head import Embeddings
 from reslab.weights.preprocessing import Preprocessing
 
 BATCH = 100
 
 
-def last_layer(net: nn.Module) -> str:
-    """The name of the linear layer that gives the logits: the last one. Raises `InputError` where there is none."""
-    linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise InputError("the network has no linear layer that could be its head; it cannot be fine-tuned")
-    return str(linear[-1])
+def batches_of(
+    images: Stored | ImageSet, preprocessing: Preprocessing, *, device: torch.device, workers: int = 0
+) -> Eval | PhotographEval:
+    """A split as a network is shown it, one centre crop of each image in its order."""
+    normalizer = Normalizer.from_values(preprocessing.mean, preprocessing.std)
+    if isinstance(images, ImageSet):
+        return Eval(images, normalizer, batch=BATCH, device=device)
+    return PhotographEval(
+        images, normalizer, size=preprocessing.crop, resize=preprocessing.resize or min(preprocessing.crop),
+        batch=BATCH, device=device, workers=workers,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -76,14 +82,9 @@ def embedded(
         workers: processes that decode images beside the network.
         cache_dir: where embeddings are kept; by default the user's cache.
     """
-    normalizer = Normalizer.from_values(preprocessing.mean, preprocessing.std)
+    batches = batches_of(images, preprocessing, device=device, workers=workers)
     if isinstance(images, ImageSet):
-        batches = Eval(images, normalizer, batch=BATCH, device=device)
         return embeddings_of(net, batches, precision=precision, device=device)
-    resize = preprocessing.resize or min(preprocessing.crop)
-    stored = PhotographEval(
-        images, normalizer, size=preprocessing.crop, resize=resize, batch=BATCH, device=device, workers=workers
-    )
     names = hashlib.blake2b(digest_size=16)
     for index in range(len(images.labels)):
         names.update(images.key(index).encode("utf-8", "surrogateescape") + b"\n")
@@ -91,7 +92,7 @@ def embedded(
     stamp = (1, weights, preprocessing.model_dump_json(), precision, device.type, torch.__version__, names.hexdigest())
     found = kept(
         cache_dir, "embeddings", stamp,
-        lambda: {"rows": embeddings_of(net, stored, precision=precision, device=device)},
+        lambda: {"rows": embeddings_of(net, batches, precision=precision, device=device)},
     )  # fmt: skip
     rows: Embeddings = found["rows"]
     return rows

@@ -21,19 +21,21 @@ from reslab.data.layouts.found import Asked, Found
 from reslab.data.sources import AnyDataset, Dataset, fingerprint_of
 from reslab.data.spec import Augment, DataInfo, ResizedCrop, Source
 from reslab.data.stored import Stored, chunks_of
+from reslab.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
-from reslab.nets.network import Network
+from reslab.nets.network import Network, build_any
+from reslab.nets.spec import AnyNet
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
 from reslab.train.device import Execution, cores, resolve_precision
 from reslab.train.feed import RESIZE
 from reslab.train.loop import train
-from reslab.train.partial import Partial
+from reslab.train.partial import Partial, last_layer
 from reslab.train.recipe import Recipe
 from reslab.train.start import InitialWeights
 from reslab.transfer.divide import Division, divide, taken
-from reslab.transfer.embed import embedded, last_layer
+from reslab.transfer.embed import embedded
 from reslab.transfer.head import Head, fitted_head
 from reslab.transfer.look import Look, look
 from reslab.transfer.recipe import Choice, recipe_of
@@ -47,8 +49,8 @@ MANY = 200
 """Images from which on processes beside the network decode them."""
 FEW = 100
 """Training images a class below which none is set aside by default (docs/fine-tuning.md)."""
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and standard deviation that nearly all weights of three channels were trained with."""
+IMAGENET = IMAGENET_MEAN, IMAGENET_STD
+"""What nearly all weights of three channels were trained with."""
 
 USUAL = Choice()
 
@@ -68,6 +70,12 @@ class Prepared:
     recipe: Recipe
     said: tuple[str, ...]
     """what was assumed, for people"""
+
+    @property
+    def usual_out(self) -> Path:
+        """Where the run goes if nobody says."""
+        net, folder = self.weights.spec.name, self.looked.root.resolve().name
+        return Path("runs") / f"finetune-{net}-{folder}-seed{self.recipe.seed}"
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -125,7 +133,7 @@ def prepare_found(
     )  # fmt: skip
     assert recipe.transfer is not None
     with torch.device("meta"):  # says what the network does not have
-        Partial(replace(weights, tensors={}).module(), recipe.transfer)
+        Partial(build_any(weights.spec), recipe.transfer)
     return Prepared(source, which, looked, division, weights, data, recipe, (*weights.said, *said))
 
 
@@ -160,16 +168,16 @@ def _for_classes(
     if own.resize is None and max(own.crop) > SMALL:
         own = own.model_copy(update={"resize": round(min(own.crop) * RESIZE)})
     spec = resolve_any(weights.spec, num_classes=len(classes), size=own.crop)
-    with torch.device("meta"):
-        head = _head_names(Weights(spec, {}, "").module())
+    head = _head_names(spec)
     tensors = {name: tensor for name, tensor in weights.tensors.items() if name not in head}
     return replace(
         weights, spec=spec, tensors=tensors, preprocessing=own, classes=classes, head="new", header={}
     ), said  # fmt: skip
 
 
-def _head_names(net: nn.Module) -> tuple[str, str]:
-    name = last_layer(net)
+def _head_names(spec: AnyNet) -> tuple[str, str]:
+    with torch.device("meta"):  # for its names alone
+        name = last_layer(build_any(spec))
     return f"{name}.weight", f"{name}.bias"
 
 
@@ -230,7 +238,7 @@ def fit(
     assert rule is not None
     if rule.head != "drawn" and not checkpoints.any_checkpoint(RunDir(out).checkpoints):
         head = head_of(prepared, execution, cache_dir=cache_dir)
-        names = _head_names(weights.module())
+        names = _head_names(weights.spec)
         given = dict(zip(names, (torch.from_numpy(head.weight), torch.from_numpy(head.bias)), strict=True))
         weights = replace(weights, tensors=weights.tensors | given, head="own")
     return train(

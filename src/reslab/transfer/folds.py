@@ -62,8 +62,7 @@ def folds(look: Look, count: int, *, validation: float, seed: int = 0) -> Iterat
     Raises:
         InputError: fewer than two folds, or a class of fewer pictures than folds.
     """
-    whole = ~look.splits
-    whole[list(look.damaged)] = False
+    whole = look.whole & ~look.splits
     group = grouped(look)
     pictures = np.array(
         [len(set(group[whole & (look.labels == label)].tolist())) for label in range(len(look.classes))]

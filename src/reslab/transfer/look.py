@@ -7,7 +7,7 @@ seen is kept in the cache until a file changes.
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from reslab.data.decode.modes import ORIENTATION, QUARTER_TURNED, in_mode, is_tu
 from reslab.data.decode.whole import Encoded, in_threads, late_bar, opened
 from reslab.data.layouts.found import Found
 from reslab.data.memo import Arrays, kept
-from reslab.data.stored import Stored, encoded
+from reslab.data.stored import Stored, chunks_of
 from reslab.errors import InputError
 from reslab.report.words import plural
 from reslab.transfer.duplicates import SIDE, Thumbnails, across, thumbnail, twins
@@ -68,12 +68,23 @@ class Look:
         return bool(self.splits.any())
 
     @cached_property
+    def whole(self) -> npt.NDArray[np.bool_]:
+        """Which images can be decoded (N,)."""
+        found = np.ones(len(self.labels), bool)
+        found[list(self.damaged)] = False
+        return found
+
+    @property
+    def shorter(self) -> npt.NDArray[np.int32]:
+        """Pixels of the shorter side of each image that can be decoded (at least one can)."""
+        shorter: npt.NDArray[np.int32] = self.sizes[self.sizes[:, 0] > 0].min(axis=1)
+        return shorter
+
+    @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
         """Images that can be read, by class and split (classes, 2)."""
         found = np.zeros((len(self.classes), 2), np.int64)
-        whole = np.ones(len(self.labels), bool)
-        whole[list(self.damaged)] = False
-        np.add.at(found, (self.labels[whole], self.splits[whole].astype(int)), 1)
+        np.add.at(found, (self.labels[self.whole], self.splits[self.whole].astype(int)), 1)
         return found
 
     @property
@@ -92,7 +103,7 @@ class Look:
         if self.damaged:
             names = [f"{self.called(i)} ({why})" for i, why in list(self.damaged.items())[:EXAMPLES]]
             what = plural(len(self.damaged), "image")
-            said.append(f"{what} cannot be decoded and left out: {_some(names, len(self.damaged))}")
+            said.append(f"{what} cannot be decoded and will be left out: {_some(names, len(self.damaged))}")
         if found := self.contradicting:
             said.append(f"{plural(len(found), 'picture')} in more than one class: {self._pairs(found)}")
         if found := self.across:
@@ -108,7 +119,7 @@ class Look:
             rare, much = self.classes[int(each.argmin())], self.classes[int(each.argmax())]
             times = each.max() / each.min()
             said.append(f"{much} has {times:.0f} times as many images as {rare}; --balanced may help")
-        small = int((self.sizes[self.sizes[:, 0] > 0].min(axis=1) < SMALL).sum())
+        small = int((self.shorter < SMALL).sum())
         if 0 < small < len(self.labels):
             said.append(f"{plural(small, 'image')} of a shorter side below {SMALL} pixels")
         return said
@@ -123,8 +134,7 @@ class Look:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON: figures, and the names of the images that something is wrong with."""
-        heights = self.sizes[self.sizes[:, 0] > 0]
-        shorter = heights.min(axis=1) if len(heights) else np.zeros(1, np.int32)
+        shorter = self.shorter
 
         def named(groups: Sequence[tuple[int, ...]]) -> list[list[str]]:
             return [[self.names[i] for i in group] for group in groups]
@@ -153,7 +163,7 @@ def look(found: Found, *, cache_dir: Path | None = None) -> Look:
     """Looks at all images of a folder. A progress bar appears after two seconds.
 
     Raises:
-        InputError: there are no images, or fewer than two classes.
+        InputError: there are fewer than two classes, or no image can be decoded.
     """
     sets = tuple(split for split in (found.train, found.test) if split is not None)
     count = sum(len(split.labels) for split in sets)
@@ -167,6 +177,11 @@ def look(found: Found, *, cache_dir: Path | None = None) -> Look:
     arrays = kept(cache_dir, "look", stamp, lambda: _seen(sets, count, found.root.name), worth=lambda _: count > 50)
     reasons = [str(text) for text in arrays["reasons"]]
     damaged = dict(zip(arrays["damaged"].tolist(), reasons, strict=True))
+    if len(damaged) == count:
+        raise InputError(
+            f"{found.root}: expected images, but none of its {plural(count, 'file')} can be decoded; of {names[0]}: "
+            f"{damaged[0]}"
+        )
     thumbnails: Thumbnails = arrays["thumbnails"]
     first = len(sets[0].labels) if found.train is not None else 0
     return Look(
@@ -201,7 +216,7 @@ def _seen(sets: Sequence[Stored], count: int, what: str) -> Arrays:
     bar = late_bar(f"looking at {what}", count)
     row = 0
     try:
-        for part in in_threads(lambda some: [_one(item) for item in some], _chunks(sets)):
+        for part in in_threads(lambda some: [_one(item) for item in some], chunks_of(*sets, size=CHUNK)):
             for each in part:
                 sizes[row], modes[row], turned[row] = each.size, each.mode, each.turned
                 if each.thumbnail is None:
@@ -218,12 +233,6 @@ def _seen(sets: Sequence[Stored], count: int, what: str) -> Arrays:
         "thumbnails": thumbnails, "sizes": sizes, "turned": turned, "modes": np.array(modes, dtype=np.str_),
         "damaged": numbers, "reasons": reasons,
     }  # fmt: skip
-
-
-def _chunks(sets: Sequence[Stored]) -> Iterator[list[Encoded]]:
-    for split in sets:
-        for start in range(0, len(split.labels), CHUNK):
-            yield [encoded(split, i) for i in range(start, min(start + CHUNK, len(split.labels)))]
 
 
 def _one(item: Encoded) -> _Seen:

@@ -13,11 +13,10 @@ from reslab.data.spec import AnyAugment, Augment, Colour, DataInfo, ResizedCrop,
 from reslab.errors import InputError
 from reslab.nets.spec import AnyNet
 from reslab.train.length import iterations_of
-from reslab.train.recipe import Precision, Ramp, Recipe, Sgd, Transfer, what_is_wrong
+from reslab.train.recipe import FirstHead, Precision, Ramp, Recipe, Sgd, Trains, Transfer, what_is_wrong
 from reslab.weights.preprocessing import Preprocessing
 
 NAME = "finetune"
-Trains = Literal["head", "last", "all", "gradual"]
 AugmentPreset = Literal["none", "light", "standard", "strong"]
 BATCH = 32
 """Images of a step: small, so that few images are many steps."""
@@ -37,7 +36,7 @@ class Choice:
     """What a person chose; None: by the number of images."""
 
     trains: Trains = "all"
-    head: Literal["bn-linear", "linear", "drawn"] = "bn-linear"
+    head: FirstHead = "bn-linear"
     stages: int = 1
     """that 'last' trains"""
     freeze_bn: bool = False

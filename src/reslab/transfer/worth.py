@@ -16,10 +16,7 @@ from scipy.special import log_softmax
 from torch import nn
 
 from reslab.data.images import ImageSet
-from reslab.data.loader import Eval
-from reslab.data.photographs import PhotographEval
 from reslab.data.stored import Stored
-from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.evaluate.calibration import fitted_temperature, scaled
 from reslab.evaluate.figures import Figures, Labels, Logs, figures
@@ -27,6 +24,7 @@ from reslab.evaluate.metrics import autocast, evaluating
 from reslab.runs import RunDir, read_json, write_atomic, write_json
 from reslab.train import state
 from reslab.train.device import Execution, resolve_precision
+from reslab.transfer.embed import batches_of
 from reslab.transfer.finetune import Prepared, helpers, network
 from reslab.weights.files import read_safetensors
 from reslab.weights.load import FINAL, load
@@ -34,7 +32,6 @@ from reslab.weights.preprocessing import Preprocessing
 
 FILE = Path("eval") / "finetune.npz"
 """In the folder of the run."""
-BATCH = 100
 ENOUGH = 100
 """Validation images that a temperature is fitted on at least; of fewer it would be chance."""
 
@@ -79,18 +76,9 @@ def scores_of(
     device: torch.device, workers: int = 0,
 ) -> Scores:  # fmt: skip
     """The scores of all images of a split, one centre crop each. Raises `InputError` where one is damaged."""
-    normalizer = Normalizer.from_values(preprocessing.mean, preprocessing.std)
-    batches: Eval | PhotographEval
-    if isinstance(images, ImageSet):
-        batches = Eval(images, normalizer, batch=BATCH, device=device)
-    else:
-        batches = PhotographEval(
-            images, normalizer, size=preprocessing.crop, resize=preprocessing.resize or min(preprocessing.crop),
-            batch=BATCH, device=device, workers=workers,
-        )  # fmt: skip
     rows, labels = [], []
     with evaluating(net):
-        for x, wanted in batches:
+        for x, wanted in batches_of(images, preprocessing, device=device, workers=workers):
             with autocast(device, precision):
                 rows.append(net(x).float().cpu().numpy())
             labels.append(wanted.cpu().numpy())

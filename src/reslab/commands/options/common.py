@@ -142,3 +142,7 @@ class Given:
     """Pixels of the centre crop's side, or of each of ten crops."""
     interpolation: Literal["bilinear", "bicubic"] | None = None
     """Interpolation of the resizing; by default what the weights say."""
+
+
+GIVEN = Given()
+"""Nothing but what the weights say."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from cyclopts import Parameter
 
 from reslab.commands.options.common import (
+    GIVEN,
     Batch,
     Command,
     Device,
@@ -23,9 +24,6 @@ from reslab.commands.options.common import (
     WhichWeights,
     positional,
 )
-
-GIVEN = Given()
-"""Nothing but what the weights say."""
 
 
 @positional
