@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from reslab.processes import leaving_interrupts_here
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are counted by /proc")
 
 NET = "cifar_resnet(depth=8, width=4, size=(8, 8))"
@@ -105,3 +107,14 @@ def test_children_end_with_their_parent(tmp_path: Path, code: str, count: int) -
     process.child.kill()
     process.child.wait(30)
     assert process.left() == {}
+
+
+BLOCKED = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+
+
+def test_an_interrupt_is_left_to_the_parent() -> None:
+    """A terminal sends Ctrl-C to all; children that are still importing would print where it met them."""
+    with leaving_interrupts_here():
+        inside = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=True)
+    outside = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=True)
+    assert (inside.stdout, outside.stdout) == ("True\n", "False\n")

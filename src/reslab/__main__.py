@@ -1,5 +1,17 @@
-"""``python -m reslab`` is the command ``reslab``."""
+"""The command ``reslab``, also as ``python -m reslab``."""
 
-from reslab.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Runs `reslab.cli`; Ctrl-C while it is still being imported ends in the same line as later."""
+    try:
+        from reslab import cli
+    except KeyboardInterrupt:
+        sys.stderr.write("reslab: interrupted\n")
+        raise SystemExit(130) from None
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

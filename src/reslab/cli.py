@@ -156,6 +156,33 @@ def _ended_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+class _Once(logging.Filter):
+    """Passes each text once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = text not in self._said
+        self._said.add(text)
+        return new
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """A warning is printed once by a command, though two of its steps may come upon it."""
+    filters = [(handler, _Once()) for handler in logging.root.handlers]
+    for handler, once in filters:
+        handler.addFilter(once)
+    try:
+        yield
+    finally:
+        for handler, once in filters:
+            handler.removeFilter(once)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command.
 
@@ -173,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options: Any = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         if isinstance(options, Command):  # and no page of help
-            with _ended_in_order():
+            with _ended_in_order(), _said_once():
                 _carry_out(options)
     except (InputError, CycloptsError) as error:
         _fail(f"error: {' '.join(str(error).split())}", words, 2)
@@ -193,7 +220,3 @@ def _fail(why: str, words: Sequence[str], code: int) -> None:
     else:
         Console(stderr=True).print(f"reslab{_rank()}: {why}", markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(code) from None
-
-
-if __name__ == "__main__":
-    main()

@@ -12,10 +12,15 @@ class InputError(ValueError):
     """Something the user gave cannot be used. The text says what was expected, what came, what to do."""
 
 
+MOST_NAMED = 12
+"""Names that a hint lists; who has to read ninety reads none."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint such as ``did you mean 'resnet20'?`` for a misspelt name; the known names if none is near."""
+    """A hint such as ``did you mean 'resnet20'?`` for a misspelt name; the first known names if none is near."""
     names = sorted(known)
     close = get_close_matches(word.lower(), names, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
-    return "known: " + ", ".join(names)
+    more = f", ... ({len(names)} in all)" if len(names) > MOST_NAMED else ""
+    return f"known: {', '.join(names[:MOST_NAMED])}{more}"

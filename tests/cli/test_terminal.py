@@ -1,6 +1,7 @@
 """Shells and locales: completion can be installed, and an ASCII terminal shows what it can."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,37 @@ def test_a_pipe_that_takes_ascii_alone() -> None:
     done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert "3x3 conv" in done.stdout.decode("ascii")
+
+
+CTRL_C = """
+import sys
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == "cyclopts":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, CtrlC())
+from reslab.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_before_the_first_word() -> None:
+    """A tenth of a second after its start the command is still importing what reads its options."""
+    done = subprocess.run([sys.executable, "-c", CTRL_C], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "reslab: interrupted\n")
+
+
+def test_a_warning_is_said_once(reslab: Reslab, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An evaluation lists the images first and decodes them then; both steps see the file that is none."""
+    root = photos(str(tmp_path / "photos"), "cat", "dog", size=(32, 31))
+    (root / "cat" / "notes.txt").write_text("no image")
+    for times in (1, 2):  # by each command anew
+        assert reslab("eval", "reslab:resnet20-cifar10", "--data", root, "--split", "all")[0] == 0
+        assert [record.getMessage().count("notes.txt") for record in caplog.records] == [1] * times
+
+
+def test_a_hint_does_not_list_ninety_names(reslab: Reslab) -> None:
+    code, _, err = reslab(*TRAIN, "--net", "xyzzy")
+    assert code == 2
+    assert re.search(r"known: (cifar_\w+, ){7}.*, \.\.\. \(\d\d in all\)", err), err
+    assert len(err) < 400

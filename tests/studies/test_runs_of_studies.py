@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,12 @@ import torch
 from reslab import studies
 from reslab.data.sources import load
 from reslab.nets.network import build
+from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir, read_json
 from reslab.studies.measures import SCORES, _ratio, scores_of
+from reslab.studies.plan import of_no_study
+from reslab.studies.runner import Processes
+from reslab.train.device import Execution
 from reslab.weights.load import load as load_weights
 
 Reslab = Callable[..., tuple[int, str, str]]
@@ -198,3 +203,13 @@ def test_runs_without_weights_are_not_taken_over_where_they_are_needed(reslab: R
         _, err = run(reslab, study, tmp_path / study / "b", "--depths", 8, 14, "--seeds", 1)
         # Of the constructed networks only the shallow ones are needed.
         assert err.count("the same training as") == 0
+
+
+def test_processes_are_ended_in_the_midst_of_their_runs(tmp_path: Path) -> None:
+    """Without a word from the pool's own thread, which would be an error here as any warning is."""
+    workers = Processes(2, "nowhere", tmp_path, Execution(torch.device("cpu")), None)
+    recipe = he2015_cifar("resnet20", load("digits").info)
+    for run in of_no_study({f"seed{seed}": recipe for seed in range(8)}):
+        workers.submit(run)
+    workers.close(at_once=True)
+    assert [type(future.exception(0)) for future in workers._running] == 8 * [BrokenProcessPool]

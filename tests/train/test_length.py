@@ -20,8 +20,8 @@ Reslab = Callable[..., tuple[int, str, str]]
     [
         (600_000, 144, 144, "600,000 epochs"),
         (64_000, 128, 144, "56,889 epochs"),
-        (2, 120, 120, "2 steps are few"),
-        (FEWEST - 1, 500, 50_000, "49 steps are few"),
+        (2, 120, 120, "only 2 steps"),
+        (FEWEST - 1, 500, 50_000, "only 49 steps"),
         (FEWEST, 500, 50_000, ""),
         (LONGEST, 120, 120, ""),
         (LONGEST + 1, 120, 120, "501 epochs"),
@@ -88,7 +88,7 @@ def test_a_training_at_chance_says_so(reslab: Reslab, squares: Path, tmp_path: P
     code, _, err = reslab(*words, "--out", tmp_path / "run")
     assert code == 0, err
     said = " ".join(err.split())
-    assert "warning: 3 steps are few" in said
+    assert "warning: the training has only 3 steps" in said
     assert "warning: the training ended at chance" in said
     assert result_of(tmp_path / "run")["at_chance"] is True
 

@@ -29,8 +29,11 @@ def run(options: Options) -> Path | None:
         )  # fmt: skip
     if options.html is not None:
         report.write(rows, options.html)
-    if not any(row.evidence for row in found.rows) and options.verdict is None and not options.json:
-        _nowhere(options)
+    nothing = not any(row.evidence for row in found.rows)
+    if nothing and (options.verdict is not None or options.json):
+        Console(stderr=True).print(_nowhere(options), highlight=False, markup=False, soft_wrap=True)
+    if nothing and options.verdict is None and not options.json:
+        _how(options)
     elif options.json:
         print(report.to_json(rows), end="")
     elif options.html is not None:
@@ -64,11 +67,15 @@ def _key(paper: str) -> str:
     return f"{first.lower().replace(' ', '_')}{year}"
 
 
-def _nowhere(options: Options) -> None:
-    """Says where results were looked for, in place of a list in which nothing is tested."""
+def _nowhere(options: Options) -> str:
     looked = ", ".join(str(root.absolute()) for root in ledger.roots_or_usual(options.results))
+    return f"No results of studies or probes were found in {looked}."
+
+
+def _how(options: Options) -> None:
+    """Says where results were looked for, in place of a list in which nothing is tested, and how to have some."""
     Console().print(
-        f"No results of studies or probes were found in {looked}.\n"
+        f"{_nowhere(options)}\n"
         "Results elsewhere: reslab claims FOLDER\n"
         "To make some: reslab demo (two minutes), or reslab study NAME --data cifar10 --budget 60\n"
         "The claims without results: reslab claims --verdict 'not tested'",

@@ -26,6 +26,7 @@ from reslab.data.spec import Augment, DataInfo, Source
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
 from reslab.nets.spec import AnyNet, NetSpec
+from reslab.report.words import plural
 from reslab.runs import RunDir
 from reslab.train.device import DAMAGED_SHARE, Execution, cores, describe, pick_device, resolve_precision
 from reslab.train.distributed import World, joined, launched, local_rank
@@ -91,8 +92,9 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
     precision = resolve_precision(recipe.precision, execution.device)
     epochs = recipe.iterations * recipe.global_batch / (data.info.n_train - recipe.data.holdout)
     console.print(
-        f"[bold]{escape(recipe.net.name)}[/] on {escape(data.info.name)}: {recipe.iterations:,} iterations of "
-        f"{recipe.global_batch} ({epochs:.1f} epochs), into {escape(str(out))}",
+        f"[bold]{escape(recipe.net.name)}[/] on {escape(data.info.name)}: "
+        f"{plural(recipe.iterations, 'iteration')} of {recipe.global_batch} ({epochs:.1f} epochs), "
+        f"into {escape(str(out))}",
         highlight=False,
         soft_wrap=True,
     )
@@ -416,7 +418,7 @@ def _print(result: dict[str, Any], out: Path, as_json: bool) -> None:
         )
     print(
         f"training error {result['train_error']:.2f} %{_of(result)}, test error {result['test_error']:.2f} % "
-        f"({result['selected']} iterate, {result['iterations']:,} iterations, {result['seconds']:.0f} s)\n"
+        f"({result['selected']} iterate, {plural(result['iterations'], 'iteration')}, {result['seconds']:.0f} s)\n"
         f"weights: {out / 'checkpoints' / 'final.safetensors'}",
         file=sys.stdout,
     )

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from rich.console import Console
 from rich.table import Table
 
-from reslab.report.words import duration
+from reslab.report.words import duration, plural
 from reslab.train.memory import words
 from reslab.train.recipe import Recipe
 from reslab.train.rehearsal import Rehearsal
@@ -22,7 +22,7 @@ def show(plan: Rehearsal, recipe: Recipe, how: str, *, as_json: bool) -> None:
     rows = {
         "steps": f"{plan.steps:,} of {plan.batch} images ({plan.epochs:.1f} epochs)",
         "a step": f"{1000 * plan.seconds_per_step:.0f} ms ({plan.batch / plan.seconds_per_step:,.0f} images/s, "
-        f"{100 * plan.waiting:.0f} % waiting for data), from {plan.measured_steps} steps",
+        f"{100 * plan.waiting:.0f} % waiting for data), from {plural(plan.measured_steps, 'step')}",
         "evaluations": f"{plan.evaluations:,}, {1000 * plan.seconds_per_evaluation:,.0f} ms each"
         if plan.seconds_per_evaluation < 1
         else f"{plan.evaluations:,}, about {duration(plan.seconds_per_evaluation)} each",

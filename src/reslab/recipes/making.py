@@ -48,15 +48,18 @@ def log_every(iterations: int) -> int:
 
 
 MOST_EVALUATIONS = 200
+STEPS_APART = 10
+"""Steps between two evaluations, at least: one may take as long as several steps."""
 
 
 def each_pass(data: DataInfo, batch: int, iterations: int, least: int = 8) -> int:
     """Iterations between evaluations: a pass over the images, or less, so that a training has ``least`` of them.
 
-    Of few images a pass is a step or two: there are `MOST_EVALUATIONS` at most.
+    Of few images a pass is a step or two: evaluations are `STEPS_APART`, if the training is long enough for ``least``
+    of them then, and `MOST_EVALUATIONS` at most.
     """
-    every = max(1, min(round(data.n_train / max(batch, 1)), iterations // least))
-    return max(every, -(-iterations // MOST_EVALUATIONS))
+    a_pass = max(round(data.n_train / max(batch, 1)), STEPS_APART)
+    return max(1, min(a_pass, iterations // least), -(-iterations // MOST_EVALUATIONS))
 
 
 def photographs(data: DataInfo, name: str) -> DataInfo:

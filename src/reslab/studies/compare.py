@@ -13,6 +13,7 @@ from reslab.nets.spec import NetSpec
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.recipes.he2015_imagenet import he2015_imagenet
 from reslab.report.summary import Run, Summary, rows_of
+from reslab.report.words import plural
 from reslab.runs import RunDir
 from reslab.studies.design import Arm
 from reslab.studies.summarise import machine_of, read_run
@@ -44,7 +45,7 @@ def compare(folders: Sequence[Path], *, command: str) -> Summary:
     return Summary(
         study="report",
         title="Runs side by side",
-        question=f"{len(found)} runs of {len(set(labels.values()))} recipes.",
+        question=f"{plural(len(found), 'run')} of {plural(len(set(labels.values())), 'recipe')}.",
         paper="",
         command=command,
         reslab_version=__version__,

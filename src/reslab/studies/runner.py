@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +19,7 @@ from reslab.data.sources import Dataset, load
 from reslab.data.spec import Source
 from reslab.errors import InputError
 from reslab.nets.cost import cost_any
-from reslab.processes import end_with_parent
+from reslab.processes import end_with_parent, leaving_interrupts_here
 from reslab.runs import RunDir
 from reslab.studies.measures import measure
 from reslab.studies.plan import Planned
@@ -262,8 +261,7 @@ def _gather(waiting: Sequence[Planned], folder: Path, workers: Workers, console:
 
 
 def _obey(parent: int) -> None:
-    """A process of `Processes` ends with its parent, and leaves Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A process of `Processes` ends with its parent."""
     # A run can be killed at any moment; one that went on unseen would hold its folder's lock.
     end_with_parent(parent)
 
@@ -284,7 +282,8 @@ class Processes:
 
     def submit(self, run: Planned) -> None:
         """Puts a run in the queue."""
-        self._running[self._pool.submit(_job, run, *self._rest)] = run.name
+        with leaving_interrupts_here():  # a process is started for it, up to their number
+            self._running[self._pool.submit(_job, run, *self._rest)] = run.name
 
     def finished(self, seconds: float) -> Sequence[tuple[str, Result]]:
         """Those that have ended."""
@@ -299,8 +298,8 @@ class Processes:
     def close(self, *, at_once: bool) -> None:
         """Ends the processes; ``at_once``, in the midst of their runs, which can be gone on with."""
         if at_once:
-            for future in self._running:
-                future.cancel()
+            # Or leaving the pool would wait for its runs, hours perhaps. The pool is broken by it and gives up what
+            # waits; it stumbles over futures that were cancelled before.
             for process in multiprocessing.active_children():
-                process.terminate()  # or leaving the pool would wait for its runs, hours perhaps
+                process.terminate()
         self._pool.shutdown()

@@ -7,6 +7,8 @@ small network on easy images stays near guessing.
 
 import math
 
+from reslab.report.words import plural
+
 LONGEST = 500
 """Epochs above which a training is long for its data: three times the paper's."""
 USUAL = 180
@@ -37,8 +39,8 @@ def doubts(iterations: int, batch: int, images: int) -> str:
     epochs = iterations * batch / images
     if iterations < FEWEST:
         return (
-            f"{iterations:,} steps are few, and the network may learn nothing: a training takes {FEWEST} at least; "
-            f"--epochs {proposed(images, batch)} would be {ENOUGH} steps"
+            f"the training has only {plural(iterations, 'step')}, and the network may learn nothing: it takes {FEWEST} "
+            f"at least; --epochs {proposed(images, batch)} would be {ENOUGH} steps"
         )
     if epochs > LONGEST:
         instead = max(USUAL, proposed(images, batch))
