@@ -23,6 +23,7 @@ from PIL import Image
 
 from reslab.data.decode import whole as decoding
 from reslab.data.download import Remote, load_remote
+from reslab.data.find import find
 from reslab.data.images import Dataset, fingerprint, held_out
 from reslab.data.names import KNOWN
 from reslab.data.sources import load
@@ -304,6 +305,7 @@ def test_parquet_with_training_files_only_holds_out_a_fifth(tmp_path: Path, cach
 def test_parquet_says_which_files_it_leaves_out(parquet: Path, cache: Path) -> None:
     shutil.copy(parquet / "test-00000-of-00001.parquet", parquet / "validation-00000-of-00001.parquet")
     assert "validation files not used" in load(str(parquet), cache_dir=cache).info.source
+    assert [len(split.labels) for split in find(parquet).splits] == [12, 4, 4]
 
 
 def test_grey_parquet_has_one_channel_and_is_not_mirrored(tmp_path: Path, cache: Path) -> None:

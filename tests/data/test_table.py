@@ -99,3 +99,17 @@ def test_a_folder_called_valid_is_tested_on(tmp_path: Path) -> None:
     split = parts(find(tmp_path))
     assert (len(split.train[0].labels), len(split.test[0].labels)) == (6, 4)
     assert "test set: its valid/" in split.source
+
+
+def test_a_validation_split_beside_a_test_split(root: Path) -> None:
+    parts_of = ["train", "val", "test", "train"] * 3
+    write(
+        root / "labels.csv", ("path", "label", "split"),
+        [(name, label, part) for (name, label, _), part in zip(ROWS, parts_of, strict=True)],
+    )  # fmt: skip
+    found = find(root)
+    assert [len(split.labels) for split in found.splits] == [6, 3, 3]
+    assert found.validation is found.splits[1]
+    split = parts(found)
+    assert (len(split.train[0].labels), len(split.test[0].labels)) == (6, 3)
+    assert "test set: 'test' in the column split of labels.csv, 'val' not used" in split.source

@@ -102,7 +102,7 @@ def test_overrides_of_a_specification() -> None:
         ("cifar_resnt(depth=20)", "did you mean 'cifar_resnet'"),
         ("resnet20(", r"expected a network such as resnet20 .* got 'resnet20\('"),
         ("", "expected a network such as resnet20 .* got ''"),
-        ("qqqq", "known: cifar_bottleneck, .*resnet20"),
+        ("qqqq", r"known: cifar_bottleneck, .* in all\)"),
         ("resnet20(shortcuts='B')", "no argument 'shortcuts'; did you mean 'shortcut'"),
         ("cifar_plain(depth=20, shortcut='B')", "no argument 'shortcut'"),
         ("cifar_resnet", "needs depth, such as cifar_resnet"),

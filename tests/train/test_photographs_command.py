@@ -86,7 +86,7 @@ def test_a_dry_run_says_what_would_happen(folder: Path, reslab: Reslab, tmp_path
         assert word in text
     assert "36 of 36 training images checked, 0 damaged; 15 of 15 test images checked" in " ".join(text.split())
     plan = json.loads(reslab(*words, "--iterations", 40, "--json")[1])
-    assert (plan["steps"], plan["batch"], plan["evaluations"]) == (40, 12, 14)
+    assert (plan["steps"], plan["batch"], plan["evaluations"]) == (40, 12, 8)
     assert plan["recipe"]["iterations"] == 40
     least = plan["steps"] * plan["seconds_per_step"]
     assert 0 < least <= plan["seconds"]

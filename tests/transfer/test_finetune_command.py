@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from reslab.runs import RunDir, read_json
 from reslab.weights.load import load
 
 from .pictures import COLOURS, folder, picture, weights
@@ -107,8 +108,28 @@ def test_one_picture_on_both_sides_of_a_split(reslab: Reslab, start: Path, tmp_p
     code, _, said = reslab("finetune", photos, "--from", start, "--look")
     assert code == 0, said
     assert "18 images to train on and 10 to test on" in said
-    assert "1 picture both to train on and to test on, left out of the training: train/red/002.png = test/red/" in said
+    assert "1 picture in more than one split, kept in the last of them alone: train/red/002.png = test/red/" in said
     assert "train 17, validation 0, test 10\n" in said
+
+
+def test_a_validation_split_is_what_is_chosen_by(reslab: Reslab, start: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for split, each in (("train", 6), ("val", 4), ("test", 3)):
+        folder(photos, each, split=split)
+    words = ("finetune", photos, "--from", start)
+    code, _, said = reslab(*words, "--look")
+    assert code == 0, said
+    assert "18 images to train on, 12 to choose by and 9 to test on" in said
+    out = tmp_path / "run"
+    code, _, said = reslab(*words, "--out", out, *QUICK)
+    assert code == 0, said
+    assert "train 18, validation 12, test 9\n" in said
+    last = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][-1]
+    assert last["validation_error"] in [100 * wrong / 12 for wrong in range(13)]
+    assert read_json(RunDir(out).result)["n_test_images"] == 9
+    code, _, said = reslab(*words, "--validation", 0.1, "--look")
+    assert code == 2
+    assert "has a validation split; leave out --validation" in said
 
 
 def test_it_goes_on_by_its_folder_alone(
@@ -232,4 +253,4 @@ def test_images_that_lie_flat_beside_a_list(reslab: Reslab, start: Path, tmp_pat
     words = ("finetune", photos, "--from", start, "--labels", tmp_path / "list.txt", "--look", "--json")
     code, text, said = reslab(*words)
     assert code == 0, said
-    assert json.loads(text)["look"]["classes"]["red"] == {"train": 6, "test": 2}
+    assert json.loads(text)["look"]["classes"]["red"] == {"train": 6, "validation": 0, "test": 2}

@@ -11,7 +11,10 @@ from .test_divide import made
 
 def test_the_laws() -> None:
     looked = made(
-        [0] * 12 + [1] * 9 + [2] * 7, tests=[i % 9 == 8 for i in range(28)], twins=((0, 3, 14), (20, 21)), damaged=(5,)
+        [0] * 12 + [1] * 9 + [2] * 7,
+        splits=["test" if i % 9 == 8 else "train" for i in range(28)],
+        twins=((0, 3, 14), (20, 21)),
+        damaged=(5,),
     )
     parts = list(folds(looked, 4, validation=0.2, seed=1))
     tested = np.sort(np.concatenate([part.test for part in parts]))
@@ -25,6 +28,14 @@ def test_the_laws() -> None:
         for twins in looked.twins:
             assert sum(bool(side & set(twins)) for side in (train, validation, test)) == 1
         assert set(looked.labels[part.train].tolist()) == {0, 1, 2}
+
+
+def test_a_validation_split_is_that_of_each_fold() -> None:
+    splits = (["train"] * 6 + ["validation"] * 2) * 2
+    looked = made([0] * 8 + [1] * 8, splits=splits, twins=((0, 6),))
+    parts = list(folds(looked, 2))
+    assert [part.validation.tolist() for part in parts] == [[6, 7, 14, 15]] * 2
+    assert sorted(np.concatenate([part.test for part in parts]).tolist()) == [1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13]
 
 
 def test_more_folds_than_pictures() -> None:

@@ -38,9 +38,8 @@ def test_all_is_counted(odd: Path, tmp_path: Path) -> None:
     found = seen(odd, tmp_path / "cache")
     about = found.as_dict()
     assert about["images"] == 18 + 3 + 3
-    assert about["classes"] == {
-        "blue": {"train": 8, "test": 0}, "green": {"train": 6, "test": 0}, "red": {"train": 8, "test": 0}
-    }  # fmt: skip
+    counts = {"blue": 8, "green": 6, "red": 8}
+    assert about["classes"] == {name: {"train": n, "validation": 0, "test": 0} for name, n in counts.items()}
     assert not about["own_test_split"]
     assert about["shorter_side"] == {"least": 16, "median": 16, "most": 30}
     assert about["modes"] == {"RGB": 21, "L": 1}

@@ -24,10 +24,11 @@ MOST = 12
 def show_look(look: Look, console: Console) -> None:
     """The images in a few lines, and by name what is wrong with some."""
     counts = look.counts
-    train, test = (int(n) for n in counts.sum(0))
-    images = (
-        f"{plural(train, 'image')} to train on and {test:,} to test on" if look.has_test else plural(train, "image")
-    )
+    train, validation, test = (int(n) for n in counts.sum(0))
+    images = plural(train, "image")
+    if look.has_test:
+        chosen_by = f", {validation:,} to choose by" if look.has_validation else ""
+        images += f" to train on{chosen_by} and {test:,} to test on"
     sides = look.shorter
     modes = ", ".join(f"{mode} {n:,}" for mode, n in Counter(mode for mode in look.modes if mode).most_common())
     _say(console, f"{look.root}: {images} of {len(look.classes)} classes")

@@ -1,8 +1,9 @@
 """Which images are learnt from, which choose, and which are only tested on: told before anything is trained.
 
 Images of one picture come to lie on one side. A test split of the data set's own stays as it is, and its twins among
-the training images are left out; without one, a fifth of each class is held out, the same at every call. A part of what
-is left is for validation: it chooses the weights and the temperature. The test images choose nothing.
+the training images are left out; without one, a fifth of each class is held out, the same at every call. The validation
+images choose the weights and the temperature: those of a validation split of its own, or a part of what is left to
+train on. The test images choose nothing.
 """
 
 import hashlib
@@ -14,11 +15,13 @@ import numpy.typing as npt
 
 from reslab.data.stored import Some, Stored
 from reslab.errors import InputError
-from reslab.transfer.look import Look
+from reslab.transfer.look import SPLITS, TEST, VALIDATION, Look
 
 Indices = npt.NDArray[np.int64]
 MOST_VALIDATION = 2000
 """Images for validation at the most; more would tell little more."""
+FEW = 100
+"""Training images a class below which none is set aside by default (docs/fine-tuning.md)."""
 
 
 @dataclass(frozen=True)
@@ -29,46 +32,77 @@ class Division:
     validation: Indices
     test: Indices
     left_out: Indices
-    """training images that show a picture of the test split"""
+    """images that show a picture of a later split, of training, validation and test"""
     held_out: bool
     """whether test images were taken from the training images"""
 
 
-def divide(look: Look, *, test: float = 0.2, validation: float = 0.2, seed: int = 0) -> Division:
+def usual_validation(look: Look) -> float:
+    """The share that is set aside: of few images none, since learning from them helps more than choosing by them."""
+    each = int(look.counts[:, 0].sum()) / len(look.classes)
+    return 0.0 if each < FEW else 0.1
+
+
+def divide(look: Look, *, test: float = 0.2, validation: float | None = None, seed: int = 0) -> Division:
     """The three parts.
 
     Args:
         look: the images.
         test: share of each class that is held out to be tested on, where there is no test split.
-        validation: share of each class of the training images that is for validation.
+        validation: share of each class of the training images that is for validation; by default the validation split,
+            or without one the `usual_validation`.
         seed: random seed of the choice; the same for the same names, wherever the folder lies.
 
     Raises:
-        InputError: a class has no image to train on, or none is left to test on.
+        InputError: a class has no image to train on, none is left to test on, or a share is asked for where there is
+            a validation split.
     """
     whole = look.whole
     group = grouped(look)
-    chosen_test = look.splits & whole
-    left_out = np.zeros_like(whole)
-    if look.has_test:
-        left_out = whole & ~look.splits & np.isin(group, group[chosen_test])
-    else:
-        chosen_test = _share(look, whole, group, test, f"test {seed}")
-    rest = whole & ~chosen_test & ~left_out
-    chosen = part_of(look, rest, validation, seed=seed)
+    kept = once(look, whole)
+    chosen_test = look.of(TEST) & whole
+    if not look.has_test:
+        chosen_test = _share(look, kept, group, test, f"test {seed}")
+    rest = kept & ~chosen_test
+    chosen = set_aside(look, rest, validation, seed=seed)
     train = rest & ~chosen
     _check(look, train, chosen_test)
     return Division(
         train=np.flatnonzero(train),
         validation=np.flatnonzero(chosen),
         test=np.flatnonzero(chosen_test),
-        left_out=np.flatnonzero(left_out),
+        left_out=np.flatnonzero(whole & ~kept),
         held_out=not look.has_test,
     )
 
 
-def part_of(look: Look, among: npt.NDArray[np.bool_], share: float, *, seed: int = 0) -> npt.NDArray[np.bool_]:
-    """The images among some that are set aside for validation: a share of each class, `MOST_VALIDATION` at the most."""
+def once(look: Look, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Those of some images whose picture is in no later split of the data set's own."""
+    order = np.array([SPLITS.index(split) for split in look.splits.tolist()])
+    group = grouped(look)
+    latest = np.zeros_like(order)
+    np.maximum.at(latest, group[among], order[among])
+    found: npt.NDArray[np.bool_] = among & (order == latest[group])
+    return found
+
+
+def set_aside(
+    look: Look, among: npt.NDArray[np.bool_], share: float | None, *, seed: int = 0
+) -> npt.NDArray[np.bool_]:  # fmt: skip
+    """Which of some images are for validation: the validation split, or a share of each class,
+    `MOST_VALIDATION` at the most.
+
+    Raises:
+        InputError: a share is asked for where there is a validation split.
+    """
+    if look.has_validation:
+        if share is not None:
+            raise InputError(
+                f"--validation sets a share of the training images aside, and {look.root} has a validation split; "
+                "leave out --validation, or move that split's images to those to train on"
+            )
+        return among & look.of(VALIDATION)
+    share = usual_validation(look) if share is None else share
     share = min(share, MOST_VALIDATION / max(int(among.sum()), 1))
     return _share(look, among, grouped(look), share, f"validation {seed}")
 

@@ -47,8 +47,6 @@ SMALL = 64
 """Pixels of a side up to which images are decoded once and live in memory."""
 MANY = 200
 """Images from which on processes beside the network decode them."""
-FEW = 100
-"""Training images a class below which none is set aside by default (docs/fine-tuning.md)."""
 IMAGENET = IMAGENET_MEAN, IMAGENET_STD
 """What nearly all weights of three channels were trained with."""
 
@@ -124,7 +122,7 @@ def prepare_found(
 ) -> Prepared:  # fmt: skip
     """The same for images that were found and looked at, and weights that were read; divided, if they are already."""
     if division is None:
-        division = divide(looked, validation=usual_validation(looked) if validation is None else validation)
+        division = divide(looked, validation=validation)
     weights, said = _for_classes(weights, looked.classes, size, oriented)
     data = _dataset(found, looked, division, weights)
     recipe = recipe_of(
@@ -135,12 +133,6 @@ def prepare_found(
     with torch.device("meta"):  # says what the network does not have
         Partial(build_any(weights.spec), recipe.transfer)
     return Prepared(source, which, looked, division, weights, data, recipe, (*weights.said, *said))
-
-
-def usual_validation(looked: Look) -> float:
-    """The share that is set aside: of few images none, since learning from them helps more than choosing by them."""
-    each = int(looked.counts[:, 0].sum()) / len(looked.classes)
-    return 0.0 if each < FEW else 0.1
 
 
 def _of(weights: Weights) -> Preprocessing:
@@ -184,8 +176,7 @@ def _head_names(spec: AnyNet) -> tuple[str, str]:
 def _dataset(found: Found, looked: Look, division: Division, weights: Weights) -> AnyDataset:
     """The three parts as a training takes them: small images in memory, photographs where they lie."""
     how = _of(weights)
-    sets = tuple(split for split in (found.train, found.test) if split is not None)
-    parts = [taken(sets, part) for part in (division.train, division.validation, division.test)]
+    parts = [taken(found.splits, part) for part in (division.train, division.validation, division.test)]
     small = max(how.crop) <= SMALL
     info = DataInfo(
         name=found.root.resolve().name,

@@ -15,8 +15,8 @@ from reslab.evaluate.figures import wilson
 from reslab.runs import RunDir, read_json
 from reslab.train.device import Execution
 from reslab.transfer import finetune
-from reslab.transfer.divide import Division, grouped, part_of
-from reslab.transfer.look import Look
+from reslab.transfer.divide import Division, grouped, once, set_aside
+from reslab.transfer.look import TEST, TRAIN, VALIDATION, Look
 from reslab.transfer.recipe import Choice
 from reslab.weights.load import Weights
 
@@ -54,15 +54,18 @@ class Folded:
         }  # fmt: skip
 
 
-def folds(look: Look, count: int, *, validation: float, seed: int = 0) -> Iterator[Division]:
+def folds(look: Look, count: int, *, validation: float | None = None, seed: int = 0) -> Iterator[Division]:
     """Divisions of the images, a fold each; a test split of the data set's own takes no part.
+
+    A validation split is that of each fold; without one, a share of what each fold trains on is set aside.
 
     Classes are spread over the folds in their shares as far as they divide, twins lie in one.
 
     Raises:
         InputError: fewer than two folds, or a class of fewer pictures than folds.
     """
-    whole = look.whole & ~look.splits
+    kept = once(look, look.whole & ~look.of(TEST))
+    whole = kept & look.of(TRAIN)
     group = grouped(look)
     pictures = np.array(
         [len(set(group[whole & (look.labels == label)].tolist())) for label in range(len(look.classes))]
@@ -75,9 +78,9 @@ def folds(look: Look, count: int, *, validation: float, seed: int = 0) -> Iterat
     members = np.flatnonzero(whole)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     for rest, test in splitter.split(members, look.labels[members], group[members]):
-        among = np.zeros_like(whole)
+        among = kept & look.of(VALIDATION)
         among[members[rest]] = True
-        chosen = part_of(look, among, validation, seed=seed)
+        chosen = set_aside(look, among, validation, seed=seed)
         yield Division(
             train=np.flatnonzero(among & ~chosen), validation=np.flatnonzero(chosen), test=np.sort(members[test]),
             left_out=np.empty(0, np.int64), held_out=True,
@@ -111,9 +114,8 @@ def cross_validated(
     Raises:
         InputError: fewer images of a class than folds.
     """
-    held = finetune.usual_validation(looked) if validation is None else validation
     accuracies, hits, images = [], 0, 0
-    for number, division in enumerate(folds(looked, count, validation=held, seed=choice.seed), 1):
+    for number, division in enumerate(folds(looked, count, validation=validation, seed=choice.seed), 1):
         prepared = finetune.prepare_found(
             found, looked, weights, choice, source=source, size=size, oriented=oriented, division=division
         )

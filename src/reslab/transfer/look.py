@@ -26,7 +26,8 @@ from reslab.errors import InputError
 from reslab.report.words import plural
 from reslab.transfer.duplicates import SIDE, Thumbnails, across, thumbnail, twins
 
-TRAIN, TEST = "train", "test"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SPLITS = (TRAIN, VALIDATION, TEST)
 CHUNK = 32
 """Images that a thread is given at a time."""
 RARE = 10
@@ -39,14 +40,14 @@ SMALL = 32
 
 @dataclass(frozen=True)
 class Look:
-    """What the images of a data set turned out to be. Images are numbered over all splits, training images first."""
+    """What the images of a data set turned out to be. Images are numbered over its splits in the order of `Found`."""
 
     root: Path
     classes: tuple[str, ...]
     labels: npt.NDArray[np.int64]
     """(N,)"""
-    splits: npt.NDArray[np.bool_]
-    """whether each is of a test split that the data set has of its own (N,)"""
+    splits: npt.NDArray[np.str_]
+    """which of the data set's own splits each is of: "train", "validation" or "test" (N,)"""
     names: tuple[str, ...]
     """what each is called (N,)"""
     sizes: npt.NDArray[np.int32]
@@ -65,7 +66,17 @@ class Look:
     @property
     def has_test(self) -> bool:
         """Whether the data set has a split of its own to test on."""
-        return bool(self.splits.any())
+        return bool(self.of(TEST).any())
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether it has one to choose by as well."""
+        return bool(self.of(VALIDATION).any())
+
+    def of(self, split: str) -> npt.NDArray[np.bool_]:
+        """Whether each image is of that split (N,)."""
+        found: npt.NDArray[np.bool_] = self.splits == split
+        return found
 
     @cached_property
     def whole(self) -> npt.NDArray[np.bool_]:
@@ -82,15 +93,16 @@ class Look:
 
     @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
-        """Images that can be read, by class and split (classes, 2)."""
-        found = np.zeros((len(self.classes), 2), np.int64)
-        np.add.at(found, (self.labels[self.whole], self.splits[self.whole].astype(int)), 1)
-        return found
+        """Images that can be read, by class, and by split in the order of `SPLITS` (classes, 3)."""
+        counts = [
+            np.bincount(self.labels[self.whole & self.of(split)], minlength=len(self.classes)) for split in SPLITS
+        ]
+        return np.stack(counts, axis=1)
 
     @property
     def across(self) -> list[tuple[int, ...]]:
         """The groups of one picture with images on both sides of the data set's own splits."""
-        return across(self.twins, [TEST if test else TRAIN for test in self.splits])
+        return across(self.twins, self.splits.tolist())
 
     @property
     def contradicting(self) -> list[tuple[int, ...]]:
@@ -108,7 +120,7 @@ class Look:
             said.append(f"{plural(len(found), 'picture')} in more than one class: {self._pairs(found)}")
         if found := self.across:
             what = plural(len(found), "picture")
-            said.append(f"{what} both to train on and to test on, left out of the training: {self._pairs(found)}")
+            said.append(f"{what} in more than one split, kept in the last of them alone: {self._pairs(found)}")
         known = {*self.across, *self.contradicting}
         if found := [group for group in self.twins if group not in known]:
             said.append(
@@ -142,8 +154,8 @@ class Look:
         return {
             "images": len(self.labels),
             "classes": {
-                name: {TRAIN: int(train), TEST: int(test)}
-                for name, (train, test) in zip(self.classes, self.counts.tolist(), strict=True)
+                name: dict(zip(SPLITS, counts, strict=True))
+                for name, counts in zip(self.classes, self.counts.tolist(), strict=True)
             },
             "own_test_split": self.has_test,
             "shorter_side": {
@@ -165,7 +177,7 @@ def look(found: Found, *, cache_dir: Path | None = None) -> Look:
     Raises:
         InputError: there are fewer than two classes, or no image can be decoded.
     """
-    sets = tuple(split for split in (found.train, found.test) if split is not None)
+    sets = found.splits
     count = sum(len(split.labels) for split in sets)
     if len(found.classes) < 2:
         raise InputError(
@@ -183,12 +195,17 @@ def look(found: Found, *, cache_dir: Path | None = None) -> Look:
             f"{damaged[0]}"
         )
     thumbnails: Thumbnails = arrays["thumbnails"]
-    first = len(sets[0].labels) if found.train is not None else 0
     return Look(
         root=found.root,
         classes=found.classes,
         labels=np.concatenate([split.labels.numpy() for split in sets]),
-        splits=np.arange(count) >= first,
+        splits=np.concatenate(
+            [
+                np.full(len(split.labels), name)
+                for name, split in zip(SPLITS, (found.train, found.validation, found.test), strict=True)
+                if split is not None
+            ]
+        ),
         names=names,
         sizes=arrays["sizes"],
         modes=tuple(str(mode) for mode in arrays["modes"]),

@@ -77,7 +77,7 @@ class Options(Command):
     """Stop after so many evaluations (there are 10) without a lower validation error, and take the best weights."""
     validation: float | None = None
     """Share of the training images that is set aside, by which probabilities are corrected and --early-stop chooses;
-    by default 0.1, and of fewer than 100 images a class 0."""
+    by default 0.1, and of fewer than 100 images a class 0. A val/ folder beside a test/ folder is used instead."""
     folds: int | None = None
     """Cross-validate: train so many times, each time test on another part, and print mean and spread."""
     seed: int = 0

@@ -1,7 +1,8 @@
 """A folder for each class: ``train/<class>/...`` beside ``val/<class>/...``, or ``<class>/...`` alone.
 
 Images may lie in folders below their class. The test split is the first of ``test/``, ``val/`` and ``validation/`` that
-has class folders, or else ``val/``, ``validation/`` or ``test/`` flat beside a list of labels (ImageNet's ``val.txt``).
+has class folders, or else ``val/``, ``validation/`` or ``test/`` flat beside a list of labels (ImageNet's ``val.txt``);
+the next of them with class folders is for validation, where something is chosen by it.
 Without one, and where class folders lie in the root itself, a fifth of each class is held out.
 """
 
@@ -61,19 +62,23 @@ def find(root: Path, asked: Asked, *, lists_in: Path | None = None) -> Found:
         return _alone(root, root / "train", asked)
     train, unused = files_in_classes(root / "train", asked, base=root)
     name, listed = _test_split(root, tests, asked, lists_in or root)
-    others = [f"{other}/" for other in tests if other != name]
+    others = [other for other in tests if other != name]
+    validation = None
     if listed is None:
         if asked.labels is not None:
             raise InputError(f"--labels is for images that lie flat, and {root / name} has class folders")
         test, left = files_in_classes(root / name, asked, classes=train.classes, base=root)
         unused.join(left)
         said = f"test set: its {name}/"
+        if other := next((other for other in others if _folders_in(root / other)), None):
+            validation, left = files_in_classes(root / other, asked, classes=train.classes, base=root)
+            unused.join(left)
     else:
         test = files_with_labels(root / name, listed, train.classes, asked, base=root)
         said = f"test set: its {name}/ by {listed.name}"
     return Found(
-        root, train, test, f"{said}{''.join(f', {other} not used' for other in others)}",
-        None if listed else partial(_files, train, test), unused, usual_size=SMALL,
+        root, train, test, f"{said}{''.join(f', {other}/ not used' for other in others)}",
+        None if listed else partial(_files, train, test), unused, usual_size=SMALL, validation=validation,
     )  # fmt: skip
 
 

@@ -49,6 +49,13 @@ class Found:
     """whether images without any colour stay of one channel"""
     usual_size: int | None = None
     """pixels of a side that images of many sizes become if nothing is said; None: something has to be"""
+    validation: Stored | None = None
+    """those of a validation split beside the test split; what has no use for them says so, see `said`"""
+
+    @property
+    def splits(self) -> tuple[Stored, ...]:
+        """All that there are, in this order: to train on, to choose by, to test on."""
+        return tuple(split for split in (self.train, self.validation, self.test) if split is not None)
 
     @property
     def classes(self) -> tuple[str, ...]:

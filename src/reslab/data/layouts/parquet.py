@@ -33,6 +33,8 @@ class _Layout:
     test: tuple[Path, ...]
     """empty: a fifth of the training images is held out"""
     test_name: str
+    validation: tuple[Path, ...]
+    """of another split beside the test split; empty if there is none"""
     unused: tuple[str, ...]
     image: str
     label: str
@@ -65,9 +67,13 @@ def find(root: Path, asked: Asked) -> Found:
     readme = root / "README.md"
     if readme.is_file():
         files["README.md"] = readme
+    validation = None
+    if layout.validation:
+        labels = _labels(layout.validation, layout.label)
+        validation = _rows(layout, layout.validation, labels, classes, oriented)
     said = f"test set: its {layout.test_name} files" if layout.test_name not in ("", "test") else ""
     unused = tuple(f"{split} files not used" for split in layout.unused)
-    return Found(root, train, test, said, lambda: files, remarks=unused, grey=True)
+    return Found(root, train, test, said, lambda: files, remarks=unused, grey=True, validation=validation)
 
 
 def _rows(
@@ -111,24 +117,28 @@ def _examine(root: Path) -> _Layout:
         )
     test_name = next((name for name in _TEST_NAMES if name in splits), "")
     test = splits.pop(test_name, [])
+    validation = next((splits[name] for name in _TEST_NAMES if name in splits), [])
     folders = sorted({str(f.parent.relative_to(root)) for f in train})
     if len(folders) > 1:
         raise InputError(
             f"{root}: expected one data set, found training files in {', '.join(folders)}; give the path of one"
         )
-    for files in (train, test):
+    for files in (train, test, validation):
         _check_shards(files)
-    schemas = [_schema(file) for file in (*train, *test)]
-    columns = [_columns(file, schema) for file, schema in zip((*train, *test), schemas, strict=True)]
+    every = (*train, *test, *validation)
+    schemas = [_schema(file) for file in every]
+    columns = [_columns(file, schema) for file, schema in zip(every, schemas, strict=True)]
     if len(set(columns)) > 1:
         odd = next(i for i, c in enumerate(columns) if c != columns[0])
         raise InputError(
-            f"{(*train, *test)[odd]}: expected the columns {' and '.join(columns[0])} as in {train[0].name}, "
+            f"{every[odd]}: expected the columns {' and '.join(columns[0])} as in {train[0].name}, "
             f"found {' and '.join(columns[odd])}; give files of one data set"
         )
     image, label = columns[0]
     names = _names_in_schema(schemas[0], label) or _names_in_readme(root / "README.md", label)
-    return _Layout(root, tuple(train), tuple(test), test_name, tuple(sorted(splits)), image, label, names)
+    return _Layout(
+        root, tuple(train), tuple(test), test_name, tuple(validation), tuple(sorted(splits)), image, label, names
+    )  # fmt: skip
 
 
 def _split_of(file: Path, root: Path) -> str:

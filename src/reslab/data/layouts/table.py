@@ -61,13 +61,19 @@ def find(root: Path, asked: Asked) -> Found:
     base = table.parent
     _all_there(table, rows)
     classes = tuple(sorted({each for _, each, _ in rows}))
-    of = {name: [(place, each) for place, each, part in rows if part == name] for name in ("train", "test")}
-    train, test = (_files(base, classes, of[name], asked) for name in ("train", "test"))
+    words = {part for _, _, part in rows}
+    name, *others = [*(word for word in TESTS if word in words), "", ""]
+    train, test, validation = (
+        _files(base, classes, [(place, each) for place, each, part in rows if part == word], asked)
+        for word in (TRAIN[0], name, others[0])
+    )
     if train is None:
         raise InputError(f"{table}: expected images to train on, but all are of the test split")
+    said = f"test set: '{name}' in the column {split} of {table.name}" if test is not None else ""
+    said += "".join(f", '{other}' not used" for other in others if other)
     return Found(
-        root, train, test, f"test set: the column {split} of {table.name}" if test is not None else "",
-        None, _unlisted(base, {place for place, _, _ in rows}, table), (f"labels by {table.name}",), usual_size=32,
+        root, train, test, said, None, _unlisted(base, {place for place, _, _ in rows}, table),
+        (f"labels by {table.name}",), usual_size=32, validation=validation,
     )  # fmt: skip
 
 
@@ -110,7 +116,7 @@ def _lines(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _rows(table: Path, path: str, label: str, split: str | None) -> list[tuple[str, str, str]]:
-    """Place below the table's folder, label, and "train" or "test", each image once."""
+    """Place below the table's folder, label, and "train" or one of `TESTS`, each image once."""
     found: dict[str, tuple[str, str]] = {}
     for line, row in _lines(table):
         where, what = (
@@ -119,14 +125,14 @@ def _rows(table: Path, path: str, label: str, split: str | None) -> list[tuple[s
         )
         if not where or not what:
             raise InputError(f"{table} line {line}: expected a path and a label, found {where!r} and {what!r}")
-        part = "train"
+        part = TRAIN[0]
         if split is not None:
             word = str(row.get(split) or "").strip().lower()
             if word not in (*TRAIN, *TESTS):
                 raise InputError(
                     f"{table} line {line}: expected the split {', '.join((TRAIN[0], *TESTS))}, found {word!r}"
                 )
-            part = "train" if word in TRAIN else "test"
+            part = TRAIN[0] if word in TRAIN else word
         place = os.path.normpath(os.path.relpath(where, table.parent) if os.path.isabs(where) else where)
         if found.get(place, (what, part)) != (what, part):
             raise InputError(f"{table} line {line} gives {where} another label or split than a line before")
