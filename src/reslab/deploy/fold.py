@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
+from reslab.deploy.libraries import first_line
 from reslab.nets import layers
 
 # By their very type: a subclass of another library may do more than its parent (activation, weight standardisation).
@@ -59,7 +60,7 @@ def fold(net: nn.Module) -> Folded:
     try:
         graph = _Tracer().trace(copy)
     except Exception as why:  # whatever another library's code does with what is no tensor
-        reason = f"the network's flow cannot be followed ({(str(why).splitlines() or [type(why).__name__])[0]})"
+        reason = f"the network's flow cannot be followed ({first_line(why)})"
         return Folded(copy, (), dict.fromkeys(sorted(norms), reason))
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     folded: list[str] = []

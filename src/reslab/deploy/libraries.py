@@ -1,0 +1,19 @@
+"""Libraries of the extra ``[deploy]``: imported when they are needed, and missed in a sentence."""
+
+from importlib import import_module
+from typing import Any
+
+from reslab.errors import InputError
+
+
+def library(name: str) -> Any:
+    """A library by its name. Raises `InputError` where it is not installed, or does not load."""
+    try:
+        return import_module(name)
+    except ImportError as why:
+        raise InputError(f"this needs the library {name} ({why}): pip install 'reslab[deploy]'") from None
+
+
+def first_line(why: Exception) -> str:
+    """What an error of another library says, in short."""
+    return (str(why).strip().splitlines() or [type(why).__name__])[0]

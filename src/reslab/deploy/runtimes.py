@@ -1,0 +1,245 @@
+"""Runtimes behind one interface: images in, logits out, whoever computes them.
+
+Imports without torch, which the runtime of that name alone needs; each library is imported when it is opened.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from reslab.deploy.artefact import About, Artefact, Checked, Format, Precision, RuntimeName
+from reslab.deploy.libraries import first_line, library
+from reslab.errors import InputError
+
+Batch = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+"""Images as the artefact's ``input`` says: uint8 (N, H, W, C), or fp32 (N, C, H, W)."""
+Logits = npt.NDArray[np.float32]
+"""(N, classes)."""
+READS: dict[RuntimeName, Format] = {"openvino": "openvino", "onnxruntime": "onnx", "torch": "torch"}
+"""The format that each takes; the one that is usually quickest on a CPU first."""
+MOMENT = 1.0
+"""Seconds that the candidates together are tried for."""
+
+
+class Runtime(Protocol):
+    """What computes an artefact. For one thread at a time."""
+
+    name: RuntimeName
+    precision: Precision
+
+    def logits(self, batch: Batch) -> Logits:
+        """Images of one size -> logits."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A runtime, and the precision that it computes in."""
+
+    name: RuntimeName
+    precision: Precision
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.precision}"
+
+
+class _OnnxRuntime:
+    name: RuntimeName = "onnxruntime"
+
+    def __init__(self, path: Path, precision: Precision, threads: int | None) -> None:
+        ort = library("onnxruntime")
+        settings = ort.SessionOptions()
+        settings.log_severity_level = 3  # errors alone: it warns of what it does not optimise
+        if threads is not None:
+            settings.intra_op_num_threads = threads
+        self.precision = precision
+        self._session = ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+
+    def logits(self, batch: Batch) -> Logits:
+        found: Logits = self._session.run(None, {self._input: batch})[0]
+        return found
+
+
+class _OpenVino:
+    name: RuntimeName = "openvino"
+
+    def __init__(self, path: Path, precision: Precision, threads: int | None) -> None:
+        core = library("openvino").Core()
+        # Said always: by default it computes in bf16 where the processor has it.
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+        settings |= {"PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        self.precision = precision
+        self._compiled = core.compile_model(core.read_model(path), "CPU", settings)
+
+    def logits(self, batch: Batch) -> Logits:
+        found: Logits = self._compiled(batch)[0]
+        return found
+
+
+class _Torch:
+    name: RuntimeName = "torch"
+
+    def __init__(self, path: Path, precision: Precision, threads: int | None) -> None:
+        torch = library("torch")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.precision = precision
+        self._torch = torch
+        module = torch.export.load(path).module()
+        self._net = module.to(memory_format=torch.channels_last)
+
+    def logits(self, batch: Batch) -> Logits:
+        torch = self._torch
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+            found: Logits = self._net(torch.from_numpy(batch)).float().numpy()
+        return found
+
+
+_OPENED: dict[RuntimeName, Callable[[Path, Precision, int | None], Runtime]] = {
+    "onnxruntime": _OnnxRuntime,
+    "openvino": _OpenVino,
+    "torch": _Torch,
+}
+
+
+def opened(path: Path, way: Way, *, threads: int | None = None) -> Runtime:
+    """A model file, ready to compute. Raises `InputError` where the library is missing, or does not take it."""
+    try:
+        return _OPENED[way.name](path, way.precision, threads)
+    except InputError:
+        raise
+    except Exception as why:  # of another library, of any kind
+        raise InputError(f"{path} cannot be opened by {way.name}: {first_line(why)}") from None
+
+
+def ways(about: About, *, format: Format | None = None) -> Iterator[Way]:
+    """How an artefact could be computed: in the precision that it is stored in, and fp32 in bf16, too."""
+    for name, reads in READS.items():
+        if reads in about.models and format in (None, reads):
+            yield Way(name, about.precision)
+            if about.precision == "fp32" and name != "onnxruntime":  # whose CPU kernels know no bf16
+                yield Way(name, "bf16")
+
+
+def open_runtime(
+    artefact: Artefact, name: RuntimeName, *, precision: Precision | None = None, threads: int | None = None
+) -> Runtime:
+    """A runtime that was chosen by name.
+
+    Args:
+        artefact: to compute.
+        name: of the runtime.
+        precision: "bf16" computes an fp32 artefact so; None as it is stored.
+        threads: of the processor; None leaves it to the runtime.
+
+    Raises:
+        InputError: the artefact has no file for it, or does not go with the precision, or the library is missing.
+    """
+    known = list(ways(artefact.about))
+    way = Way(name, precision or artefact.about.precision)
+    if way not in known:
+        raise InputError(f"{artefact.folder} cannot be computed by {way}; it can by {', '.join(map(str, known))}")
+    return opened(artefact.file(READS[name]), way, threads=threads)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The quickest runtime, and how it was found."""
+
+    runtime: Runtime
+    tried: dict[str, float | str]
+    """images a second of each candidate, or why it could not be had"""
+
+    def words(self) -> str:
+        """One line for people."""
+        seen = ", ".join(
+            f"{name} {value:,.0f} images/s" if isinstance(value, float) else f"{name} not ({value})"
+            for name, value in self.tried.items()
+        )
+        return f"{self.runtime.name} {self.runtime.precision}, the quickest here ({seen})"
+
+
+def quickest(
+    artefact: Artefact, *, precisions: Sequence[Precision] | None = None, threads: int | None = None, batch: int = 1,
+    moment: float = MOMENT,
+) -> Chosen:  # fmt: skip
+    """The runtime that is quickest on this machine, of those that passed the gate when the artefact was written.
+
+    Args:
+        artefact: to compute.
+        precisions: that may be chosen; None is the artefact's own.
+        threads: of the processor.
+        batch: images at a time.
+        moment: seconds for all of them together, without opening them.
+
+    Raises:
+        InputError: none passed, or none can be opened here.
+    """
+    about = artefact.about
+    allowed = (about.precision,) if precisions is None else precisions
+    passed = [way for way in ways(about) if way.precision in allowed and _passed(about.gate, way)]
+    if not passed:
+        raise InputError(
+            f"{artefact.folder}: no runtime passed the gate when it was written ({_why(about.gate)}); name one "
+            "by --runtime to take it all the same"
+        )
+    tried: dict[str, float | str] = {}
+    found: dict[str, Runtime] = {}
+    images = example(about, batch)
+    for way in passed:
+        if find_spec(way.name) is None:
+            tried[str(way)] = "not installed"
+            continue
+        try:
+            runtime = opened(artefact.file(READS[way.name]), way, threads=threads)
+            tried[str(way)] = batch / _seconds(runtime, images, moment / len(passed))
+            found[str(way)] = runtime
+        except InputError as why:
+            tried[str(way)] = str(why)
+    if not found:
+        raise InputError(
+            f"{artefact.folder}: none of its runtimes is to be had here "
+            f"({'; '.join(f'{name}: {why}' for name, why in tried.items())}); pip install 'reslab[deploy]'"
+        )
+    return Chosen(found[max(found, key=lambda name: float(tried[name]))], tried)
+
+
+def _passed(gate: Sequence[Checked], way: Way) -> bool:
+    return any(row.passed and (row.runtime, row.precision) == (way.name, way.precision) for row in gate)
+
+
+def _why(gate: Sequence[Checked]) -> str:
+    return "; ".join(f"{row.runtime} {row.precision}: {row.refused}" for row in gate if row.refused) or "none was tried"
+
+
+def example(about: About, batch: int) -> Batch:
+    """Random images as an artefact takes them; photographs a little larger than their crop."""
+    draw = np.random.default_rng(0)
+    height, width = about.preprocessing.crop
+    if about.input == "tensors":
+        return draw.standard_normal((batch, about.channels, height, width)).astype(np.float32)
+    if about.input == "photographs":
+        height, width = height * 5 // 3, width * 9 // 4  # 373x504 for 224: a usual photograph of ImageNet
+    return draw.integers(0, 256, (batch, height, width, about.channels), dtype=np.uint8)
+
+
+def _seconds(runtime: Runtime, images: Batch, most: float) -> float:
+    """The least seconds of a call, once it has warmed up, in about so many seconds."""
+    runtime.logits(images)
+    end = time.perf_counter() + most
+    least = float("inf")
+    while True:
+        began = time.perf_counter()
+        runtime.logits(images)
+        now = time.perf_counter()
+        least = min(least, now - began)
+        if now + (now - began) > end:
+            return least

@@ -1,0 +1,66 @@
+"""A small network, written once in each format for each kind of input."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from deploy.networks import trained
+from reslab.deploy.artefact import About, Artefact, Checked, Input, read, seal, written
+from reslab.deploy.export import FILES, onnx_of, openvino_of, program_of, write_onnx, write_openvino, write_torch
+from reslab.deploy.runtimes import ways
+from reslab.nets import build
+from reslab.nets.network import Network
+from reslab.weights.preprocessing import Preprocessing
+
+HOW = Preprocessing(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), crop=(32, 32), resize=36)
+CLASSES = ("ant", "bee", "cat", "dög")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The network, and the artefact of it."""
+
+    net: Network
+    artefact: Artefact
+
+
+def passed(about: About) -> About:
+    """With a gate that every runtime went through."""
+    rows = tuple(
+        Checked(runtime=way.name, precision=way.precision, images=1, largest_difference={1: 0}, agreement=100)
+        for way in ways(about)
+    )
+    return about.model_copy(update={"gate": rows})
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Input], Exported]:
+    """Makes an artefact in all three formats, once for each kind of input."""
+    for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        pytest.importorskip(name, reason="the extra [deploy] is not installed")
+    net = build("cifar_resnet(depth=8, width=8)", num_classes=len(CLASSES), seed=1)
+    trained(net)
+    with torch.no_grad():
+        net.fc.weight *= 5  # so that answers differ from image to image
+    made: dict[Input, Path] = {}
+
+    def get(kind: Input) -> Exported:
+        if kind not in made:
+            about = About(
+                net=net.spec.name, num_classes=len(CLASSES), channels=3, classes=CLASSES, input=kind,
+                preprocessing=HOW, models=FILES, provenance={"weights": "a test"},
+            )  # fmt: skip
+            made[kind] = tmp_path_factory.mktemp("artefact") / kind
+            program = program_of(net, net.spec, HOW, kind)
+            model = onnx_of(program, about.inside())
+            with written(made[kind]) as folder:
+                write_torch(program, folder, about.inside())
+                write_onnx(model, folder)
+                write_openvino(openvino_of(model), folder, about.inside())
+                seal(folder, passed(about))
+        return Exported(net, read(made[kind]))
+
+    return get
