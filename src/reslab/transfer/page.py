@@ -63,7 +63,7 @@ def write(prepared: Prepared, worth: Worth, out: Path, execution: Execution) -> 
         accuracy=100 - plain.top1_error,
         interval=(100 - high, 100 - low),
         n_test=plain.n_images,
-        lede=_lede(prepared, result),
+        lede=_lede(prepared, worth, result),
         warnings=tuple(_warnings(prepared, worth, result)),
         kinds=_kinds(prepared, worth),
         confusion=confusion(worth.test.logs, worth.test.labels, range(len(worth.classes)))[:, :-1].tolist(),
@@ -77,7 +77,7 @@ def write(prepared: Prepared, worth: Worth, out: Path, execution: Execution) -> 
         else "The weights are those of the last step; the test images were read once, at the end.",
         augmented=_augmented(prepared),
         commands=_commands(prepared, out),
-        facts=_facts(prepared, result),
+        facts=_facts(prepared, out, result),
         version=__version__,
     )
     try:
@@ -95,13 +95,17 @@ TRAINED = {
 }
 
 
-def _lede(prepared: Prepared, result: dict[str, Any]) -> str:
+def _lede(prepared: Prepared, worth: Worth, result: dict[str, Any]) -> str:
     rule, parts = prepared.recipe.transfer, prepared.division
     assert rule is not None
-    held = ", a fifth of each class, held out" if parts.held_out else ""
+    held = ", a held-out fifth of each class," if parts.held_out else ""
+    source = Path(prepared.source).name if Path(prepared.source).exists() else prepared.source
+    counts = np.bincount(np.asarray(worth.test.labels), minlength=len(worth.classes))
+    usual = worth.classes[int(counts.argmax())]
     return (
-        f"{TRAINED[rule.trains]}, from {prepared.source}, on {words.plural(len(parts.train), 'image')} in "
-        f"{words.duration(result['seconds'])}. The test images{held}, chose nothing and were read once."
+        f"{TRAINED[rule.trains]}, from {source}, on {words.plural(len(parts.train), 'image')} in "
+        f"{words.duration(result['seconds'])}. The test images{held} chose nothing and were read once. "
+        f"Always answering {usual} would be right for {100 * counts.max() / counts.sum():.1f} % of them."
     )
 
 
@@ -308,7 +312,7 @@ def _commands(prepared: Prepared, out: Path) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _facts(prepared: Prepared, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _facts(prepared: Prepared, out: Path, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     recipe, parts = prepared.recipe, prepared.division
     rule = recipe.transfer
     assert rule is not None
@@ -322,7 +326,8 @@ def _facts(prepared: Prepared, result: dict[str, Any]) -> dict[str, dict[str, An
             "chosen step": result["selected_iteration"],
             "BN statistics": "frozen" if rule.freeze_bn else "of the batch", "mixup": recipe.mixup,
         }  # fmt: skip
-    machine = {key: value for key, value in runs.describe().items() if key != "git_commit"}
+    env = runs.read_json(RunDir(out).env)  # of the machine that trained it, which need not be this one
+    machine = {key: env[key] for key in runs.describe() if key in env and key != "git_commit"}
     images = {
         "folder": str(prepared.looked.root), "to train on": len(parts.train), "for validation": len(parts.validation),
         "to test on": len(parts.test), "input": prepared.preprocessing.words(), "random seed": recipe.seed,
