@@ -10,17 +10,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reslab.data.decode.modes import ORIENTATION, QUARTER_TURNED, in_mode, is_turned, upright
 from reslab.errors import InputError
+
+if TYPE_CHECKING:  # one image is decoded without it: a server of other runtimes never imports it
+    import torch
 
 MOST_BYTES = 4_000_000_000
 """Decoded images beyond this are refused: they belong on disk, not in memory."""
@@ -39,6 +41,8 @@ class Encoded:
     """encoded, or the pixels themselves: (H, W) or (H, W, 3)"""
     oriented: bool = False
     """whether the camera's orientation (EXIF) is to be applied"""
+    formats: tuple[str, ...] | None = None
+    """that it may have, by Pillow's names; None: any"""
 
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -119,12 +123,14 @@ def survey(chunks: Chunks) -> Survey:
     return total
 
 
-def decode(chunks: Chunks, count: int, *, channels: int, fit: Fit, what: str) -> torch.Tensor:
+def decode(chunks: Chunks, count: int, *, channels: int, fit: Fit, what: str) -> "torch.Tensor":
     """Decode ``count`` images to uint8 (count, channels, height, width), each resized and cropped by ``fit``.
 
     Raises InputError naming the first image that is damaged. On a terminal, a progress bar titled ``what``
     appears after two seconds.
     """
+    import torch
+
     out = np.empty((count, channels, *fit.crop), np.uint8)
     done = 0
     for part in decoded_chunks(chunks, count, channels, fit, what):
@@ -185,7 +191,7 @@ def opened(item: Encoded) -> Image.Image:
     if isinstance(item.data, np.ndarray):
         return Image.fromarray(item.data)
     try:
-        return Image.open(io.BytesIO(item.data) if isinstance(item.data, bytes) else item.data)
+        return Image.open(io.BytesIO(item.data) if isinstance(item.data, bytes) else item.data, formats=item.formats)
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as why:
         raise _damaged(item, why) from why
 
@@ -222,8 +228,10 @@ def fitted_image(image: Image.Image, fit: Fit) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def fitted(images: torch.Tensor, fit: Fit) -> torch.Tensor:
+def fitted(images: "torch.Tensor", fit: Fit) -> "torch.Tensor":
     """Decoded images, uint8 (N, C, H, W), resized and cropped as `decode` does it."""
+    import torch
+
     count, channels = images.shape[:2]
     out = torch.empty((count, channels, *fit.crop), dtype=torch.uint8)
     for row, image in enumerate(images):
