@@ -23,6 +23,7 @@ from reslab.commands.options import (
     claims,
     deepen,
     evaluate,
+    export,
     features,
     finetune,
     nets,
@@ -61,7 +62,7 @@ COMMANDS: dict[str, dict[str, type[Command] | dict[str, type[Command]]]] = {
         "features": features.Options,
         "bench": bench.Options,
     },
-    "Ship it": {"finetune": finetune.Options, "predict": predict.Options},
+    "Ship it": {"finetune": finetune.Options, "predict": predict.Options, "export": export.Options},
 }
 """Commands by what they are for, in the order of ``reslab --help``."""
 

@@ -241,6 +241,18 @@ for _test, _options in (
 ):
     for _option in _options.split():
         OPTIONS["predict", _option] = f"cli/test_predict.py::{_test}"
+for _test, _options in (
+    ("test_photographs_with_labels", "WEIGHTS --data --split --to --out"),
+    ("test_photographs_without_labels_and_as_json", "--images --json"),
+    ("test_speed_is_compared", "--speed --input"),
+    ("test_what_does_not_pass_is_not_written", "--force"),
+    (
+        "test_options_of_what_the_weights_do_not_say",
+        "--net --model --which --mean --std --resize --crop --interpolation --outputs --labels --threads",
+    ),
+):
+    for _option in _options.split():
+        OPTIONS["export", _option] = f"cli/test_export.py::{_test}"
 OPTIONS["train", "--which"] = "cli/test_layouts.py::test_training_starts_from_which_was_asked_for_and_goes_on_so"
 OPTIONS["prune", "--calibrate"] = "cli/test_probe.py::test_what_pruning_can_do_besides"
 

@@ -19,6 +19,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "deepen": ("no.pth", "--to", "resnet56", "--out", "x.safetensors"),
     "demo": ("--out", "file"),
     "eval": ("no.pth", "--data", "digits"),
+    "export": ("no.pth", "--data", "digits", "--out", "x"),
     "features": ("no.pth", "--data", "digits", "--out", "x.npz"),
     "finetune": ("nowhere",),
     "nets": ("resnet21",),

@@ -76,10 +76,11 @@ def take_turns(
     turn: float,
     device: torch.device,
     done: Callable[[int], None] = lambda _: None,
+    warm_up: int = WARM_UP,
 ) -> dict[str, list[float]]:
     """Seconds of a call of each work, once a round; which is first alternates. ``done`` hears of each round."""
     for work in works.values():
-        for _ in range(WARM_UP):
+        for _ in range(warm_up):
             work()
     return _rounds({name: partial(seconds_of, work, turn, device) for name, work in works.items()}, rounds, done)
 

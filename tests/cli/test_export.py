@@ -1,0 +1,169 @@
+"""``reslab export``: written is what was compared on real images and passed; the rest only by force."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reslab.commands import export
+from reslab.deploy.artefact import read
+from reslab.deploy.gate import Limits
+from reslab.weights.preprocessing import Preprocessing
+
+from .sample import TINY, Reslab, ours, photos, refused, said
+
+HOW = Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), crop=(32, 32), resize=36)
+NAMES = ("ant", "bee", "cat")
+
+
+@pytest.fixture(autouse=True)
+def _libraries() -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        pytest.importorskip(name, reason="the extra [deploy] is not installed")
+
+
+def weights(**given: Any) -> None:
+    ours("w.safetensors", preprocessing=HOW, classes=NAMES, num_classes=3, **given)
+    photos("p", *NAMES, count=4, size=(40, 30))
+
+
+def test_photographs_with_labels(reslab: Reslab) -> None:
+    weights()
+    words = ("export", "w.safetensors", "--data", "p", "--split", "all", "--no-speed")
+    code, out, err = reslab(*words, "--to", "onnx", "openvino", "torch", "--out", "made")
+    assert code == 0, err
+    assert max(map(len, out.splitlines()[:20])) <= 80
+    assert "onnxruntime fp32: passed; says the same first of 100.0 % of 12 images; accuracy " in out
+    about = read("made").about
+    assert about.classes == NAMES
+    assert about.preprocessing == HOW
+    assert set(about.models) == {"onnx", "openvino", "torch"}
+    assert set(about.files) == {"model.onnx", "model.xml", "model.bin", "model.pt2"}
+    assert about.provenance["weights"] == "w.safetensors"
+    fp32 = [row for row in about.gate if row.precision == "fp32"]
+    assert len(fp32) == 3
+    for row in fp32:
+        assert row.passed
+        assert row.images == 12
+        assert set(row.largest_difference) == {1, 7, 32}
+        assert row.accuracy == row.accuracy_before
+        assert not row.speed
+
+
+def test_photographs_without_labels_and_as_json(reslab: Reslab) -> None:
+    weights()
+    folder = Path("flat")
+    folder.mkdir()
+    for number, path in enumerate(sorted(Path("p").rglob("*.png"))):
+        path.rename(folder / f"{number}.png")
+    words = ("export", "w.safetensors", "--data", "flat", "--out", "made", "--images", 5, "--no-speed", "--json")
+    found = said(reslab, *words)
+    assert found["written"] == ["onnx"]
+    [row] = found["gate"]
+    assert row["images"] == 5
+    assert row["accuracy"] is None
+
+
+def test_speed_is_compared(reslab: Reslab) -> None:
+    weights()
+    words = ("export", "w.safetensors", "--data", "p", "--split", "all", "--out", "made", "--force")
+    code, out, err = reslab(*words, "--input", "crops", "--speed")
+    assert code == 0, err
+    assert "images/s" in out
+    [row] = read("made").about.gate
+    assert [each.batch for each in row.speed] == [1, 7, 32]
+    assert all(each.low <= each.ratio <= each.high for each in row.speed)
+    assert read("made").about.input == "crops"
+
+
+def test_what_does_not_pass_is_not_written(reslab: Reslab, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights()
+    monkeypatch.setattr("reslab.deploy.gate.LIMITS", dict.fromkeys(("fp32", "bf16", "int8"), Limits(-1, 99)))
+    words = ("export", "w.safetensors", "--data", "p", "--split", "all", "--no-speed", "--out", "made")
+    code, out, err = reslab(*words)
+    assert code == 1
+    assert "onnxruntime fp32: refused: a probability differs by " in out
+    assert "nothing passed, and nothing is written" in err
+    assert not Path("made").exists()
+    code, _, _ = reslab(*words, "--force")
+    assert code == 0
+    assert not read("made").about.gate[0].passed
+
+
+def test_nothing_is_written_unseen_but_by_force(reslab: Reslab) -> None:
+    weights()
+    assert "nothing is written unseen: name real images by --data" in refused(
+        reslab, "export", "w.safetensors", "--out", "made"
+    )
+    assert said(reslab, "export", "w.safetensors", "--out", "made", "--force", "--json")["gate"] == []
+    assert read("made").about.gate == ()
+
+
+def test_a_folder_that_is_in_the_way(reslab: Reslab) -> None:
+    weights()
+    photos("mine", "x")
+    words = ("export", "w.safetensors", "--data", "p", "--split", "all", "--no-speed", "--out")
+    assert "exists and is no artefact" in refused(reslab, *words, "mine", "--force")
+    assert reslab(*words, "made")[0] == 0
+    assert "holds an artefact already" in refused(reslab, *words, "made")
+    assert reslab(*words, "made", "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--data", "p", "--images", 0), "--images takes 1 or more"),
+        (("--data", "p", "--mean", 1, 2), "--mean takes 3 numbers"),
+        (("--data", "nowhere"), "nowhere"),
+    ],
+)
+def test_mistakes(reslab: Reslab, words: tuple[object, ...], why: str) -> None:
+    weights()
+    assert why in refused(reslab, "export", "w.safetensors", "--out", "made", *words)
+
+
+def test_options_of_what_the_weights_do_not_say(reslab: Reslab) -> None:
+    """Of weights that hold an average, of no known network, that say nothing of their images."""
+    net = ours("w.safetensors", TINY, num_classes=3)
+    raw = dict(net.state_dict())
+    ema = {name: tensor * (2 if name == "fc.weight" else 1) for name, tensor in raw.items()}
+    torch.save({"state_dict": raw, "state_dict_ema": ema}, "both.pth")
+    folder = Path("flat")
+    folder.mkdir()
+    lines = []
+    for number, path in enumerate(sorted(photos("p", *NAMES).rglob("*.png"))):
+        lines.append(f"{number}.png {path.parent.name}\n")
+        path.rename(folder / f"{number}.png")
+    Path("list.txt").write_text("".join(lines))
+    Path("names.txt").write_text("cat\nant\nbee\n")
+    words: tuple[object, ...] = ("export", "both.pth", "--data", "flat", "--labels", "list.txt", "--split", "all")
+    words = (*words, "--no-speed", "--threads", 1)
+    constants = ("--mean", 0, 0, 0, "--std", 1, 1, 1, "--crop", 24, "--resize", 28, "--interpolation", "bicubic")
+    assert "does not say how its images were normalised" in refused(reslab, *words, "--net", TINY, "--out", "made")
+    words = (*words, *constants, "--outputs", "names.txt")
+    prints = set()
+    for option, which in (("--net", "raw"), ("--model", "ema")):
+        code, _, err = reslab(*words, option, TINY, "--which", which, "--out", which)
+        assert code == 0, err
+        about = read(which).about
+        assert about.classes == ("cat", "ant", "bee")
+        assert (about.preprocessing.crop, about.preprocessing.interpolation) == ((24, 24), "bicubic")
+        assert about.gate[0].accuracy is not None
+        prints.add(about.provenance["weights_fingerprint"])
+    assert len(prints) == 2
+    assert "--threads takes 1 or more" in refused(
+        reslab, "export", "both.pth", "--data", "flat", "--threads", 0, "--out", "made"
+    )
+
+
+def test_grey_images(reslab: Reslab) -> None:
+    ours("w.safetensors", preprocessing=Preprocessing(mean=(0.5,), std=(0.5,), crop=(32, 32)), in_channels=1)
+    code, _, err = reslab("export", "w.safetensors", "--data", "digits", "--images", 9, "--out", "made", "--no-speed")
+    assert code == 0, err
+    assert read("made").about.gate[0].accuracy is not None
+
+
+def test_evenly_spaced() -> None:
+    assert export._spaced(5, 3) == [0, 2, 4]
+    assert export._spaced(2, 9) == [0, 1]
