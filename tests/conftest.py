@@ -30,7 +30,7 @@ if not Path("/dev/nvidiactl").exists():
 SLOW = {
     "bench/test_bench_command.py", "bench/test_gpu_agenda.py", "cli/test_export.py", "cli/test_processes.py",
     "data/test_cache.py", "deploy/test_catalogue.py", "deploy/test_export.py",
-    "nets/test_properties.py",
+    "kernels/test_triton_compiles.py", "nets/test_properties.py",
     "parity/test_timm.py", "parity/test_torchvision.py", "probes/test_xray.py", "report/test_report_browser.py",
     "resume/test_kill.py", "resume/test_kill_photographs.py", "resume/test_ranks.py", "resume/test_sync.py",
     "studies/test_degradation.py", "studies/test_on_ray.py", "studies/test_runs_of_studies.py", "test_processes.py",
@@ -38,6 +38,8 @@ SLOW = {
 }  # fmt: skip
 """Modules whose tests take seconds each: clusters, killed processes, browsers, other libraries' largest networks."""
 SLOW_TESTS = {
+    "kernels/test_gpu_mode.py": ("test_a_network_learns_as_by_its_modules",),
+    "kernels/test_triton_norm.py": ("test_large_ones",),
     "cli/test_probe.py": ("test_all_figures_on_a_page", "test_figures_as_pictures", "test_pruning"),
     "probes/test_claims.py": ("test_from_a_run_to_the_ledger",),
     "probes/test_prune.py": ("test_latency_falls",),

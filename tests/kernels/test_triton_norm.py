@@ -16,8 +16,15 @@ SHAPES = [  # (N, C, H, W), groups
     ((1, 17, 3, 3), 1),
     ((2, 1, 9, 1), 2),
     ((8, 130, 2, 3), 4),
+    ((2, 600, 1, 2), 1),
+]
+LARGE = [
     ((2, 2048, 1, 2), 1),
+    ((2, 2048, 7, 7), 2),
     ((2, 16, 70, 65), 2),  # several blocks of rows, the last one not full
+    ((1, 64, 112, 111), 1),
+    ((7, 129, 13, 11), 7),
+    ((128, 1, 32, 32), 2),
 ]
 
 
@@ -70,6 +77,13 @@ def test_forward_and_gradients(shape: tuple[int, ...], groups: int, activation: 
     if shape[0] * shape[2] * shape[3] // groups < 2:
         pytest.skip("no statistics of one number")
     compare(shape, groups, activation, torch.float32, residual=True, twin=True, within=2e-4)
+
+
+@pytest.mark.parametrize(("shape", "groups"), LARGE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_large_ones(shape: tuple[int, ...], groups: int, dtype: torch.dtype) -> None:
+    """Smooth, so that bf16 can be held to its 8 bits; where thousands of numbers are added, sums are fp32 in both."""
+    compare(shape, groups, "gelu", dtype, residual=True, twin=True, within=5e-4 if dtype == torch.float32 else 0.02)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

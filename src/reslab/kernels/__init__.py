@@ -1,1 +1,1 @@
-"""Kernels for the CPU, compiled on the spot: an execution mode on top of the module graph."""
+"""Kernels for the CPU, compiled on the spot, and for GPUs, by Triton: an execution mode on top of the module graph."""

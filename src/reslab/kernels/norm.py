@@ -1,7 +1,7 @@
-"""BN, addition and ReLU or GELU in one kernel on the CPU.
+"""BN, addition and ReLU or GELU in one kernel on the CPU, in two passes forward and two backward on a GPU.
 
-Where there is no compiler, or a tensor is not channels-last, the modules run as they are: the results agree
-within rounding, only slower.
+Where there is no compiler or no Triton, or a tensor is not channels-last, the modules run as they are: the results
+agree within rounding, only slower.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from reslab.kernels import gpu
 from reslab.kernels.build import SUFFIX, channels_last, kernel, library, pointer
 
 Activation = Literal["none", "relu", "gelu"]
@@ -20,12 +21,15 @@ CODES: dict[Activation, int] = {"none": 0, "relu": 1, "gelu": 2}
 
 def supports(x: Tensor, groups: int) -> bool:
     """Whether the kernels can take this activation (N, C, H, W) with BN statistics over so many groups."""
-    if x.device.type != "cpu" or x.dtype not in SUFFIX or x.dim() != 4 or not channels_last(x):
+    on_gpu = gpu.takes(x)
+    if not on_gpu and (x.device.type != "cpu" or x.dtype not in SUFFIX or x.dim() != 4 or not channels_last(x)):
         return False
     rows = x.shape[0] * x.shape[2] * x.shape[3]
     channels = x.shape[1]
     if rows % groups or rows <= groups:
         return False
+    if on_gpu:
+        return True
     # Mirrors fold_of() in the kernel: narrow layers are folded, two rows into one, to fill vectors of 16.
     width, lines = channels, rows // groups
     while width % 16 and lines % 2 == 0 and width < 16 * channels:
@@ -54,10 +58,15 @@ class _TrainingNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float, groups: int,
         activation: Activation, tracked: Tracked | None,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        channels = x.shape[1]
-        y = torch.empty_like(x)
-        stats = torch.empty(3, groups, channels)
-        _run_forward(x, residual, weight, bias, eps, groups, True, activation, y, stats, tracked)
+        if gpu.usable(x.device):
+            running = None if tracked is None else (tracked.mean, tracked.var, tracked.momentum)
+            with torch.cuda.device_of(x):
+                y, stats = gpu.kernels().forward(
+                    x, residual, weight, bias, eps=eps, groups=groups, activation=CODES[activation], running=running
+                )
+        else:
+            y, stats = torch.empty_like(x), torch.empty(3, groups, x.shape[1])
+            _run_forward(x, residual, weight, bias, eps, groups, True, activation, y, stats, tracked)
         # Where a ReLU was open its output tells; GELU's slope is computed again from what went in.
         seen = residual if activation == "gelu" else y if residual is not None and activation == "relu" else None
         ctx.save_for_backward(x, seen, weight, bias, stats)
@@ -76,6 +85,13 @@ class _TrainingNorm(torch.autograd.Function):
             total = first if second is None else first + second
             return (*_differentiable_backward(total, x, seen, weight, bias, ctx), None, None, None, None)
         grad, also = _like(first, x), _like(second, x)
+        if gpu.usable(x.device):
+            with torch.cuda.device_of(x):
+                found = gpu.kernels().backward(
+                    grad, also, x, seen, weight, bias, stats, groups=ctx.groups, activation=CODES[ctx.activation],
+                    has_residual=ctx.has_residual,
+                )  # fmt: skip
+            return (*found, None, None, None, None)
         channels = x.shape[1]
         grad_x = torch.empty_like(x)
         grad_residual = torch.empty_like(x) if ctx.has_residual else None
@@ -163,6 +179,12 @@ def norm_inference(
     *, eps: float, activation: Activation,
 ) -> Tensor:  # fmt: skip
     """act(BN(x) + residual) with given statistics (C,); no gradient. Shapes as in `norm_training`."""
+    if gpu.usable(x.device):
+        with torch.cuda.device_of(x):
+            made: Tensor = gpu.kernels().inference(
+                x, _like(residual, x), weight, bias, mean, var, eps=eps, activation=CODES[activation]
+            )
+        return made
     y = torch.empty_like(x)
     stats = torch.stack([mean, var, var]).unsqueeze(1)
     _run_forward(x, _like(residual, x), weight, bias, eps, 1, False, activation, y, stats, None)

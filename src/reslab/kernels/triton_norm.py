@@ -164,6 +164,30 @@ def _normalise(
 
 
 @triton.jit
+def _scaled(
+    x, residual, y, weight, bias, given_mean, given_var, eps, rows, channels, part, has_residual: tl.constexpr,
+    activation: tl.constexpr, width: tl.constexpr, height: tl.constexpr,
+):  # fmt: skip
+    """y = act((x - mean) / std * weight + bias + residual) with given statistics."""
+    column = tl.program_id(1) * width + tl.arange(0, width)
+    inside = column < channels
+    invstd = 1 / tl.sqrt(tl.load(given_var + column, mask=inside, other=1.0).to(tl.float32) + eps)
+    scale = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32) * invstd
+    mean = tl.load(given_mean + column, mask=inside, other=0.0).to(tl.float32)
+    shift = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32) - mean * scale
+    first = tl.program_id(0) * part
+    last = tl.minimum(first + part, rows)
+    for start in range(first, last, height):
+        row = start + tl.arange(0, height)
+        mask = (row < last)[:, None] & inside[None, :]
+        at = row.to(tl.int64)[:, None] * channels + column[None, :]
+        u = tl.load(x + at, mask=mask, other=0.0).to(tl.float32) * scale[None, :] + shift[None, :]
+        if has_residual:
+            u += tl.load(residual + at, mask=mask, other=0.0).to(tl.float32)
+        tl.store(y + at, _activated(u, activation).to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
 def _slope(
     grad, also, x, seen, at, mask, mean, invstd, weight, bias, has_also: tl.constexpr, has_seen: tl.constexpr,
     activation: tl.constexpr,
@@ -304,6 +328,22 @@ def forward(
         activation=activation, **shape,
     )  # fmt: skip
     return y, saved
+
+
+def inference(
+    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, *, eps: float,
+    activation: int,
+) -> Tensor:  # fmt: skip
+    """act(BN(x) + residual) with given statistics (C,); the rest as in `forward`."""
+    channels = x.shape[1]
+    rows = x.numel() // channels
+    plan = cut(rows, channels, 1)
+    y = torch.empty_like(x)
+    _scaled[plan.parts, plan.columns](
+        x, x if residual is None else residual, y, weight, bias, mean, var, eps, rows, channels, plan.part,
+        has_residual=residual is not None, activation=activation, width=plan.width, height=plan.height,
+    )  # fmt: skip
+    return y
 
 
 def backward(

@@ -9,6 +9,7 @@ import torch
 
 from reslab.errors import InputError
 from reslab.kernels.build import library
+from reslab.kernels.gpu import usable
 from reslab.processor import level
 from reslab.train.distributed import ALONE, World, launched, local_rank, ranks_here
 from reslab.train.recipe import Precision
@@ -48,7 +49,9 @@ class Execution:
     @property
     def fuses(self) -> bool:
         """Whether the fused kernels are wanted, made for the device, and there."""
-        return self.fused and not self.compile and self.device.type == "cpu" and library() is not None
+        if not self.fused or self.compile:
+            return False
+        return library() is not None if self.device.type == "cpu" else usable(self.device)
 
     def most_damaged(self, images: int) -> int:
         """How many of so many photographs may be damaged: at least one, unless none may."""

@@ -1,0 +1,110 @@
+"""Whether a GPU's kernels can be used: asked once for each device, and tried on it before anything depends on them.
+
+They are written in Triton, whose interpreter shows on any machine that they compute what they should; that the compiler
+of a new version and a new card still does is not known before it has been tried. So they are, on a small activation,
+when a device is first met. Where Triton or the card is missing, or something else comes out, PyTorch's own kernels run.
+"""
+
+import functools
+import importlib.util
+import logging
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from reslab.kernels import choice
+
+log = logging.getLogger("reslab")
+
+LEAST = (8, 0)
+"""Compute capability from which on a card has bf16: Ampere."""
+TYPES = (torch.bfloat16, torch.float16, torch.float32)
+CLOSE = 1e-3
+"""How far fp32 results may be from PyTorch's, as a share of the largest."""
+
+
+def usable(device: torch.device) -> bool:
+    """Whether the kernels run on a device; where a GPU has to do without, why is said once."""
+    if device.type != "cuda" or choice.rule() == "library":
+        return False
+    return unusable(torch.cuda.current_device() if device.index is None else device.index) is None
+
+
+@functools.cache
+def unusable(number: int) -> str | None:
+    """Why the kernels cannot be used on a GPU; None where they can."""
+    reason = _reason(torch.device("cuda", number))
+    if reason is not None:
+        log.warning("the GPU's own kernels cannot be used (%s): PyTorch's run, which are slower", reason)
+    return reason
+
+
+def _reason(device: torch.device) -> str | None:
+    capability = torch.cuda.get_device_capability(device)
+    if capability < LEAST:
+        need = ".".join(map(str, LEAST))
+        return f"they need compute capability {need}, and {device} has {'.'.join(map(str, capability))}"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # as it is, which Triton 3.9 warns of where it is not said
+    try:
+        return tried(device)
+    except Exception as error:  # a compiler that is missing or fails: whatever it raises, there is another way
+        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+
+
+def takes(x: Tensor) -> bool:
+    """Whether an activation (N, C, H, W) lies as the kernels read it, on a device that runs them.
+
+    Tracers, counters of operations and tensors without numbers want to see PyTorch's own operators.
+    """
+    return (
+        usable(x.device)
+        and x.dtype in TYPES
+        and x.dim() == 4
+        and x.numel() > 0
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and not x.is_neg()
+        and torch._C._len_torch_dispatch_stack() == 0
+    )
+
+
+def kernels() -> Any:
+    """`reslab.kernels.triton_norm`, which imports Triton: only where `usable` has said yes."""
+    from reslab.kernels import triton_norm
+
+    return triton_norm
+
+
+def tried(device: torch.device) -> str | None:
+    """What came out wrong on a device, of forward and backward with groups, addition and ReLU; None if all is right."""
+    draw = torch.Generator().manual_seed(0)
+    given = [torch.randn(4, 24, 9, 7, generator=draw) for _ in range(3)]
+    weight, bias = (torch.randn(24, generator=draw).to(device) for _ in range(2))
+    for dtype, close in ((torch.float32, CLOSE), (torch.bfloat16, 0.05)):
+        there = [tensor.to(device, dtype, memory_format=torch.channels_last) for tensor in given]
+        if (wrong := _apart(there, weight, bias, close)) is not None:
+            return f"{wrong} in {dtype} came out otherwise than by PyTorch"
+    return None
+
+
+def _apart(given: list[Tensor], weight: Tensor, bias: Tensor, close: float) -> str | None:
+    """What is further than ``close`` from PyTorch's, as a share of the largest."""
+    own, (x, residual, grad) = kernels(), given
+    y, saved = own.forward(x, residual, weight, bias, eps=1e-5, groups=2, activation=own.RELU)
+    found = own.backward(
+        grad, None, x, y, weight, bias, saved, groups=2, activation=own.RELU, has_residual=True
+    )  # fmt: skip
+    leaves = [tensor.detach().float().requires_grad_() for tensor in (x, residual, weight, bias)]
+    parts = [F.batch_norm(part, None, None, leaves[2], leaves[3], True, 0.0, 1e-5) for part in leaves[0].chunk(2)]
+    right = F.relu(torch.cat(parts) + leaves[1])
+    # Open where y is: next to zero another order of adding may decide otherwise.
+    wanted = torch.autograd.grad(right, leaves, grad.float() * (y > 0))
+    names = ("y", "the gradient of x", "of the residual", "of the scale", "of the shift")
+    for name, one, other in zip(names, (y, *found), (right.detach(), *wanted), strict=True):
+        if not float((one.float() - other).abs().max()) <= close * max(1.0, float(other.abs().max())):
+            return name
+    return None

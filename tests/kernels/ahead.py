@@ -1,0 +1,73 @@
+"""Compiles the GPU's kernels as their launchers call them, for cards that are not here. Run by itself, not imported.
+
+    python tests/kernels/ahead.py 80 90
+
+Prints a line for each kernel and set of arguments: compute capability, name, bytes of shared memory.
+"""
+
+import os
+import sys
+from typing import Any
+
+os.environ.pop("TRITON_INTERPRET", None)
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+from reslab.kernels import triton_norm as norms
+
+TYPES = {
+    torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.int64: "*i64", torch.uint8: "*u8",
+}  # fmt: skip
+CAPABILITIES = [int(word) for word in sys.argv[1:]]
+SEEN: set[tuple[Any, ...]] = set()
+
+
+def compiled(self: JITFunction, *given: Any, grid: Any, warmup: bool = False, **named: Any) -> None:
+    """In place of a launch."""
+    arguments = dict(zip(self.arg_names, given, strict=False)) | named
+    signature, constants = {}, {}
+    for parameter in self.params:
+        value = arguments[parameter.name]
+        if parameter.is_constexpr or (isinstance(value, int) and value == 1):  # Triton makes a constant of 1
+            signature[parameter.name], constants[parameter.name] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            signature[parameter.name] = TYPES[value.dtype]
+        else:
+            signature[parameter.name] = "fp32" if isinstance(value, float) else "i32" if value < 2**31 else "i64"
+    key = (self.__name__, *signature.items(), *constants.items())
+    if key in SEEN:
+        return
+    SEEN.add(key)
+    for capability in CAPABILITIES:
+        target = GPUTarget("cuda", capability, 32)
+        made = triton.compile(ASTSource(self, signature=signature, constexprs=constants), target=target)
+        assert made.asm["cubin"], "no machine code"
+        print(capability, self.__name__, made.metadata.shared, flush=True)
+
+
+def normalisation(channels: int, side: int, dtype: torch.dtype, activations: tuple[int, ...]) -> None:
+    """As a network calls it: with an addition and without, its output used once and twice."""
+    x = torch.zeros(4, channels, side, side, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    one = torch.ones(channels)
+    for activation in activations:
+        for residual in (None, x):
+            y, saved = norms.forward(
+                x, residual, one, one, eps=1e-5, groups=2, activation=activation, running=(one, one, 0.1)
+            )
+            norms.inference(x, residual, one, one, one, one, eps=1e-5, activation=activation)
+            seen = None if residual is None or activation == norms.NONE else y
+            norms.backward(
+                x, residual, x, seen, one, one, saved, groups=2, activation=activation, has_residual=seen is not None
+            )
+
+
+if __name__ == "__main__":
+    JITFunction.run = compiled
+    normalisation(16, 8, torch.bfloat16, (norms.NONE, norms.RELU, norms.GELU))
+    normalisation(3, 4, torch.float32, (norms.RELU,))
+    normalisation(256, 14, torch.bfloat16, (norms.RELU,))
