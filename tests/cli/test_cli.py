@@ -241,6 +241,8 @@ for _test, _options in (
 ):
     for _option in _options.split():
         OPTIONS["predict", _option] = f"cli/test_predict.py::{_test}"
+for _command in ("predict", "eval"):
+    OPTIONS[_command, "--runtime"] = f"deploy/test_artefact_commands.py::test_{_command}_by_each_runtime"
 for _test, _options in (
     ("test_photographs_with_labels", "WEIGHTS --data --split --to --out"),
     ("test_photographs_without_labels_and_as_json", "--images --json"),

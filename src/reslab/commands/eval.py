@@ -7,12 +7,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from reslab.commands import eval_print as shown
+from reslab.commands.artefacts import check_weights
+from reslab.commands.eval_artefact import artefact_member
 from reslab.commands.eval_data import Where, images_of, listed_alone, to_recalibrate_on
 from reslab.commands.eval_members import Member, ensemble
 from reslab.commands.options.evaluate import Options
 from reslab.commands.preprocessing import preprocessing_of
 from reslab.commands.targets import check_target
 from reslab.commands.train import start
+from reslab.deploy.artefact import is_artefact
 from reslab.errors import InputError
 from reslab.evaluate.predict import Answer, Question, answer, ask
 from reslab.evaluate.predictions import SUFFIX, About, Predictions, save
@@ -104,6 +107,9 @@ def _member(source: str, options: Options, execution: Execution, console: Consol
     if options.data is None:
         raise InputError(f"{source} are weights: name the images to evaluate on by --data, a known name or a path")
     where = Where.given(options.data, options.split, options.labels, options.outputs, options.damaged)
+    if is_artefact(source):
+        return artefact_member(source, where, options, console, _say)
+    check_weights(options.runtime)
     weights = load(source, net=options.net, which=options.which)
     preprocessing = preprocessing_of(options.given, weights)
     if options.oriented is not None:

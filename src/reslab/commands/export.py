@@ -102,8 +102,8 @@ def _about(options: Options, weights: Weights) -> About:
     classes = read_names(options.outputs, spec.num_classes) if options.outputs else weights.classes or known
     said = {name: value for name, value in weights.header.items() if name != "temperature"}
     return About(
-        net=spec.name, num_classes=spec.num_classes, channels=spec.in_channels, classes=classes, input=options.input,
-        preprocessing=preprocessing_of(options.given, weights),
+        net=spec.name, spec=spec, num_classes=spec.num_classes, channels=spec.in_channels, classes=classes,
+        input=options.input, preprocessing=preprocessing_of(options.given, weights),
         temperature=float(weights.header.get("temperature") or 1.0),
         models={format: FILES[format] for format in options.to},
         provenance={

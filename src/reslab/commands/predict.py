@@ -6,11 +6,13 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import torch
 from PIL import Image
 from rich.console import Console
 
+from reslab.commands.artefacts import check_options, check_weights, open_artefact
 from reslab.commands.options.predict import Options
 from reslab.commands.predict_print import Line, printer, shown_name
 from reslab.commands.preprocessing import preprocessing_of
@@ -19,15 +21,17 @@ from reslab.data.decode.whole import late_bar
 from reslab.data.formats import Unused
 from reslab.data.labels import read_names
 from reslab.data.walk import images_below
+from reslab.deploy.artefact import is_artefact
+from reslab.deploy.classify import Exported
 from reslab.errors import InputError
-from reslab.evaluate.classify import Answers, Classifying
+from reslab.evaluate.classify import Answering, Answers, Classifying
 from reslab.nets.network import Network
 from reslab.probes.attribution import grad_cam
 from reslab.probes.overlay import heat
 from reslab.probes.seam import Sample, own
 from reslab.report.words import plural
 from reslab.train.device import keep_freed_memory, resolve_precision, use_exact_fp32
-from reslab.weights.load import Weights, load
+from reslab.weights.load import load
 
 
 def run(options: Options) -> None:
@@ -36,12 +40,34 @@ def run(options: Options) -> None:
     console = Console(stderr=True, quiet=options.json)
     unused, unreadable = Unused(), list[str]()
     files = _files(options.images, unused, unreadable)
+    # Above half of its limit Pillow warns, above the whole it refuses; the refusal is enough.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    asked = _by_artefact if is_artefact(options.weights) else _by_weights
+    classify, names, explain = asked(options, console, None if files is None else len(files))
+    listed = None if files is None else len(files)
+    answers = classify(iter(files) if files is not None else _on_standard_input())
+    count, left_out = _print(options, answers, names, listed, explain)
+    for text in (*unreadable, unused.said()):
+        if text:
+            console.print(shown_name(text), markup=False, highlight=False, soft_wrap=True)
+    if left_out:
+        console.print(f"{plural(left_out, 'image')} of {count:,} could not be read", highlight=False, soft_wrap=True)
+    if not count:
+        raise InputError("no image came on standard input; expected paths, a line each")
+    if left_out == count:
+        raise SystemExit(1)
+
+
+Asked = tuple[Answering, tuple[str, ...], "_Explain | None"]
+"""What answers, what its outputs are called, and what explains."""
+
+
+def _by_weights(options: Options, console: Console, _count: int | None) -> Asked:
+    check_weights(options.runtime)
     execution = start(options.device, options.threads)
     use_exact_fp32(execution.device)
     if execution.device.type == "cpu":
         keep_freed_memory()
-    # Above half of its limit Pillow warns, above the whole it refuses; the refusal is enough.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     weights = load(options.weights, net=options.net, which=options.which)
     weights.check_head("a prediction")
     how = preprocessing_of(options.given, weights)
@@ -56,19 +82,22 @@ def run(options: Options) -> None:
         net, how, weights.spec.in_channels, execution.device, precision, options.batch,
         temperature=float(weights.header.get("temperature") or 1.0),
     )  # fmt: skip
-    names = _names(options, weights, console)
-    listed = None if files is None else len(files)
-    answers = classify(iter(files) if files is not None else _on_standard_input())
-    count, left_out = _print(options, answers, names, listed, explain)
-    for text in (*unreadable, unused.said()):
-        if text:
-            console.print(shown_name(text), markup=False, highlight=False, soft_wrap=True)
-    if left_out:
-        console.print(f"{plural(left_out, 'image')} of {count:,} could not be read", highlight=False, soft_wrap=True)
-    if not count:
-        raise InputError("no image came on standard input; expected paths, a line each")
-    if left_out == count:
-        raise SystemExit(1)
+    return classify, _names(options, "weights", weights.spec.num_classes, weights.classes, console), explain
+
+
+def _by_artefact(options: Options, console: Console, count: int | None) -> Asked:
+    others = {"net": options.net, "which": options.which, "explain": options.explain}
+    check_options(options.weights, options.given, options.device, others)
+    found = open_artefact(
+        options.weights, options.runtime, options.precision, threads=options.threads,
+        batch=min(options.batch, count or options.batch), console=console,
+    )  # fmt: skip
+    about = found.artefact.about
+    if options.oriented is not None:
+        how = about.preprocessing.model_copy(update={"oriented": options.oriented})
+        about = about.model_copy(update={"preprocessing": how})
+    names = _names(options, "artefact", about.num_classes, about.classes, console)
+    return Exported(found.runtime, about, options.batch), names, None
 
 
 def _check(options: Options) -> None:
@@ -121,14 +150,16 @@ def _on_standard_input() -> Iterator[str]:
             yield path
 
 
-def _names(options: Options, weights: Weights, console: Console) -> tuple[str, ...]:
+def _names(
+    options: Options, what: Literal["weights", "artefact"], count: int, known: tuple[str, ...] | None, console: Console
+) -> tuple[str, ...]:
     """What the outputs are called."""
-    count = weights.spec.num_classes
     if options.outputs is not None:
         return read_names(options.outputs, count)
-    if weights.classes:
-        return weights.classes
-    text = "the weights do not name their classes, which are numbered from 0; --outputs FILE names them"
+    if known:
+        return known
+    said = "the weights do not name their" if what == "weights" else "the artefact does not name its"
+    text = f"{said} classes, which are numbered from 0; --outputs FILE names them"
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     return tuple(map(str, range(count)))
 

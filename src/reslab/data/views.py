@@ -43,7 +43,13 @@ class Sides:
     interpolation: Interpolation = "bilinear"
 
 
-How = Fit | FiveCrops | Sides
+@dataclass(frozen=True)
+class AsItIs:
+    """The whole image, of whatever size."""
+
+
+Resized = Fit | FiveCrops | Sides
+How = Resized | AsItIs
 Group = tuple[Image.Image, ...]
 """Parts of one size of one image."""
 
@@ -57,6 +63,8 @@ def seen(image: Image.Image, how: How) -> tuple[Group, ...]:
             return (_five(resized(image, how.resize, how.interpolation), how.crop),)
         case Sides():
             return tuple((resized(image, side, how.interpolation),) for side in how.sides)
+        case AsItIs():
+            return ((image,),)
 
 
 def _five(image: Image.Image, crop: tuple[int, int]) -> Group:

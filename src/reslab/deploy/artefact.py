@@ -22,7 +22,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from reslab.deploy.libraries import first_line
 from reslab.errors import InputError
-from reslab.nets.spec import Spec
+from reslab.nets.spec import AnyNet, Spec
 from reslab.runs.files import write_json
 from reslab.weights.preprocessing import Preprocessing
 
@@ -86,6 +86,7 @@ class About(Spec):
 
     version: Literal[1] = 1
     net: str
+    spec: AnyNet | None = Field(None, description="the network as plain data; null: nobody said")
     num_classes: int = Field(ge=1)
     channels: int = Field(ge=1)
     classes: tuple[str, ...] | None = Field(None, description="names of the outputs; null: nobody said")

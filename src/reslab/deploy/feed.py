@@ -19,22 +19,27 @@ MOST_WAITING = 512 * 2**20
 
 def row(image: Image.Image, about: About) -> Row:
     """A decoded image, upright and in the artefact's number of channels, as the artefact takes it."""
-    if about.input == "photographs":
-        return _pixels(image)
-    how = about.preprocessing
-    pixels = _pixels(fitted_image(image, Fit(how.crop, how.resize, how.interpolation)))
-    if about.input == "crops":
+    return normalised(pixels_of(image, about), about)
+
+
+def pixels_of(image: Image.Image, about: About) -> npt.NDArray[np.uint8]:
+    """Its pixels (H, W, C), resized and cropped unless that is done inside."""
+    if about.input != "photographs":
+        how = about.preprocessing
+        image = fitted_image(image, Fit(how.crop, how.resize, how.interpolation))
+    pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def normalised(pixels: npt.NDArray[np.uint8], about: About) -> Row:
+    """Pixels (H, W, C) as the artefact takes them: as they are, unless it leaves normalising to the caller."""
+    if about.input != "tensors":
         return pixels
-    mean, std = (np.asarray(values, np.float32) for values in (how.mean, how.std))
+    mean, std = (np.asarray(values, np.float32) for values in (about.preprocessing.mean, about.preprocessing.std))
     mean = mean if mean.ndim == 3 else mean[:, None, None]
     x = pixels.astype(np.float32).transpose(2, 0, 1) / np.float32(255)  # (H, W, C) -> (C, H, W)
     found: Row = (x - mean) / std[:, None, None]
     return found
-
-
-def _pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
-    pixels = np.asarray(image)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
 def in_batches(rows: Iterable[Row], size: int) -> Iterator[tuple[list[int], Batch]]:

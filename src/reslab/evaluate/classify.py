@@ -1,8 +1,10 @@
 """Images in, probabilities out: any number of images of any kind, decoded beside the network, in their order."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
 
@@ -55,8 +57,48 @@ class Answers:
             yield shown, None if shown.pixels is None else next(rows)
 
 
+class Answering(ABC):
+    """What answers to images of any number and kind; a network here, or one that was exported."""
+
+    batch: int
+    some: int = SOME
+
+    def __call__(self, images: Iterable[AnyImage]) -> Iterator[Answers]:
+        """Answers batch by batch, as they come; ``images`` is read only a little ahead of the network."""
+        waiting: list[Shown] = []
+        for some in in_threads(self._shown, _some(images, self.some)):
+            waiting += some
+            while count := self.at_once(waiting):
+                yield self.answer(waiting[:count])
+                del waiting[:count]
+        if waiting:
+            yield self.answer(waiting)
+
+    def _shown(self, some: Sequence[tuple[int, AnyImage]]) -> list[Shown]:
+        made = []
+        for number, image in some:
+            name = os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
+            try:
+                made.append(Shown(name, self.pixels(image, name)))
+            except InputError as why:
+                made.append(Shown(name, None, str(why).removeprefix(f"{name}: ")))
+        return made
+
+    def at_once(self, waiting: Sequence[Shown]) -> int:
+        """How many of those that wait are to be answered now; 0: more should come first."""
+        return self.batch if len(waiting) >= self.batch else 0
+
+    @abstractmethod
+    def pixels(self, image: AnyImage, name: str = "the image") -> npt.NDArray[np.uint8]:
+        """An image as it is shown, (H, W, C). Raises `InputError` that begins with its name."""
+
+    @abstractmethod
+    def answer(self, shown: Sequence[Shown]) -> Answers:
+        """Answers to some images, those without pixels left out."""
+
+
 @dataclass(frozen=True)
-class Classifying:
+class Classifying(Answering):
     """A network with all that turns an image into its input."""
 
     net: nn.Module
@@ -81,58 +123,41 @@ class Classifying:
         if self.batch < 1:
             raise InputError(f"a batch takes 1 or more images, got {self.batch}")
 
-    def __call__(self, images: Iterable[AnyImage]) -> Iterator[Answers]:
-        """Answers batch by batch, as they come; ``images`` is read only a little ahead of the network."""
-        normalizer = Normalizer.from_values(self.preprocessing.mean, self.preprocessing.std).to(self.device)
-        waiting: list[Shown] = []
-        for some in in_threads(self._shown, _some(images)):
-            waiting += some
-            while len(waiting) >= self.batch:
-                yield self._answer(waiting[: self.batch], normalizer)
-                del waiting[: self.batch]
-        if waiting:
-            yield self._answer(waiting, normalizer)
-
-    def _shown(self, some: Sequence[tuple[int, AnyImage]]) -> list[Shown]:
-        made = []
-        for number, image in some:
-            name = os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
-            try:
-                made.append(Shown(name, self.pixels(image, name)))
-            except InputError as why:
-                made.append(Shown(name, None, str(why).removeprefix(f"{name}: ")))
-        return made
+    @cached_property
+    def _normalizer(self) -> Normalizer:
+        return Normalizer.from_values(self.preprocessing.mean, self.preprocessing.std).to(self.device)
 
     def pixels(self, image: AnyImage, name: str = "the image") -> npt.NDArray[np.uint8]:
         """An image resized and cropped for the network, (H, W, C). Raises `InputError` that begins with its name."""
         how = self.preprocessing
         seen = fitted_image(
-            _decoded(image, name, self.channels, oriented=how.oriented is not False),
+            decoded(image, name, self.channels, oriented=how.oriented is not False),
             Fit(how.crop, how.resize, how.interpolation),
         )
         pixels = np.asarray(seen)
         return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
     @torch.no_grad()
-    def _answer(self, shown: Sequence[Shown], normalizer: Normalizer) -> Answers:
+    def answer(self, shown: Sequence[Shown]) -> Answers:
+        """As they are, in one batch."""
         pixels = [each.pixels for each in shown if each.pixels is not None]
         if not pixels:
             return Answers(list(shown), torch.empty(0, 0), torch.empty(0))
         images = torch.from_numpy(np.stack(pixels)).to(self.device).permute(0, 3, 1, 2)  # (n, H, W, C) -> (n, C, H, W)
-        x = normalizer(images.contiguous(memory_format=torch.channels_last))
+        x = self._normalizer(images.contiguous(memory_format=torch.channels_last))
         with autocast(self.device, self.precision):
             logits = self.net(x)
         return Answers(list(shown), (logits.float() / self.temperature).softmax(1).cpu(), x)
 
 
-def _some(images: Iterable[AnyImage]) -> Iterator[list[tuple[int, AnyImage]]]:
+def _some(images: Iterable[AnyImage], at_a_time: int) -> Iterator[list[tuple[int, AnyImage]]]:
     numbered = zip(count(1), images, strict=False)
-    while some := list(islice(numbered, SOME)):
+    while some := list(islice(numbered, at_a_time)):
         yield some
 
 
-def _decoded(image: AnyImage, name: str, channels: int, *, oriented: bool) -> Image.Image:
-    """All of an image in ``L`` or ``RGB``."""
+def decoded(image: AnyImage, name: str, channels: int, *, oriented: bool) -> Image.Image:
+    """All of an image in ``L`` or ``RGB``. Raises `InputError` that begins with its name."""
     if isinstance(image, str | os.PathLike):
         path = Path(image)
         try:

@@ -22,7 +22,7 @@ from reslab.evaluate import kept
 from reslab.evaluate.predictions import About, Predictions
 from reslab.evaluate.protocols import MultiScale, OneCrop, Single
 from reslab.evaluate.recalibrate import recalibrate
-from reslab.evaluate.scores import how_shown, log_scores
+from reslab.evaluate.scores import Scored, how_shown, log_scores
 from reslab.nets.network import Network
 from reslab.runs import RunDir, now
 from reslab.weights.load import Weights
@@ -218,6 +218,23 @@ def compute(question: Question, *, device: torch.device, fused: bool, batch: int
         how = how_shown(protocol, question.preprocessing)
         unit = question.preprocessing.crop
         shows = Views(images.listed, how, batch=batch, unit=unit, most_damaged=images.most_damaged)
+
+    def score(seen: Callable[[int], None]) -> Scored:
+        return log_scores(net, shows, normalizer, protocol, device=device, precision=about.precision, seen=seen)
+
+    return timed(question, shows, score)
+
+
+def timed(question: Question, shows: Eval | Views, score: Callable[[Callable[[int], None]], Scored]) -> Predictions:
+    """Predictions from scores, which are computed beside a progress bar.
+
+    Args:
+        question: that they answer.
+        shows: the images.
+        score: computes the scores; it calls what it is given with how many images were worked through.
+    """
+    about, images = question.about, question.images
+    labels = torch.tensor(about.numbers)[images.listed.labels]
     passes = 1 if isinstance(shows, Eval) else shows.passes
     bar = late_bar(f"{about.protocol.called} on {about.data}", len(shows) * passes)
     done = 0
@@ -229,7 +246,7 @@ def compute(question: Question, *, device: torch.device, fused: bool, batch: int
 
     began = time.perf_counter()
     try:
-        scored = log_scores(net, shows, normalizer, protocol, device=device, precision=about.precision, seen=seen)
+        scored = score(seen)
     finally:
         bar(None)
     seconds = time.perf_counter() - began

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reslab.data.decode.whole import Fit
 from reslab.data.loader import Eval
 from reslab.data.transforms import Normalizer
-from reslab.data.views import FiveCrops, How, Sides, Views
+from reslab.data.views import FiveCrops, Resized, Sides, Views
 from reslab.errors import InputError
 from reslab.evaluate.metrics import autocast, evaluating, logits_of
 from reslab.evaluate.protocols import MultiScale, OneCrop, Single, TenCrop
@@ -34,7 +34,7 @@ class Scored:
     """bool (N,): which of the images these are; the others could not be decoded"""
 
 
-def how_shown(protocol: Single, preprocessing: Preprocessing) -> How:
+def how_shown(protocol: Single, preprocessing: Preprocessing) -> Resized:
     """What is made of each image as it is decoded."""
     match protocol:
         case OneCrop():

@@ -9,15 +9,26 @@ from cyclopts import Parameter
 
 DATA = "digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder."
 WEIGHTS = "A file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME."
+WEIGHTS_OR_ARTEFACT = f"{WEIGHTS[:-1]}; or what reslab export wrote."
 
 Split = Literal["test", "train", "all"]
 OneCropOrMore = Literal["one-crop", "ten-crop", "multi-scale"]
 
+AnyRuntime = Literal["auto", "openvino", "onnxruntime", "torch"]
+Runtime = Annotated[
+    AnyRuntime | None,
+    Parameter(
+        name="--runtime",
+        help="What computes an exported artefact; by default the quickest here of those that passed when it was "
+        "written (auto).",
+    ),
+]
 Several = Parameter(consume_multiple=True)
 """Of an option that takes several words: ``--depths 20 56``."""
 
 Data = Annotated[str, Parameter(help=DATA)]
 Weights = Annotated[str, Parameter(help=WEIGHTS)]
+WeightsOrArtefact = Annotated[str, Parameter(help=WEIGHTS_OR_ARTEFACT)]
 Net = Annotated[str | None, Parameter(name=["--net", "--model"])]
 NetOfWeights = Annotated[
     str | None,

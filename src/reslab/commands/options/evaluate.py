@@ -18,6 +18,7 @@ from reslab.commands.options.common import (
     OneCropOrMore,
     Oriented,
     Outputs,
+    Runtime,
     Several,
     Threads,
     WhichSplit,
@@ -43,8 +44,8 @@ class Options(Command):
     runs: ClassVar = "reslab.commands.eval:run"
 
     weights: tuple[str, ...]
-    """One or more: a file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG, hf:ORG/NAME, or
-    predictions that --save wrote (.npz)."""
+    """One or more: a file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG, hf:ORG/NAME, what
+    reslab export wrote, or predictions that --save wrote (.npz)."""
     _: KW_ONLY
     data: str | None = None
     """digits, cifar10, cifar100, synthetic, or the path of a Parquet or image folder: train/ and val/ with a folder
@@ -91,6 +92,7 @@ class Options(Command):
     batch: Batch = 100
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
     """bf16 is faster where the hardware has it."""
+    runtime: Runtime = None
     device: Device = None
     threads: Threads = None
     json: Json = False

@@ -33,7 +33,7 @@ class Options(Command):
     For all three: `reslab export torchvision:resnet50 --to onnx openvino torch --data imagenet --out resnet50`
 
     The folder holds the model files, and a `metadata.json` with class names, preprocessing, checksums and what was
-    found. Exit code 1 if nothing passed, and nothing was written.
+    found. `predict` and `eval` take it as they take weights. Exit code 1 if nothing passed, and nothing was written.
     """
 
     runs: ClassVar = "reslab.commands.export:run"

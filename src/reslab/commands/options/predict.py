@@ -15,8 +15,9 @@ from reslab.commands.options.common import (
     Given,
     NetOfWeights,
     Outputs,
+    Runtime,
     Threads,
-    Weights,
+    WeightsOrArtefact,
     WhichWeights,
     positional,
 )
@@ -39,7 +40,7 @@ class Options(Command):
 
     runs: ClassVar = "reslab.commands.predict:run"
 
-    weights: Weights
+    weights: WeightsOrArtefact
     images: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)]
     """Image files, folders, or - for paths on standard input."""
     _: KW_ONLY
@@ -69,6 +70,7 @@ class Options(Command):
     batch: Batch = 32
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
     """bf16 is faster where the hardware has it."""
+    runtime: Runtime = None
     device: Device = None
     threads: Threads = None
     force: Force = False

@@ -1,0 +1,61 @@
+"""Artefacts where commands take weights: opened by the runtime that was asked for, or the quickest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.console import Console
+
+from reslab.commands.options.common import AnyRuntime, Given
+from reslab.deploy.artefact import Artefact, Precision, RuntimeName, read
+from reslab.deploy.runtimes import Runtime, open_runtime, quickest
+from reslab.errors import InputError
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An artefact, and what computes it."""
+
+    artefact: Artefact
+    runtime: Runtime
+
+
+def check_options(source: str, given: Given, device: str | None, others: Mapping[str, object]) -> None:
+    """Raises `InputError` for options of weights, which an artefact has behind it."""
+    if given != Given():
+        raise InputError(
+            f"{source} is an artefact, whose preprocessing is inside; leave out --mean, --std, --resize, --crop and "
+            "--interpolation, or export anew with them"
+        )
+    for name, value in others.items():
+        if value:
+            raise InputError(f"{source} is an artefact: --{name} needs the weights that it was made of")
+    if device not in (None, "cpu"):
+        raise InputError(f"{source} is an artefact, which is computed on the CPU; leave out --device {device}")
+
+
+def open_artefact(
+    source: str, runtime: AnyRuntime | None, precision: Literal["auto", "bf16", "fp32"], *, threads: int | None,
+    batch: int, console: Console,
+) -> Opened:  # fmt: skip
+    """Reads an artefact, and opens it by the runtime of that name; by default the quickest, which is said."""
+    if threads is not None and threads < 1:
+        raise InputError(f"--threads takes 1 or more, got {threads}")
+    artefact = read(source)
+    own = artefact.about.precision
+    if runtime in (None, "auto"):
+        precisions: tuple[Precision, ...] = (own,)
+        if own == "fp32" and precision != "fp32":
+            precisions = ("bf16",) if precision == "bf16" else ("fp32", "bf16")
+        chosen = quickest(artefact, precisions=precisions, threads=threads, batch=batch)
+        console.print(f"{source}: {chosen.words()}", markup=False, highlight=False, soft_wrap=True)
+        return Opened(artefact, chosen.runtime)
+    name: RuntimeName = runtime  # type: ignore[assignment]
+    wanted: Precision = "bf16" if precision == "bf16" else own
+    return Opened(artefact, open_runtime(artefact, name, precision=wanted, threads=threads))
+
+
+def check_weights(runtime: AnyRuntime | None) -> None:
+    """Raises `InputError` for a runtime where there are weights."""
+    if runtime is not None:
+        raise InputError(f"--runtime {runtime} goes with an artefact that 'reslab export' wrote, not with weights")
