@@ -19,6 +19,8 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from reslab.kernels import triton_norm as norms
+from reslab.kernels import triton_shift as shifts
+from reslab.kernels.shift import Values
 
 TYPES = {
     torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.int64: "*i64", torch.uint8: "*u8",
@@ -33,7 +35,8 @@ def compiled(self: JITFunction, *given: Any, grid: Any, warmup: bool = False, **
     signature, constants = {}, {}
     for parameter in self.params:
         value = arguments[parameter.name]
-        if parameter.is_constexpr or (isinstance(value, int) and value == 1):  # Triton makes a constant of 1
+        one = isinstance(value, int) and value == 1 and not parameter.do_not_specialize  # Triton makes a constant of it
+        if parameter.is_constexpr or one:
             signature[parameter.name], constants[parameter.name] = "constexpr", value
         elif isinstance(value, torch.Tensor):
             signature[parameter.name] = TYPES[value.dtype]
@@ -66,8 +69,25 @@ def normalisation(channels: int, side: int, dtype: torch.dtype, activations: tup
             )
 
 
+def batches(channels: int, side: int) -> None:
+    """With all that a normaliser and an augmentation may hold, and without."""
+    images = torch.zeros(4, channels, side, side, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    index, one = torch.arange(4), torch.ones(channels)
+    plain = Values(torch.zeros(channels, 256), one)
+    whole = Values(plain.table, one, torch.zeros(side, side, channels), one, one)
+    for values in (plain, whole):
+        for flips in (shifts.NO_FLIP, shifts.FLIP, shifts.ALTERNATING):
+            for pad, reflects in ((0, False), (4, False), (4, True)):
+                shifts.shifted(
+                    images, index, index, values, seed=2**32 - 1, keys=(1, 2, 3), pad=pad, flips=flips,
+                    reflects=reflects,
+                )  # fmt: skip
+
+
 if __name__ == "__main__":
     JITFunction.run = compiled
     normalisation(16, 8, torch.bfloat16, (norms.NONE, norms.RELU, norms.GELU))
     normalisation(3, 4, torch.float32, (norms.RELU,))
     normalisation(256, 14, torch.bfloat16, (norms.RELU,))
+    batches(3, 32)
+    batches(1, 28)

@@ -24,5 +24,5 @@ def test_every_kernel_compiles(capability: str, tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr[-3000:]
     lines = [line.split() for line in run.stdout.splitlines()]
     names = {name for _, name, *_ in lines}
-    assert names == {"_statistics", "_normalise", "_scaled", "_reduce", "_gradients"}
+    assert names == {"_statistics", "_normalise", "_scaled", "_reduce", "_gradients", "_shifted"}
     assert all(int(shared) <= SHARED for *_, shared in lines)

@@ -10,7 +10,7 @@ from reslab.data.draws import permutation
 from reslab.data.images import ImageSet
 from reslab.data.order import Positions
 from reslab.data.spec import Augment, DataInfo, DataSpec
-from reslab.data.transforms import Normalizer, augment
+from reslab.data.transforms import Normalizer, OnGpu, augment
 from reslab.errors import InputError
 
 _ORDER, _SPLIT = 11, 12
@@ -57,6 +57,9 @@ class Batches:
         self.labels = data.labels.to(device)
         self.normalizer = normalizer.to(device)
         self.spec, self.batch, self.seed, self.device = spec, batch, seed, device
+        self.by_kernel: OnGpu | None = None
+        if isinstance(spec.augment, Augment):
+            self.by_kernel = OnGpu.usable(self.images, self.normalizer, spec.augment, seed)
         # On the device, so that no step has to bring its part there.
         # They do not hold this object, whose memory then goes as soon as it is let go of.
         self.positions = Positions(n, batch, lambda epoch: _order(n, seed, epoch).to(device))
@@ -69,6 +72,8 @@ class Batches:
         """The same for given images (N,) and epochs (N,), as `positions` gives them."""
         shift = self.spec.augment
         assert isinstance(shift, Augment), "photographs have batches of their own"
+        if self.by_kernel is not None:
+            return self.by_kernel(index, epoch), self.labels[index]
         images = augment(
             # Whole images, which lie in one piece: a general index would go pixel by pixel.
             self.images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2),

@@ -1,6 +1,6 @@
 """From uint8 images to network input, in whole batches on the device that holds them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from reslab.data.draws import bits, integers
 from reslab.data.spec import Augment, Colour, DataSpec, Normalization
-from reslab.kernels import shift
+from reslab.kernels import gpu, shift
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -136,8 +136,7 @@ def augment(
     if pad == 0 and not spec.flip:
         return normalizer(images).contiguous(memory_format=torch.channels_last)
     rows, columns = _sources(index, (images.shape[2], images.shape[3]), spec=spec, seed=seed, epoch=epoch)
-    # Of a per-pixel mean the average over the image: beyond the edge there is no pixel to subtract.
-    black = -normalizer.mean.mean((1, 2), keepdim=True) / normalizer.std if pad and spec.border == "black" else None
+    black = _black(normalizer, spec)
     if shift.supports(images):
         return shift.shifted(images, rows, columns, _values(normalizer, black))
     x = normalizer(images)
@@ -148,6 +147,48 @@ def augment(
     image = torch.arange(len(x), device=x.device)[:, None, None]
     # One gather of whole pixels; its result (N, H, W, C) is channels-last storage already.
     return x.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _black(normalizer: Normalizer, spec: Augment) -> Tensor | None:
+    """What a black border is in the normaliser's units (C, 1, 1); None where the border is none.
+
+    Of a per-pixel mean the average over the image: beyond the edge there is no pixel to subtract.
+    """
+    if not spec.pad or spec.border != "black":
+        return None
+    return -normalizer.mean.mean((1, 2), keepdim=True) / normalizer.std
+
+
+class OnGpu:
+    """The same from a data set that lies on a GPU, by one launch; where that comes out otherwise, by PyTorch."""
+
+    def __init__(self, images: Tensor, normalizer: Normalizer, spec: Augment, seed: int) -> None:
+        """Takes images (D, C, H, W), uint8 and channels-last, and a normaliser on their device."""
+        self.images, self.spec, self.seed = images, spec, seed
+        values = _values(normalizer, _black(normalizer, spec))
+        mean = None if values.mean is None else values.mean.permute(1, 2, 0).contiguous()
+        self.values = replace(values, mean=mean)
+
+    @classmethod
+    def usable(cls, images: Tensor, normalizer: Normalizer, spec: Augment, seed: int) -> "OnGpu | None":
+        """This, where there is a GPU that runs its kernels and makes of some images what PyTorch makes of them."""
+        if not (gpu.usable(images.device) and images.dtype == torch.uint8 and len(images)):
+            return None
+        own = cls(images, normalizer, spec, seed)
+        index = torch.arange(min(64, len(images)), device=images.device)
+        wanted = augment(images[index], index, normalizer=normalizer, spec=spec, seed=seed, epoch=index + 3)
+        return own if gpu.agrees("augmentation", lambda: own(index, index + 3), wanted) else None
+
+    def __call__(self, index: Tensor, epoch: Tensor) -> Tensor:
+        """Images (N,) in epochs (N,) -> fp32 (N, C, H, W), channels-last."""
+        from reslab.kernels import triton_shift
+
+        turned = triton_shift.ALTERNATING if self.spec.flip == "alternating" else triton_shift.FLIP
+        with torch.cuda.device_of(self.images):
+            return triton_shift.shifted(
+                self.images, index, epoch, self.values, seed=self.seed, keys=(_DY, _DX, _FLIP), pad=self.spec.pad,
+                flips=turned if self.spec.flip else triton_shift.NO_FLIP, reflects=self.spec.border == "reflect",
+            )  # fmt: skip
 
 
 def _sources(
@@ -173,9 +214,9 @@ def _sources(
 
 def _values(normalizer: Normalizer, black: Tensor | None) -> shift.Values:
     """The normaliser as the kernel takes it: its own operations on each of the 256 bytes."""
-    channels = len(normalizer.std)
-    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, channels, 16, 16)
-    border = torch.zeros(channels) if black is None else 0 + black.flatten()
+    channels, device = len(normalizer.std), normalizer.std.device
+    every = torch.arange(256, dtype=torch.uint8, device=device).view(1, 1, 16, 16).expand(1, channels, 16, 16)
+    border = torch.zeros(channels, device=device) if black is None else 0 + black.flatten()
     if normalizer.mean.shape[1:] == (1, 1):
         values = normalizer(every)
         table = values if black is None else (values - black) + black

@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ def _reason(device: torch.device) -> str | None:
     try:
         return tried(device)
     except Exception as error:  # a compiler that is missing or fails: whatever it raises, there is another way
-        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+        return f"{type(error).__name__}: {_first_line(error)}"
 
 
 def takes(x: Tensor) -> bool:
@@ -77,6 +78,22 @@ def kernels() -> Any:
     from reslab.kernels import triton_norm
 
     return triton_norm
+
+
+def agrees(what: str, made: Callable[[], Tensor], wanted: Tensor) -> bool:
+    """Whether a kernel makes what PyTorch made, bit for bit; if not, that is said."""
+    try:
+        found = made()
+        reason = None if torch.equal(found, wanted) else "it came out otherwise than by PyTorch"
+    except Exception as error:  # as in `_reason`
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+    if reason is not None:
+        log.warning("the GPU's own kernel of the %s cannot be used (%s): PyTorch's run", what, reason)
+    return reason is None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]
 
 
 def tried(device: torch.device) -> str | None:
