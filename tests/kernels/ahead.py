@@ -56,11 +56,11 @@ def compiled(self: JITFunction, *given: Any, grid: Any, warmup: bool = False, **
 def normalisation(channels: int, side: int, dtype: torch.dtype, activations: tuple[int, ...]) -> None:
     """As a network calls it: with an addition and without, its output used once and twice."""
     x = torch.zeros(4, channels, side, side, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    one = torch.ones(channels)
+    one, count = torch.ones(channels), torch.tensor(0)
     for activation in activations:
         for residual in (None, x):
             y, saved = norms.forward(
-                x, residual, one, one, eps=1e-5, groups=2, activation=activation, running=(one, one, 0.1)
+                x, residual, one, one, eps=1e-5, groups=2, activation=activation, running=(one, one, 0.1, count)
             )
             norms.inference(x, residual, one, one, one, one, eps=1e-5, activation=activation)
             seen = None if residual is None or activation == norms.NONE else y

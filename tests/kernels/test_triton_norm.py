@@ -109,8 +109,11 @@ def test_a_mean_far_from_zero_costs_no_digits() -> None:
 def test_running_statistics_follow_the_mean_over_groups() -> None:
     x = normal((6, 5, 4, 4), 0)
     mean, var = torch.full((5,), 0.3), torch.full((5,), 2.0)
-    ours = mean.clone(), var.clone()
-    kernels.forward(x, None, torch.ones(5), torch.zeros(5), eps=1e-5, groups=3, activation=1, running=(*ours, 0.2))
+    ours, batches = (mean.clone(), var.clone()), torch.tensor(7)
+    kernels.forward(
+        x, None, torch.ones(5), torch.zeros(5), eps=1e-5, groups=3, activation=1, running=(*ours, 0.2, batches)
+    )
+    assert batches == 8
     parts = x.unflatten(0, (3, -1))
     assert torch.allclose(ours[0], mean.lerp(parts.mean((1, 3, 4)).mean(0), 0.2), atol=1e-6)
     assert torch.allclose(ours[1], var.lerp(parts.var((1, 3, 4)).mean(0), 0.2), atol=1e-6)

@@ -44,6 +44,8 @@ class Tracked:
     mean: Tensor
     var: Tensor
     momentum: float
+    batches: Tensor | None = None
+    """how many batches they have followed, int64: one more"""
 
 
 class _TrainingNorm(torch.autograd.Function):
@@ -59,7 +61,7 @@ class _TrainingNorm(torch.autograd.Function):
         activation: Activation, tracked: Tracked | None,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         if gpu.usable(x.device):
-            running = None if tracked is None else (tracked.mean, tracked.var, tracked.momentum)
+            running = None if tracked is None else (tracked.mean, tracked.var, tracked.momentum, tracked.batches)
             with torch.cuda.device_of(x):
                 y, stats = gpu.kernels().forward(
                     x, residual, weight, bias, eps=eps, groups=groups, activation=CODES[activation], running=running
@@ -67,6 +69,8 @@ class _TrainingNorm(torch.autograd.Function):
         else:
             y, stats = torch.empty_like(x), torch.empty(3, groups, x.shape[1])
             _run_forward(x, residual, weight, bias, eps, groups, True, activation, y, stats, tracked)
+            if tracked is not None and tracked.batches is not None:
+                tracked.batches.add_(1)
         # Where a ReLU was open its output tells; GELU's slope is computed again from what went in.
         seen = residual if activation == "gelu" else y if residual is not None and activation == "relu" else None
         ctx.save_for_backward(x, seen, weight, bias, stats)

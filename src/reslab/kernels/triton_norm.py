@@ -123,9 +123,9 @@ def _statistics(
 
 @triton.jit
 def _normalise(
-    x, residual, y, weight, bias, part_mean, part_m2, saved, running_mean, running_var, eps, momentum, rows, channels,
-    part, groups: tl.constexpr, parts: tl.constexpr, padded: tl.constexpr, has_residual: tl.constexpr,
-    tracks: tl.constexpr, activation: tl.constexpr, width: tl.constexpr, height: tl.constexpr,
+    x, residual, y, weight, bias, part_mean, part_m2, saved, running_mean, running_var, batches, eps, momentum, rows,
+    channels, part, groups: tl.constexpr, parts: tl.constexpr, padded: tl.constexpr, has_residual: tl.constexpr,
+    tracks: tl.constexpr, counts: tl.constexpr, activation: tl.constexpr, width: tl.constexpr, height: tl.constexpr,
 ):  # fmt: skip
     """y = act((x - mean) / std * weight + bias + residual); mean and 1/std of each group; running statistics."""
     group, block = tl.program_id(0) // parts, tl.program_id(0) % parts
@@ -137,6 +137,8 @@ def _normalise(
         tl.store(saved + group * channels + column, mean, mask=inside)
         tl.store(saved + (groups + group) * channels + column, variance, mask=inside)
         tl.store(saved + (2 * groups + group) * channels + column, invstd, mask=inside)
+    if counts and tl.program_id(0) + tl.program_id(1) == 0:
+        tl.store(batches, tl.load(batches) + 1)
     if tracks and tl.program_id(0) == 0:
         all_means = tl.zeros((width,), tl.float32)
         all_variances = tl.zeros((width,), tl.float32)
@@ -294,7 +296,7 @@ def _gradients(
 
 def forward(
     x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, *, eps: float, groups: int, activation: int,
-    running: tuple[Tensor, Tensor, float] | None = None,
+    running: tuple[Tensor, Tensor, float, Tensor | None] | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """act(BN(x) + residual) with the statistics of each of ``groups`` equal, consecutive parts of the batch.
 
@@ -306,7 +308,8 @@ def forward(
         eps: added to the variance.
         groups: parts of the batch.
         activation: `NONE`, `RELU` or `GELU` (the exact one).
-        running: running mean and variance (C,), fp32, to be brought up to date, and the weight of the newest.
+        running: running mean and variance (C,), fp32, to be brought up to date, the weight of the newest, and a number
+            of batches, int64, that becomes one more.
 
     Returns:
         y like x, and [mean, biased variance, 1/std] (3, groups, C) in fp32.
@@ -320,11 +323,12 @@ def forward(
     grid = (groups * plan.parts, plan.columns)
     shape: dict[str, Any] = {"width": plan.width, "height": plan.height}
     _statistics[grid](x, scratch[0], scratch[1], rows, channels, plan.part, plan.parts, **shape)
-    mean, var, momentum = running if running is not None else (saved, saved, 0.0)
+    mean, var, momentum, batches = running if running is not None else (saved, saved, 0.0, None)
     _normalise[grid](
-        x, x if residual is None else residual, y, weight, bias, scratch[0], scratch[1], saved, mean, var, eps,
-        momentum, rows, channels, plan.part, groups=groups, parts=plan.parts,
-        padded=triton.next_power_of_2(plan.parts), has_residual=residual is not None, tracks=running is not None,
+        x, x if residual is None else residual, y, weight, bias, scratch[0], scratch[1], saved, mean, var,
+        saved if batches is None else batches, eps, momentum, rows, channels, plan.part, groups=groups,
+        parts=plan.parts, padded=triton.next_power_of_2(plan.parts), has_residual=residual is not None,
+        tracks=running is not None, counts=batches is not None,
         activation=activation, **shape,
     )  # fmt: skip
     return y, saved

@@ -99,15 +99,13 @@ class BatchNorm2d(nn.BatchNorm2d):
         if self.momentum is None:
             count = x.numel() // (x.shape[1] * groups)
             self._track(mean.mean(0), var.mean(0) * (count / (count - 1)))
-        elif self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
         return y
 
     def _followed(self) -> Tracked | None:
         """The running statistics for the kernel; None where they are a plain average, which `_track` keeps."""
         if self.momentum is None or self.running_mean is None or self.running_var is None:
             return None
-        return Tracked(self.running_mean, self.running_var, self.momentum)
+        return Tracked(self.running_mean, self.running_var, self.momentum, self.num_batches_tracked)
 
 
 def shared(x: Tensor) -> Tensor:
@@ -127,6 +125,8 @@ class Conv2d(nn.Conv2d):
     fused: bool = False
     direct: bool = True
     """False: PyTorch's own kernel, whatever the mode"""
+    in_bf16: Tensor | None = None
+    """the weight as a training step computes with it, where somebody keeps it, who then takes its gradient"""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W')."""
@@ -137,10 +137,12 @@ class Conv2d(nn.Conv2d):
             if pointwise.supports(y, self) and pointwise.pays(y, self):
                 down, across = self.stride
                 return pointwise.conv1x1(y, self.weight, (down, across))
+        kept = self.in_bf16 if self.training and torch.is_grad_enabled() else None
+        weight = self.weight if kept is None else kept
         if conv.is_unsafe(self, x):
             down, across = self.stride
-            return F.conv2d(x[..., ::down, ::across], self.weight, self.bias)
-        return super().forward(x)
+            return F.conv2d(x[..., ::down, ::across], weight, self.bias)
+        return self._conv_forward(x, weight, self.bias)  # type: ignore[no-any-return]
 
 
 class MaxPool2d(nn.MaxPool2d):

@@ -60,10 +60,20 @@ class Execution:
     @property
     def captures(self) -> bool:
         """Whether steps are captured as CUDA graphs."""
+        return self.graphs and self._at_once
+
+    @property
+    def packs(self) -> bool:
+        """Whether parameters lie in one piece of memory, and are cast and updated at once."""
+        return self.fuses and self._at_once
+
+    @property
+    def _at_once(self) -> bool:
+        """Whether a step is one forward and one backward pass on one GPU."""
         alone = self.world.alone and self.accumulate == 1
         # A stage that is computed again takes up random numbers where they were, which a graph cannot.
         whole = not self.checkpoint_activations and self.memory_budget is None
-        return self.graphs and self.device.type == "cuda" and alone and whole
+        return self.device.type == "cuda" and alone and whole
 
 
 def cores() -> int:

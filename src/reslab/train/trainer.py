@@ -30,9 +30,10 @@ from reslab.train.feed import InMemory, feed_of
 from reslab.train.graph import Graphed
 from reslab.train.inductor import compiled, said_plainly
 from reslab.train.memory import Account, Plan, account, plan
-from reslab.train.optim import make_optimizer
+from reslab.train.optim import MuonOptimizer, Optimizer, make_optimizer
+from reslab.train.packed import Packed
 from reslab.train.partial import Partial
-from reslab.train.recipe import Plateau, Recipe
+from reslab.train.recipe import Plateau, Recipe, Sgd
 from reslab.train.schedule import PlateauState, WarmUpState, scheduled
 from reslab.train.sharing import ranks_of_group, why_not_shared
 from reslab.train.sync import synchronise
@@ -108,7 +109,7 @@ class Trainer:
             rates = self.partial.rates()
         self.class_weights = balanced(self.feed.training_labels, recipe.net.num_classes) if recipe.balanced else None
         self.draws = any(isinstance(module, nn.Dropout | DropPath) for module in self.net.modules())
-        self.optimizer = make_optimizer(self.net, recipe.optimizer, rates)
+        self.optimizer = self._optimizer(rates)
         if self.device.type == "cpu" and (execution.checkpoint_activations or execution.memory_budget is not None):
             self.optimizer.reserve()
         overlaps = not self.world.alone and self.device.type == "cuda"
@@ -137,6 +138,12 @@ class Trainer:
         self.total, self.recent = Clock(), Clock()
         self.seconds_before = 0.0  # of earlier processes of this run
         self.started = time.monotonic()
+
+    def _optimizer(self, rates: Mapping[str, float] | None) -> Optimizer | MuonOptimizer | Packed:
+        spec, packs = self.recipe.optimizer, self.execution.packs and self.recipe.precision == "bf16"
+        if packs and isinstance(spec, Sgd) and rates is None and isinstance(self.net, Network):
+            return Packed(self.net, spec)
+        return make_optimizer(self.net, spec, rates)
 
     def settle(self) -> None:
         """Averages BN's running statistics over the ranks, each of which follows its own share of the images.
@@ -246,6 +253,8 @@ class Trainer:
         """Forward, backward, update, and what is counted: work of the device alone, which never waits for the host."""
         parts = list(zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True))
         statistics = Averaged(self.net) if len(parts) > 1 else None
+        if isinstance(self.optimizer, Packed):
+            self.optimizer.cast()
         for number, (x, wanted) in enumerate(parts, 1):
             with self._gradients_stay(here=number < len(parts)):
                 share = 1.0
