@@ -1,9 +1,9 @@
 """SGD on a GPU in a handful of launches, however many weights a network has, and their bf16 copies in one.
 
 All trained parameters lie in one piece of memory; each keeps its name, shape and place in the network, as a view. A
-step copies the filters to bf16 at once. Their gradients, in bf16 as autocast would have made them too, are put together at
-once, and one update for what decays and one for the rest do what would take several for each weight. The numbers are
-those of `reslab.train.optim.Optimizer`.
+step copies the filters to bf16 at once. Their gradients, in bf16 as autocast would have made them too, are put
+together at once, and one update for what decays and one for the rest do what would take several for each weight. The
+numbers are those of `reslab.train.optim.Optimizer`.
 """
 
 from collections.abc import Sequence
