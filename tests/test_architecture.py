@@ -30,6 +30,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("probes",),
     ("transfer",),
     ("deploy",),
+    ("detect",),
     ("recipes",),
     ("studies",),
     ("commands",),

@@ -1,0 +1,1 @@
+"""Detection: boxes read and looked at, torchvision's detectors on our backbones, average precision out."""
