@@ -38,6 +38,7 @@ SLOW = {
 }  # fmt: skip
 """Modules whose tests take seconds each: clusters, killed processes, browsers, other libraries' largest networks."""
 SLOW_TESTS = {
+    "bench/test_gpu_floor.py": ("test_the_page_has_these_figures",),
     "kernels/test_gpu_mode.py": ("test_a_network_learns_as_by_its_modules",),
     "kernels/test_triton_norm.py": ("test_large_ones",),
     "cli/test_probe.py": ("test_all_figures_on_a_page", "test_figures_as_pictures", "test_pruning"),
