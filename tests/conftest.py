@@ -30,6 +30,7 @@ if not Path("/dev/nvidiactl").exists():
 SLOW = {
     "bench/test_bench_command.py", "bench/test_gpu_agenda.py", "cli/test_export.py", "cli/test_processes.py",
     "data/test_cache.py", "deploy/test_artefact_commands.py", "deploy/test_catalogue.py", "deploy/test_export.py",
+    "deploy/serve/test_of_artefact.py", "deploy/serve/test_page.py",
     "kernels/test_triton_compiles.py", "nets/test_properties.py",
     "parity/test_timm.py", "parity/test_torchvision.py", "probes/test_xray.py", "report/test_report_browser.py",
     "resume/test_kill.py", "resume/test_kill_photographs.py", "resume/test_ranks.py", "resume/test_sync.py",
@@ -41,6 +42,7 @@ SLOW_TESTS = {
     "bench/test_gpu_floor.py": ("test_the_page_has_these_figures",),
     "kernels/test_gpu_mode.py": ("test_a_network_learns_as_by_its_modules",),
     "kernels/test_triton_norm.py": ("test_large_ones",),
+    "cli/test_serve.py": ("test_the_command_itself", "test_options_of_what_the_weights_do_not_say"),
     "cli/test_probe.py": ("test_all_figures_on_a_page", "test_figures_as_pictures", "test_pruning"),
     "probes/test_claims.py": ("test_from_a_run_to_the_ledger",),
     "probes/test_prune.py": ("test_latency_falls",),
@@ -116,6 +118,64 @@ def reslab(capsys: pytest.CaptureFixture[str]) -> Reslab:
         return code, captured.out, captured.err
 
     return run
+
+
+# The size on the screen of each piece of text, those in drawings by their drawing's scale.
+SMALL = """(least) => {
+  const found = [];
+  const walk = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walk.nextNode());) {
+    const parent = node.parentElement, range = document.createRange();
+    range.selectNodeContents(node);
+    if (!node.textContent.trim() || !range.getBoundingClientRect().width) continue;
+    let size = parseFloat(getComputedStyle(parent).fontSize);
+    if (parent.ownerSVGElement) { const m = parent.getScreenCTM(); size *= Math.hypot(m.a, m.b); }
+    if (size < least) found.push([size, node.textContent.trim().slice(0, 30)]);
+  }
+  return found;
+}"""
+
+# What can be used, and what of it the Tab key came to.
+REACHED = "() => { document.activeElement.dataset.reached = 1; return document.activeElement === document.body; }"
+MISSED = """() => [...document.querySelectorAll("a[href], button, summary, [tabindex]")]
+  .filter((e) => e.getClientRects().length && !e.dataset.reached).map((e) => e.outerHTML.slice(0, 80))"""
+
+
+class Usable:
+    """What is wrong with a page in a browser for people who see little, use keys alone, or have a small screen."""
+
+    least_pixels = 11
+    most_steps = 300
+
+    def __call__(self, page: Any, width: int) -> list[object]:
+        """By axe's rules; by being wider than the window; by small type."""
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+        broken = axe.Axe().run(page).response["violations"]
+        found: list[object] = [(rule["id"], [node["target"] for node in rule["nodes"]]) for rule in broken]
+        if (wide := page.evaluate("document.documentElement.scrollWidth")) > width:
+            found.append(f"{wide} pixels wide")
+        return found + self.small(page)
+
+    def small(self, page: Any) -> list[object]:
+        """Pieces of small type."""
+        found: list[object] = page.evaluate(SMALL, self.least_pixels - 0.05)
+        return found
+
+    def by_keys(self, page: Any) -> list[object]:
+        """What can be used, and the Tab key does not come to."""
+        for _ in range(2):  # round once more: the first may begin anywhere
+            for _ in range(self.most_steps):
+                page.keyboard.press("Tab")
+                if page.evaluate(REACHED):
+                    break
+        found: list[object] = page.evaluate(MISSED)
+        return found
+
+
+@pytest.fixture(scope="session")
+def usable() -> Usable:
+    """Looks at pages."""
+    return Usable()
 
 
 @dataclass(frozen=True)

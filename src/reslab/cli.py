@@ -33,6 +33,7 @@ from reslab.commands.options import (
     published,
     report,
     runs,
+    serve,
     study,
     train,
     weights,
@@ -62,7 +63,12 @@ COMMANDS: dict[str, dict[str, type[Command] | dict[str, type[Command]]]] = {
         "features": features.Options,
         "bench": bench.Options,
     },
-    "Ship it": {"finetune": finetune.Options, "predict": predict.Options, "export": export.Options},
+    "Ship it": {
+        "finetune": finetune.Options,
+        "predict": predict.Options,
+        "export": export.Options,
+        "serve": serve.Options,
+    },
 }
 """Commands by what they are for, in the order of ``reslab --help``."""
 

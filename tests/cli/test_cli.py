@@ -255,6 +255,19 @@ for _test, _options in (
 ):
     for _option in _options.split():
         OPTIONS["export", _option] = f"cli/test_export.py::{_test}"
+for _test, _options in (
+    ("test_what_a_picture_shows", "WEIGHTS --host --port -b --batch-size --threads --net --model"),
+    ("test_a_token", "--token-file"),
+    ("test_limits", "--deadline --queue --max-bytes --max-images --max-pixels --decode-seconds --decoders --linger"),
+    (
+        "test_options_of_what_the_weights_do_not_say",
+        "--which --outputs --mean --std --resize --crop --interpolation --orient --precision --device",
+    ),
+    ("test_the_command_itself", "--json"),
+):
+    for _option in _options.split():
+        OPTIONS["serve", _option] = f"cli/test_serve.py::{_test}"
+OPTIONS["serve", "--runtime"] = "deploy/serve/test_of_artefact.py::test_probabilities_are_those_of_the_network"
 OPTIONS["train", "--which"] = "cli/test_layouts.py::test_training_starts_from_which_was_asked_for_and_goes_on_so"
 OPTIONS["prune", "--calibrate"] = "cli/test_probe.py::test_what_pruning_can_do_besides"
 

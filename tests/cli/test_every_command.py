@@ -29,6 +29,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "published": ("he2051",),
     "report": ("nowhere",),
     "runs": ("nowhere",),
+    "serve": ("no.pth",),
     "study": ("depths",),
     "train": ("he2051_cifar",),
     "weights convert": ("no.pth", "x.safetensors"),

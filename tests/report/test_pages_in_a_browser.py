@@ -27,29 +27,7 @@ from .sample import sample
 CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
 sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install axe-playwright-python")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install axe-playwright-python")
-
-LEAST_PIXELS = 11
-
-# The size on the screen of each piece of text, those in drawings by their drawing's scale.
-SMALL = """(least) => {
-  const found = [];
-  const walk = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_TEXT);
-  for (let node; (node = walk.nextNode());) {
-    const parent = node.parentElement, range = document.createRange();
-    range.selectNodeContents(node);
-    if (!node.textContent.trim() || !range.getBoundingClientRect().width) continue;
-    let size = parseFloat(getComputedStyle(parent).fontSize);
-    if (parent.ownerSVGElement) { const m = parent.getScreenCTM(); size *= Math.hypot(m.a, m.b); }
-    if (size < least) found.push([size, node.textContent.trim().slice(0, 30)]);
-  }
-  return found;
-}"""
-
-# What can be used, and what of it the Tab key came to.
-REACHED = "() => { document.activeElement.dataset.reached = 1; return document.activeElement === document.body; }"
-MISSED = """() => [...document.querySelectorAll("a[href], button, summary, [tabindex]")]
-  .filter((e) => e.getClientRects().length && !e.dataset.reached).map((e) => e.outerHTML.slice(0, 80))"""
+pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install axe-playwright-python")
 
 
 def study(path: Path) -> None:
@@ -127,30 +105,23 @@ def browser() -> Iterator[Any]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("kind", list(PAGES))
-def test_page(browser: Any, tmp_path: Path, kind: str, width: int, scheme: str) -> None:
+def test_page(browser: Any, usable: Any, tmp_path: Path, kind: str, width: int, scheme: str) -> None:
     path = tmp_path / "page.html"
     PAGES[kind](path)
     view = {"width": width, "height": 900}
     page = browser.new_page(viewport=view, color_scheme=scheme, bypass_csp=True)  # so that axe can be put into it
     page.goto(path.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
-    broken = axe.Axe().run(page).response["violations"]
-    assert [(rule["id"], [node["target"] for node in rule["nodes"]]) for rule in broken] == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate(SMALL, LEAST_PIXELS - 0.05) == []
-    for _ in range(300):
-        page.keyboard.press("Tab")
-        if page.evaluate(REACHED):
-            break
-    assert page.evaluate(MISSED) == []
+    assert usable(page, width) == []
+    assert usable.by_keys(page) == []
     page.close()
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet50-v1", "preresnet164", "highway32"])
-def test_drawing_of_a_network(browser: Any, tmp_path: Path, name: str) -> None:
+def test_drawing_of_a_network(browser: Any, usable: Any, tmp_path: Path, name: str) -> None:
     path = tmp_path / "net.svg"
     path.write_text(drawing(describe(build(name).spec)), encoding="utf-8")
     page = browser.new_page()
     page.goto(path.as_uri())
-    assert page.evaluate(SMALL, LEAST_PIXELS - 0.05) == []
+    assert usable.small(page) == []
     page.close()

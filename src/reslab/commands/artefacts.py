@@ -7,7 +7,7 @@ from typing import Literal
 from rich.console import Console
 
 from reslab.commands.options.common import AnyRuntime, Given
-from reslab.deploy.artefact import Artefact, Precision, RuntimeName, read
+from reslab.deploy.artefact import About, Artefact, Precision, RuntimeName, read
 from reslab.deploy.runtimes import Runtime, open_runtime, quickest
 from reslab.errors import InputError
 
@@ -18,6 +18,14 @@ class Opened:
 
     artefact: Artefact
     runtime: Runtime
+
+    def about(self, oriented: bool | None) -> About:
+        """What it is; with photographs turned upright or not, where that is asked for."""
+        about = self.artefact.about
+        if oriented is None:
+            return about
+        how = about.preprocessing.model_copy(update={"oriented": oriented})
+        return about.model_copy(update={"preprocessing": how})
 
 
 def check_options(source: str, given: Given, device: str | None, others: Mapping[str, object]) -> None:

@@ -6,32 +6,27 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import torch
 from PIL import Image
 from rich.console import Console
 
 from reslab.commands.artefacts import check_options, check_weights, open_artefact
+from reslab.commands.classifying import classifying
 from reslab.commands.options.predict import Options
+from reslab.commands.output_names import output_names
 from reslab.commands.predict_print import Line, printer, shown_name
-from reslab.commands.preprocessing import preprocessing_of
-from reslab.commands.train import start
 from reslab.data.decode.whole import late_bar
 from reslab.data.formats import Unused
-from reslab.data.labels import read_names
 from reslab.data.walk import images_below
 from reslab.deploy.artefact import is_artefact
 from reslab.deploy.classify import Exported
 from reslab.errors import InputError
-from reslab.evaluate.classify import Answering, Answers, Classifying
-from reslab.nets.network import Network
+from reslab.evaluate.classify import Answering, Answers
 from reslab.probes.attribution import grad_cam
 from reslab.probes.overlay import heat
 from reslab.probes.seam import Sample, own
 from reslab.report.words import plural
-from reslab.train.device import keep_freed_memory, resolve_precision, use_exact_fp32
-from reslab.weights.load import load
 
 
 def run(options: Options) -> None:
@@ -64,25 +59,10 @@ Asked = tuple[Answering, tuple[str, ...], "_Explain | None"]
 
 def _by_weights(options: Options, console: Console, _count: int | None) -> Asked:
     check_weights(options.runtime)
-    execution = start(options.device, options.threads)
-    use_exact_fp32(execution.device)
-    if execution.device.type == "cpu":
-        keep_freed_memory()
-    weights = load(options.weights, net=options.net, which=options.which)
-    weights.check_head("a prediction")
-    how = preprocessing_of(options.given, weights)
-    if options.oriented is not None:
-        how = how.model_copy(update={"oriented": options.oriented})
-    net = weights.module().to(execution.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    if isinstance(net, Network):
-        net.fuse(execution.fuses)
-    precision = resolve_precision(options.precision, execution.device)
-    explain = None if options.explain is None else _Explain(options.explain, net, precision)
-    classify = Classifying(
-        net, how, weights.spec.in_channels, execution.device, precision, options.batch,
-        temperature=float(weights.header.get("temperature") or 1.0),
-    )  # fmt: skip
-    return classify, _names(options, "weights", weights.spec.num_classes, weights.classes, console), explain
+    classify, weights = classifying(options, "a prediction")
+    explain = None if options.explain is None else _Explain(options.explain, classify.net, classify.precision)
+    names = output_names(options.outputs, "weights", weights.spec.num_classes, weights.classes, console)
+    return classify, names, explain
 
 
 def _by_artefact(options: Options, console: Console, count: int | None) -> Asked:
@@ -92,11 +72,8 @@ def _by_artefact(options: Options, console: Console, count: int | None) -> Asked
         options.weights, options.runtime, options.precision, threads=options.threads,
         batch=min(options.batch, count or options.batch), console=console,
     )  # fmt: skip
-    about = found.artefact.about
-    if options.oriented is not None:
-        how = about.preprocessing.model_copy(update={"oriented": options.oriented})
-        about = about.model_copy(update={"preprocessing": how})
-    names = _names(options, "artefact", about.num_classes, about.classes, console)
+    about = found.about(options.oriented)
+    names = output_names(options.outputs, "artefact", about.num_classes, about.classes, console)
     return Exported(found.runtime, about, options.batch), names, None
 
 
@@ -148,20 +125,6 @@ def _on_standard_input() -> Iterator[str]:
     for line in sys.stdin:
         if path := line.rstrip("\r\n"):
             yield path
-
-
-def _names(
-    options: Options, what: Literal["weights", "artefact"], count: int, known: tuple[str, ...] | None, console: Console
-) -> tuple[str, ...]:
-    """What the outputs are called."""
-    if options.outputs is not None:
-        return read_names(options.outputs, count)
-    if known:
-        return known
-    said = "the weights do not name their" if what == "weights" else "the artefact does not name its"
-    text = f"{said} classes, which are numbered from 0; --outputs FILE names them"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-    return tuple(map(str, range(count)))
 
 
 def _print(

@@ -39,6 +39,7 @@ class Batcher(Generic[In, Out]):
     def __init__(
         self, compute: Callable[[Sequence[In]], Sequence[Out]], *, batch: int, linger: float = 0.0,
         told: Computed = lambda _count, _seconds: None, clock: Callable[[], float] = time.monotonic,
+        thread: ThreadPoolExecutor | None = None,
     ) -> None:  # fmt: skip
         """
         Args:
@@ -47,10 +48,11 @@ class Batcher(Generic[In, Out]):
             linger: seconds to wait for company while a batch is not full.
             told: hears of each batch, in the event loop.
             clock: seconds; deadlines are times of it.
+            thread: of one thread, where it is shared with another; by default of its own.
         """
         self._compute, self._told, self._clock = compute, told, clock
         self._line: Line[Task[In, Out]] = Line(batch, linger)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reslab-network")
+        self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="reslab-network")
         self._busy = self._closing = False
         self._alarm: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()

@@ -114,7 +114,13 @@ def decoded(data: bytes, how: How) -> Pixels:
 
 def _check(header: Image.Image, data: bytes, how: How) -> None:
     """Refuses what would take long or much memory, before it is decoded."""
-    width, height = header.size
+    check_size(*header.size, how)
+    if header.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > SCANS:
+        raise Rejected(Reply.DAMAGED, f"the image is stored in more than {SCANS} passes")
+
+
+def check_size(width: int, height: int, how: How) -> None:
+    """Raises `Rejected` for an image with too many pixels, as it is or when its shorter side is resized."""
     if min(width, height) < 1:
         raise Rejected(Reply.DAMAGED, "the image has no pixels")
     if width * height > how.most_pixels:
@@ -125,8 +131,6 @@ def _check(header: Image.Image, data: bytes, how: How) -> None:
         short = how.resize or max(how.crop)
         if short * short * max(width, height) / min(width, height) > how.most_pixels:
             raise Rejected(Reply.TOO_LARGE, f"{width:,} x {height:,} pixels are too long and narrow")
-    if header.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > SCANS:
-        raise Rejected(Reply.DAMAGED, f"the image is stored in more than {SCANS} passes")
 
 
 def _limit_memory(how: How) -> None:

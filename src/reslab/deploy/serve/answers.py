@@ -1,0 +1,78 @@
+"""The bodies of answers, as they stand in the OpenAPI."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reslab.deploy.serve.model import Probabilities
+
+
+class Body(BaseModel):
+    """Frozen; read from our own values alone."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class Guess(Body):
+    """A class and its probability."""
+
+    output: int = Field(description="the number of the network's output, from 0")
+    name: Annotated[str, Field(alias="class")]
+    probability: float
+
+
+class Prediction(Body):
+    """What is said of one image."""
+
+    name: str | None = Field(None, description="of the file, as it was sent")
+    top: tuple[Guess, ...] = Field((), description="the likeliest classes, the likeliest first")
+    error: str | None = Field(None, description="why there is no answer")
+
+
+class Predicted(Body):
+    """Answer to `POST /v1/predict`, in the order of the images."""
+
+    model: str
+    predictions: tuple[Prediction, ...]
+    milliseconds: float = Field(description="from the last byte of the request until now")
+
+
+class Explained(Body):
+    """Answer to `POST /v1/explain`."""
+
+    model: str
+    top: tuple[Guess, ...]
+    explained: Guess = Field(description="the class that the picture is of")
+    picture: str = Field(description="base64 of a PNG: what the network was shown, coloured where it saw the class")
+    milliseconds: float
+
+
+class AboutModel(Body):
+    """Answer to `GET /v1/model`."""
+
+    name: str
+    classes: tuple[str, ...]
+    explains: bool = Field(description="whether /v1/explain is there")
+    size: tuple[int, int] | None = Field(description="height and width that images are fitted to; null: any")
+    most_bytes: int
+    most_images: int
+    most_pixels: int
+    formats: tuple[str, ...]
+
+
+class Problem(Body):
+    """Answer where there is no other."""
+
+    error: str
+    request: str = Field(description="what it is called in the log")
+
+
+def top(probabilities: Probabilities, classes: tuple[str, ...], count: int) -> tuple[Guess, ...]:
+    """The likeliest classes, the likeliest first; of equal ones the one with the lesser number."""
+    order = (-probabilities).argsort(kind="stable")[:count]
+    return tuple(guess(probabilities, classes, int(output)) for output in order)
+
+
+def guess(probabilities: Probabilities, classes: tuple[str, ...], output: int) -> Guess:
+    """One class."""
+    return Guess(output=output, name=classes[output], probability=float(probabilities[output]))

@@ -1,0 +1,171 @@
+"""A model at work for many: admitted, decoded, gathered into batches, answered, all in time."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from reslab.data.decode.whole import fitted_image
+from reslab.deploy.serve.batching import Batcher, Closing
+from reslab.deploy.serve.decoders import Decoders
+from reslab.deploy.serve.decoding import How, Pixels
+from reslab.deploy.serve.limits import Limits
+from reslab.deploy.serve.line import Admission, Busy
+from reslab.deploy.serve.metrics import Metrics
+from reslab.deploy.serve.model import Explaining, Model, Probabilities
+from reslab.deploy.serve.refusals import Refused
+
+Out = TypeVar("Out")
+MOST_HELD = 256 * 2**20
+"""Bytes of pixels that wait or are computed, beyond which decoding pauses."""
+Heat = tuple[Probabilities, int, bytes]
+"""Probabilities, the output, and a PNG of where it was seen."""
+
+
+class Service:
+    """To be made anywhere; started, used and closed in one event loop."""
+
+    def __init__(
+        self, model: Model, limits: Limits, *, batch: int = 32, linger: float = 0.0, decoders: int = 1
+    ) -> None:
+        self.model, self.limits, self.batch, self.linger = model, limits, batch, linger
+        self.ready = False
+        self.metrics = Metrics()
+        self.admission = Admission(limits.places)
+        how = model.how.model_copy(update={"most_pixels": limits.pixels, "seconds": limits.decode_seconds})
+        self.decoders = Decoders(how, decoders)
+        self._held = 0
+        self._room = asyncio.Condition()
+        self._watch()
+
+    @property
+    def explains(self) -> bool:
+        """Whether the model can say where it looked."""
+        return isinstance(self.model, Explaining)
+
+    @property
+    def how(self) -> How:
+        """How a file becomes pixels."""
+        return self.decoders.how
+
+    async def start(self) -> None:
+        """Starts decoders, and lets the network compute its first batches. Raises `InputError`."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix="reslab-network")
+        self._network: Batcher[Pixels, Probabilities] = Batcher(
+            self.model.probabilities, batch=self.batch, linger=self.linger, told=self._computed, thread=thread
+        )
+        self._heats: Batcher[tuple[Pixels, int | None], Heat] = Batcher(
+            self._heat, batch=1, told=self._computed, thread=thread
+        )
+        crop = self.how.crop or (224, 224)
+        image = np.zeros((*crop, self.how.channels), np.uint8)
+        loop = asyncio.get_running_loop()
+        await self.decoders.start()
+        for count in (1, self.batch):  # what is allocated and chosen at the first batch of a size is done
+            await loop.run_in_executor(thread, self.model.probabilities, [image] * count)
+        self.ready = True
+
+    async def close(self) -> None:
+        """Answers what is inside, and ends."""
+        self.ready = False
+        await self._network.close()
+        await self._heats.close()
+        await self.decoders.close()
+
+    async def predict(self, files: Sequence[bytes], until: float) -> list[Probabilities | Refused]:
+        """The probabilities of each image, or why it has none. Raises `Busy` and `Closing`."""
+        async with self._inside(len(files), until):
+            return await _all([self._one(data, until) for data in files])
+
+    async def predict_pixels(self, images: Sequence[Pixels], until: float) -> list[Probabilities]:
+        """Of images that are decoded already, (H, W, C) each. Raises `Busy` and `Closing`."""
+        async with self._inside(len(images), until):
+            fitted = [await asyncio.to_thread(self._fitted, each) for each in images]
+            return await _all([self._network(each, until) for each in fitted])
+
+    async def explain(self, data: bytes, output: int | None, until: float) -> Heat:
+        """Where a class was seen in an image. Raises `Refused`, `Busy` and `Closing`."""
+        async with self._inside(1, until), self._pixels(data) as pixels:
+            return await self._heats((pixels, output), until)
+
+    @asynccontextmanager
+    async def _inside(self, count: int, until: float) -> AsyncIterator[None]:
+        if not self.ready:
+            raise Closing
+        now = time.monotonic()
+        self.admission.enter(count, now, until - now)
+        try:
+            async with asyncio.timeout(until - now):
+                yield
+        except TimeoutError:
+            raise Busy("the time for an answer is over", 1.0) from None
+        finally:
+            self.admission.leave(count)
+
+    async def _one(self, data: bytes, until: float) -> Probabilities | Refused:
+        try:
+            async with self._pixels(data) as pixels:
+                return await self._network(pixels, until)
+        except Refused as why:
+            return why
+
+    async def _decoded(self, data: bytes) -> Pixels:
+        began = time.monotonic()
+        pixels = await self.decoders(data)
+        self.metrics.decode.observe(time.monotonic() - began)
+        return pixels
+
+    @asynccontextmanager
+    async def _pixels(self, data: bytes) -> AsyncIterator[Pixels]:
+        """The pixels of an image, which are held in memory until the block is left: those of photographs are many.
+
+        Nothing more is decoded while there are too many.
+        """
+        async with self._room:
+            await self._room.wait_for(lambda: self._held < MOST_HELD)
+        pixels = await self._decoded(data)
+        self._held += pixels.nbytes
+        try:
+            yield pixels
+        finally:
+            self._held -= pixels.nbytes
+            async with self._room:
+                self._room.notify_all()
+
+    def _fitted(self, pixels: Pixels) -> Pixels:
+        fit = self.how.fit
+        if fit is None:
+            return pixels
+        flat = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+        seen = np.asarray(fitted_image(Image.fromarray(flat), fit))
+        return seen if seen.ndim == 3 else seen[:, :, None]
+
+    def _heat(self, asked: Sequence[tuple[Pixels, int | None]]) -> Sequence[Heat]:
+        assert isinstance(self.model, Explaining)
+        return [self.model.heat(pixels, output) for pixels, output in asked]
+
+    def _computed(self, count: int, seconds: float) -> None:
+        self.admission.answered(count, time.monotonic())
+        self.metrics.computed(count, seconds)
+
+    def _watch(self) -> None:
+        watch = self.metrics.watch
+        watch("reslab_inside_images", "Images decoded, waiting or computed.", lambda: self.admission.inside)
+        watch("reslab_ready", "1: takes requests.", lambda: int(self.ready))
+        watch("reslab_pace_seconds", "Seconds an image took of late.", lambda: self.admission.pace)
+        watch("reslab_decoders_replaced", "Decoders that an image has ended.", lambda: self.decoders.replaced)
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, Out]]) -> list[Out]:
+    """The results of all; where one fails the others are given up."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
