@@ -247,6 +247,7 @@ for _test, _options in (
     ("test_photographs_with_labels", "WEIGHTS --data --split --to --out"),
     ("test_photographs_without_labels_and_as_json", "--images --json"),
     ("test_speed_is_compared", "--speed --input"),
+    ("test_int8", "--int8 --calibration --calibration-images"),
     ("test_what_does_not_pass_is_not_written", "--force"),
     (
         "test_options_of_what_the_weights_do_not_say",

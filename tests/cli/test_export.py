@@ -1,12 +1,13 @@
 """``reslab export``: written is what was compared on real images and passed; the rest only by force."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from reslab.commands import export
+from reslab.commands import export_data
 from reslab.deploy.artefact import read
 from reslab.deploy.gate import Limits
 from reslab.weights.preprocessing import Preprocessing
@@ -91,6 +92,40 @@ def test_what_does_not_pass_is_not_written(reslab: Reslab, monkeypatch: pytest.M
     assert not read("made").about.gate[0].passed
 
 
+def test_int8(reslab: Reslab) -> None:
+    pytest.importorskip("nncf", reason="the extra [deploy] is not installed")
+    weights()
+    photos("more", "x", count=6, size=(50, 37))
+    flat = Path("flat")
+    flat.mkdir()
+    for path in Path("more").rglob("*.png"):
+        path.rename(flat / path.name)
+    words = ("export", "w.safetensors", "--int8", "--to", "onnx", "openvino", "--data", "p", "--no-speed", "--force")
+    code, _, err = reslab(*words, "--input", "crops", "--calibration", "flat", "--split", "all", "--out", "made")
+    assert code == 0, err
+    assert re.search(r"openvino: \d of 8 layers in int8, \d left in fp32", err)
+    assert "onnx: calibrating on 6 images" in err
+    about = read("made").about
+    assert about.precision == "int8"
+    assert [row.precision for row in about.gate] == ["int8", "int8"]
+    assert min(row.agreement for row in about.gate) > 30  # of random colours, with random weights
+    assert Path("made/model.onnx").read_bytes().count(b"QuantizeLinear") > 2
+    code, _, err = reslab(*words, "--calibration-images", 4, "--out", "other")  # training images of the data itself
+    assert code == 0, err
+    assert "onnx: calibrating on 4 images" in err
+
+
+def test_int8_takes_images_of_its_own(reslab: Reslab) -> None:
+    weights()
+    words = ("export", "w.safetensors", "--out", "made")
+    data = ("--data", "p", "--split", "all")
+    assert "no images of its own" in refused(reslab, *words, *data, "--int8")
+    assert "name them by --calibration" in refused(reslab, *words, "--int8", "--force")
+    assert "add --int8" in refused(reslab, *words, *data, "--calibration", "p")
+    assert "NNCF writes no torch.export" in refused(reslab, *words, *data, "--int8", "--to", "torch")
+    assert "--calibration-images takes 1" in refused(reslab, *words, *data, "--int8", "--calibration-images", 0)
+
+
 def test_nothing_is_written_unseen_but_by_force(reslab: Reslab) -> None:
     weights()
     assert "nothing is written unseen: name real images by --data" in refused(
@@ -165,5 +200,5 @@ def test_grey_images(reslab: Reslab) -> None:
 
 
 def test_evenly_spaced() -> None:
-    assert export._spaced(5, 3) == [0, 2, 4]
-    assert export._spaced(2, 9) == [0, 1]
+    assert export_data._spaced(5, 3) == [0, 2, 4]
+    assert export_data._spaced(2, 9) == [0, 1]

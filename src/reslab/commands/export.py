@@ -3,36 +3,31 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
+from torch.export import ExportedProgram
 
 from reslab import __version__
-from reslab.commands.eval_data import Where, images_of
+from reslab.commands.export_data import to_calibrate, to_compare
 from reslab.commands.export_print import as_json, show
 from reslab.commands.options.export import Options
 from reslab.commands.preprocessing import preprocessing_of
 from reslab.commands.train import start
-from reslab.data.decode.whole import Encoded, whole
-from reslab.data.formats import Unused
-from reslab.data.labels import ilsvrc, outputs, read_names
-from reslab.data.names import KNOWN
-from reslab.data.walk import images_below
+from reslab.data.labels import ilsvrc, read_names
 from reslab.deploy.artefact import About, Checked, is_artefact, seal, written
 from reslab.deploy.export import FILES, onnx_of, openvino_of, program_of, write_onnx, write_openvino, write_torch
+from reslab.deploy.feed import row, stacked
 from reslab.deploy.gate import Original, Sample, check
-from reslab.deploy.runtimes import READS, opened, ways
+from reslab.deploy.quantize import Quantisable, quantised
+from reslab.deploy.runtimes import READS, Batch, opened, ways
 from reslab.errors import InputError
 from reslab.nets.network import Network
 from reslab.report.words import plural
 from reslab.runs import describe, now
 from reslab.train.device import Execution, keep_freed_memory
 from reslab.weights.load import Weights, load
-
-MOST_BYTES = 2_000_000_000
-"""Decoded images to compare on beyond this are left out."""
 
 
 def run(options: Options) -> None:
@@ -44,17 +39,11 @@ def run(options: Options) -> None:
     weights = load(options.weights, net=options.net, which=options.which)
     weights.check_head("an export")
     about = _about(options, weights)
-    sample = None if options.data is None else _sample(options, weights, about, console)
+    sample = None if options.data is None else to_compare(options, weights, about, console)
+    calibration = to_calibrate(options, weights, about, console) if options.int8 else None
     program = program_of(weights.module(), weights.spec, about.preprocessing, options.input)
     with written(options.out) as folder:
-        if set(about.models) & {"onnx", "openvino"}:
-            model = onnx_of(program, about.inside())
-            if "onnx" in about.models:
-                write_onnx(model, folder)
-            if "openvino" in about.models:
-                write_openvino(openvino_of(model), folder, about.inside())
-        if "torch" in about.models:
-            write_torch(program, folder, about.inside())
+        _write(program, folder, about, calibration, console)
         if sample is not None:
             original = Original(_at_its_best(weights, execution), about)
             rows = tuple(_gate(original, folder, about, sample, options, console))
@@ -74,8 +63,13 @@ def run(options: Options) -> None:
 
 def _check(options: Options) -> None:
     """What is wrong whatever the weights are."""
-    if options.images < 1:
-        raise InputError(f"--images takes 1 or more, got {options.images}")
+    for name, number in (("images", options.images), ("calibration-images", options.calibration_images)):
+        if number < 1:
+            raise InputError(f"--{name} takes 1 or more, got {number}")
+    if options.calibration is not None and not options.int8:
+        raise InputError("--calibration names images for --int8; add --int8, or leave it out")
+    if options.int8 and "torch" in options.to:
+        raise InputError("--int8 goes with --to onnx and openvino: NNCF writes no torch.export archive in int8")
     if not options.to:
         raise InputError("--to takes one format or more: onnx, openvino, torch")
     if options.data is None and not options.force:
@@ -91,6 +85,32 @@ def _check(options: Options) -> None:
             raise InputError(f"--out {out} holds an artefact already; name another folder, or add --force")
 
 
+def _write(
+    program: ExportedProgram, folder: Path, about: About, calibration: Sample | None, console: Console
+) -> None:  # fmt: skip
+    """Writes the model files, in int8 where there are images to calibrate on."""
+    said = about.inside()
+    if "torch" in about.models:
+        write_torch(program, folder, said)
+    if not set(about.models) & {"onnx", "openvino"}:
+        return
+    model = onnx_of(program, said)
+    rows = None if calibration is None else [stacked([row(image, about)]) for image in calibration.images]
+    if "onnx" in about.models:
+        write_onnx(model if rows is None else _in_int8(model, "onnx", rows, console), folder)
+    if "openvino" in about.models:
+        other = openvino_of(model)
+        write_openvino(other if rows is None else _in_int8(other, "openvino", rows, console), folder, said)
+
+
+def _in_int8(model: Any, kind: Quantisable, rows: Sequence[Batch], console: Console) -> Any:
+    console.print(f"{kind}: calibrating on {plural(len(rows), 'image')}", highlight=False, soft_wrap=True)
+    made = quantised(model, kind, rows)
+    text = f"{kind}: {made.layers - made.left} of {plural(made.layers, 'layer')} in int8, {made.left} left in fp32"
+    console.print(text, highlight=False, soft_wrap=True)
+    return made.model
+
+
 def _about(options: Options, weights: Weights) -> About:
     """What is to be written, as far as it is known before."""
     spec = weights.spec
@@ -104,7 +124,7 @@ def _about(options: Options, weights: Weights) -> About:
     return About(
         net=spec.name, spec=spec, num_classes=spec.num_classes, channels=spec.in_channels, classes=classes,
         input=options.input, preprocessing=preprocessing_of(options.given, weights),
-        temperature=float(weights.header.get("temperature") or 1.0),
+        temperature=float(weights.header.get("temperature") or 1.0), precision="int8" if options.int8 else "fp32",
         models={format: FILES[format] for format in options.to},
         provenance={
             "weights": weights.origin, "weights_fingerprint": weights.fingerprint(), "header": said,
@@ -116,61 +136,6 @@ def _about(options: Options, weights: Weights) -> About:
 def _at_its_best(weights: Weights, execution: Execution) -> torch.nn.Module:
     net = weights.module().to(memory_format=torch.channels_last).eval()
     return net.fuse(execution.fuses) if isinstance(net, Network) else net
-
-
-def _sample(options: Options, weights: Weights, about: About, console: Console) -> Sample:
-    """The images to compare on, decoded, with their classes where those are known."""
-    assert options.data is not None
-    where = Where.given(options.data, options.split, options.labels, options.outputs, None)
-    flat = [] if options.data in KNOWN else _flat(Path(options.data).expanduser())
-    try:
-        listed = images_of(where, weights, about.preprocessing, one_crop=False).listed
-        found = outputs(listed.classes, about.num_classes, names=weights.classes, file=options.outputs)
-    except InputError as why:
-        if not flat:
-            raise
-        console.print(f"no labels: {why}", markup=False, highlight=False, soft_wrap=True)
-        oriented = about.preprocessing.oriented is not False
-        chosen = [flat[i] for i in _spaced(len(flat), options.images)]
-        return _decoded((Encoded(str(path), path, oriented) for path in chosen), None, about.channels)
-    if listed.channels != about.channels:
-        raise InputError(
-            f"the network takes images of {plural(about.channels, 'channel')}, the data has {listed.channels}"
-        )
-    mask = np.zeros(len(listed.labels), bool)
-    mask[_spaced(len(mask), options.images)] = True
-    some = listed.only(mask.tolist())
-    labels = np.asarray(found.numbers, np.int64)[some.labels.numpy()]
-    return _decoded((item for chunk in some.chunks() for item in chunk), labels, about.channels)
-
-
-def _flat(folder: Path) -> list[Path]:
-    """The images of a folder in which any lie that are in no folder of a class."""
-    if not folder.is_dir():
-        return []
-    every = list(images_below(folder, Unused(), []))
-    return every if any(path.parent == folder for path in every) else []
-
-
-def _spaced(count: int, wanted: int) -> Sequence[int]:
-    """So many whole numbers below ``count``, evenly spaced."""
-    places: list[int] = np.linspace(0, count - 1, min(count, wanted)).round().astype(int).tolist()
-    return places
-
-
-def _decoded(
-    items: Iterator[Encoded], labels: np.ndarray[tuple[int], np.dtype[np.int64]] | None, channels: int
-) -> Sample:
-    images: list[Image.Image] = []
-    held = 0
-    for item in items:
-        images.append(whole(item, channels))
-        held += images[-1].width * images[-1].height * channels
-        if held > MOST_BYTES:
-            break
-    if not images:
-        raise InputError("there is no image to compare on; name others by --data")
-    return Sample(images, None if labels is None else labels[: len(images)])
 
 
 def _gate(

@@ -32,6 +32,8 @@ class Options(Command):
 
     For all three: `reslab export torchvision:resnet50 --to onnx openvino torch --data imagenet --out resnet50`
 
+    In 8 bits: `reslab export runs/mine --to openvino --int8 --data photos --out small`
+
     The folder holds the model files, and a `metadata.json` with class names, preprocessing, checksums and what was
     found. `predict` and `eval` take it as they take weights. Exit code 1 if nothing passed, and nothing was written.
     """
@@ -47,6 +49,12 @@ class Options(Command):
     input: Literal["photographs", "crops", "tensors"] = "photographs"
     """What the file takes. photographs: uint8 pixels of any size, resized, cropped and normalised inside; crops: uint8
     pixels of the network's size, normalised inside; tensors: fp32 input that the caller has normalised."""
+    int8: bool = False
+    """Compute in 8 bits: smaller and faster. Layers that cannot bear it stay in fp32."""
+    calibration: str | None = None
+    """Real images that --int8 takes its ranges from: a known name or a folder; by default training images of --data."""
+    calibration_images: int = 300
+    """How many of them, evenly spaced."""
     data: str | None = None
     """Real images to compare on: a known name, or a folder, with labels or without."""
     split: WhichSplit = "test"

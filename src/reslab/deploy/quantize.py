@@ -1,0 +1,166 @@
+"""An exported graph in int8, after training, by NNCF: symmetric weights for each channel, ranges from real images.
+
+What makes images into input stays as it is: pixels times weights of resizing are no layer to be rounded. Layers that
+cannot bear it are left in fp32 by NNCF's accuracy control, which takes them back one by one, the worst first, until the
+graph says the same first as before on all but a few of the calibration images.
+"""
+
+import io
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from reslab.deploy.export import IN
+from reslab.deploy.libraries import first_line, library
+from reslab.deploy.runtimes import Batch
+from reslab.errors import InputError
+
+Quantisable = Literal["onnx", "openvino"]
+MOST_DISAGREEING = 0.005
+"""Share of the calibration images of which the int8 graph may say another class first."""
+_LAYERS = ("Convolution", "GroupConvolution", "MatMul", "Conv", "Gemm")
+"""What multiplies weights, in OpenVINO's words and ONNX's."""
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A graph in int8."""
+
+    model: Any
+    """as it came: `onnx.ModelProto` or `openvino.Model`"""
+    layers: int
+    """that multiply weights, of the network"""
+    left: int
+    """of them, how many compute in fp32"""
+
+
+def quantised(model: Any, kind: Quantisable, batches: Sequence[Batch]) -> Quantised:
+    """A graph in int8.
+
+    Args:
+        model: as `reslab.deploy.export` makes it; it stays as it is.
+        kind: which of the two it is.
+        batches: real images as the graph takes them, one in each batch; a few hundred.
+
+    Raises:
+        InputError: NNCF cannot do it, and why.
+    """
+    graph = _OnnxGraph(model) if kind == "onnx" else _OpenVinoGraph(model)
+    answer = graph.computed(model)
+    expected = [int(answer(batch)[0].argmax()) for batch in batches]
+    before = graph.before_the_network()
+    with _quiet():
+        nncf = library("nncf")
+        nncf.set_log_level(logging.ERROR)
+        settings: dict[str, Any] = {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(batches)}
+        if before:
+            settings["ignored_scope"] = nncf.IgnoredScope(names=sorted(before), validate=False)
+
+        def agreement(changed: Any, shown: Iterable[tuple[Batch, int]]) -> tuple[float, list[float]]:
+            compute = graph.computed(changed)
+            same = [float(compute(batch)[0].argmax() == first) for batch, first in shown]
+            return float(np.mean(same)), same  # each, too: else it is called again for every image
+
+        try:
+            made = nncf.quantize_with_accuracy_control(
+                model,
+                nncf.Dataset(list(batches), graph.fed),
+                nncf.Dataset(list(zip(batches, expected, strict=True)), lambda pair: graph.fed(pair[0])),
+                agreement,
+                max_drop=MOST_DISAGREEING,
+                drop_type=nncf.DropType.ABSOLUTE,
+                **settings,
+            )
+        except Exception as why:  # of another library, of any kind
+            raise InputError(f"NNCF cannot make int8 of this network: {first_line(why)}") from why
+    after = type(graph)(made)
+    layers = [name for name, kind_of in after.kinds().items() if kind_of in _LAYERS and name not in before]
+    return Quantised(made, len(layers), sum(not after.is_int8(name) for name in layers))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """NNCF draws its progress on stdout, where results go; PyTorch's compiler looks for CUDA as it is imported."""
+    log = logging.getLogger("torch.utils.cpp_extension")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        log.setLevel(level)
+
+
+class _OpenVinoGraph:
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def fed(self, batch: Batch) -> Any:
+        return batch
+
+    def computed(self, model: Any) -> Any:
+        if hasattr(model, "create_infer_request"):  # compiled already
+            return lambda batch: model(batch)[0]
+        compiled = library("openvino").compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return lambda batch: compiled(batch)[0]
+
+    def kinds(self) -> dict[str, str]:
+        return {node.get_friendly_name(): node.get_type_name() for node in self._model.get_ordered_ops()}
+
+    def before_the_network(self) -> set[str]:
+        first = next(
+            node
+            for node in self._model.get_ordered_ops()
+            if node.get_type_name() in ("Convolution", "GroupConvolution")
+        )
+        found: set[str] = set()
+        waiting = [first]
+        while waiting:
+            for entry in waiting.pop().inputs():
+                node = entry.get_source_output().get_node()
+                name = node.get_friendly_name()
+                if name not in found and node.get_type_name() not in ("Constant", "Parameter"):
+                    found.add(name)
+                    waiting.append(node)
+        return found
+
+    def is_int8(self, name: str) -> bool:
+        node = next(node for node in self._model.get_ops() if node.get_friendly_name() == name)
+        source = node.input(0).get_source_output().get_node()
+        return bool(source.get_type_name() == "FakeQuantize")
+
+
+class _OnnxGraph:
+    def __init__(self, model: Any) -> None:
+        self._nodes = {node.name: node for node in model.graph.node}
+        self._makers = {output: node for node in model.graph.node for output in node.output}
+
+    def fed(self, batch: Batch) -> Any:
+        return {IN: batch}
+
+    def computed(self, model: Any) -> Any:
+        session = library("onnxruntime").InferenceSession(model.SerializeToString())
+        return lambda batch: session.run(None, {IN: batch})[0]
+
+    def kinds(self) -> dict[str, str]:
+        return {name: node.op_type for name, node in self._nodes.items()}
+
+    def before_the_network(self) -> set[str]:
+        first = next(node for node in self._nodes.values() if node.op_type == "Conv")
+        found: set[str] = set()
+        waiting = [first]
+        while waiting:
+            for name in waiting.pop().input:
+                node = self._makers.get(name)
+                if node is not None and node.name not in found:
+                    found.add(node.name)
+                    waiting.append(node)
+        return found
+
+    def is_int8(self, name: str) -> bool:
+        maker = self._makers.get(self._nodes[name].input[0])
+        return maker is not None and maker.op_type == "DequantizeLinear"

@@ -1,0 +1,72 @@
+"""In int8: nearly the same answers, the preprocessing as it was, and layers that cannot bear it in fp32."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from deploy.conftest import HOW
+from deploy.networks import trained
+from deploy.test_preprocess import photograph
+from reslab.deploy.artefact import Input
+from reslab.deploy.export import onnx_of, openvino_of, program_of
+from reslab.deploy.quantize import Quantisable, quantised
+from reslab.deploy.runtimes import Batch
+from reslab.nets import build
+from reslab.nets.network import Network
+
+
+@pytest.fixture(autouse=True)
+def _libraries() -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime", "openvino", "nncf"):
+        pytest.importorskip(name, reason="the extra [deploy] is not installed")
+
+
+def network(*, alike: float = 0) -> Network:
+    """The more its classes are alike, the less its answers bear."""
+    net = build("cifar_resnet(depth=8, width=8)", seed=1)
+    trained(net)
+    with torch.no_grad():
+        net.fc.weight.copy_(alike * net.fc.weight[:1] + (1 - alike) * net.fc.weight)
+    return net
+
+
+def graph_of(net: Network, kind: Quantisable, input: Input) -> Any:
+    model = onnx_of(program_of(net, net.spec, HOW, input), {})
+    return model if kind == "onnx" else openvino_of(model)
+
+
+def answers(model: Any, kind: Quantisable, batches: list[Batch]) -> np.ndarray:
+    ort, ov = pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
+    if kind == "onnx":
+        session = ort.InferenceSession(model.SerializeToString())
+        return np.concatenate([session.run(None, {"images": batch})[0] for batch in batches])
+    compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return np.concatenate([compiled(batch)[0] for batch in batches])
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@pytest.mark.parametrize("input", ["photographs", "tensors"])
+def test_answers_are_nearly_the_same(kind: Quantisable, input: Input) -> None:
+    batches: list[Batch] = [photograph(40 + number, 60 - number)[None] for number in range(12)]
+    if input == "tensors":
+        draw = np.random.default_rng(0)
+        batches = [draw.standard_normal((1, 3, 32, 32)).astype(np.float32) for _ in range(12)]
+    model = graph_of(network(), kind, input)
+    made = quantised(model, kind, batches)
+    before, after = answers(model, kind, batches), answers(made.model, kind, batches)
+    assert made.layers == 8  # seven convolutions and the last layer; none of those that resize
+    assert made.left < made.layers
+    apart = np.abs(after - before).max() / np.abs(before).max()
+    assert 1e-4 < apart < 0.2
+
+
+def test_layers_that_cannot_bear_it_stay() -> None:
+    draw = np.random.default_rng(0)
+    batches: list[Batch] = [draw.standard_normal((1, 3, 32, 32)).astype(np.float32) for _ in range(24)]
+    model = graph_of(network(alike=0.95), "openvino", "tensors")
+    made = quantised(model, "openvino", batches)
+    assert made.left > 0
+    before, after = (answers(each, "openvino", batches).argmax(1) for each in (model, made.model))
+    assert (before == after).mean() > 0.9
