@@ -34,8 +34,9 @@ SLOW = {
     "kernels/test_triton_compiles.py", "nets/test_properties.py",
     "parity/test_timm.py", "parity/test_torchvision.py", "probes/test_xray.py", "report/test_report_browser.py",
     "resume/test_kill.py", "resume/test_kill_photographs.py", "resume/test_ranks.py", "resume/test_sync.py",
-    "studies/test_degradation.py", "studies/test_on_ray.py", "studies/test_runs_of_studies.py", "test_processes.py",
-    "train/test_device.py", "train/test_inductor.py", "train/test_memory.py", "weights/test_hub_server.py",
+    "studies/test_degradation.py", "studies/test_on_ray.py", "studies/test_runs_of_studies.py",
+    "studies/test_together.py", "test_processes.py", "train/test_device.py", "train/test_inductor.py",
+    "train/test_memory.py", "weights/test_hub_server.py",
 }  # fmt: skip
 """Modules whose tests take seconds each: clusters, killed processes, browsers, other libraries' largest networks."""
 SLOW_TESTS = {

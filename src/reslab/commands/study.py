@@ -29,6 +29,7 @@ from reslab.studies.design import Depths, Study
 from reslab.studies.plan import Plan, Planned
 from reslab.studies.runner import MARK, Workers, adopt, checked, run_all
 from reslab.studies.summarise import summarise
+from reslab.studies.together import Together
 from reslab.train.device import Execution, describe, resolve_precision
 
 DIGITS_ITERATIONS, DIGITS_BATCH, DIGITS_SETTINGS = 500, 64, ("optimizer.lr=0.02",)
@@ -48,7 +49,7 @@ def run(options: Options) -> Path | None:
     study = studies.find(options.name)
     _check(options)
     logging.basicConfig(format="reslab: %(message)s", level=logging.WARNING)
-    execution = start(options.device)
+    execution = start(options.device, deterministic=options.deterministic)
     data = load(options.data)
     out = options.out or Path("runs") / f"{options.name}-{data.info.name}"
     small = data.info.name == "digits"
@@ -93,8 +94,9 @@ def run(options: Options) -> Path | None:
     try:
         with redirect_stdout(sys.stderr):  # Ray prints what befalls its workers, and stdout is for the result
             run_all(
-                planned, data, options.data, folder, execution=execution, measured=study.measure, jobs=options.jobs,
-                workers=_workers(options, planned, study, folder, execution, console), console=console,
+                planned, data, options.data, folder, execution=execution, measured=study.measure,
+                jobs=max(options.jobs, options.at_a_time),
+                workers=_workers(options, planned, study, data, folder, execution, console), console=console,
             )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command goes on where it was; finished runs are not run again") from None
@@ -113,8 +115,11 @@ def run(options: Options) -> Path | None:
 
 
 def _check(options: Options) -> None:
-    if options.jobs < 1:
-        raise InputError(f"--jobs takes 1 or more, got {options.jobs}")
+    for option, count in (("jobs", options.jobs), ("at-a-time", options.at_a_time)):
+        if count < 1:
+            raise InputError(f"--{option} takes 1 or more, got {count}")
+    if options.at_a_time > 1 and (options.jobs > 1 or options.on is not None):
+        raise InputError("--at-a-time is of runs in one process; it goes neither with --jobs nor with --on")
     if options.seeds is not None and options.seeds < 1:
         raise InputError(f"--seeds takes 1 or more, got {options.seeds}")
     for option, value, least in (("iterations", options.iterations, 1), ("batch-size", options.batch, 2)):
@@ -189,8 +194,10 @@ def _planned(plan: Plan, budget: Budget | None, *, as_json: bool) -> None:
     )
 
 
-def _workers(options: Options, planned: Sequence[Planned], study: Study, folder: Path, execution: Execution,
-             console: Console) -> Workers | None:  # fmt: skip
+def _workers(options: Options, planned: Sequence[Planned], study: Study, data: Dataset, folder: Path,
+             execution: Execution, console: Console) -> Workers | None:  # fmt: skip
+    if options.at_a_time > 1:
+        return Together(options.at_a_time, data, options.data, folder, execution, study.measure)
     if options.on is None:
         return None
     from reslab.studies.on_ray import RayWorkers
@@ -252,6 +259,10 @@ def command_of(plan: Plan, options: Options) -> str:
         words += ["--set", *plan.settings]
     if options.jobs > 1:
         words += ["--jobs", str(options.jobs)]
+    if options.at_a_time > 1:
+        words += ["--at-a-time", str(options.at_a_time)]
+    if options.deterministic:
+        words += ["--deterministic"]
     if options.on is not None:
         words += ["--on", options.on]
     return shlex.join(words)

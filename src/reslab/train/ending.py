@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from torch import Tensor
+
 from reslab import runs
 from reslab.data.loader import Eval
 from reslab.data.photographs import PhotographEval
@@ -13,6 +15,7 @@ from reslab.train import state as checkpoints
 from reslab.train.feed import OnDisk, share_of_commonest
 from reslab.train.optim import trained
 from reslab.train.trainer import Trainer
+from reslab.train.turns import rest
 from reslab.weights.files import read_safetensors
 
 
@@ -20,9 +23,12 @@ def evaluated(trainer: Trainer, images: Eval | PhotographEval) -> Result:
     """The error of the network as it is, each image counted once over all ranks."""
     recipe = trainer.recipe
     trainer.evaluating = True
-    found = evaluate(
-        trainer.net, images, precision=recipe.precision, test_time=recipe.test_time, total=trainer.world.total
-    )
+
+    def total(sums: Tensor) -> Tensor:
+        rest(trainer.device)
+        return trainer.world.total(sums)
+
+    found = evaluate(trainer.net, images, precision=recipe.precision, test_time=recipe.test_time, total=total)
     trainer.evaluating = False  # left as it is where memory ends, which is said then
     return found
 

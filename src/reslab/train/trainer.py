@@ -38,6 +38,7 @@ from reslab.train.schedule import PlateauState, WarmUpState, scheduled
 from reslab.train.sharing import ranks_of_group, why_not_shared
 from reslab.train.sync import synchronise
 from reslab.train.tally import Averaged, Clock, Window
+from reslab.train.turns import rest
 from reslab.weights.load import Weights, header_of
 
 WHITENED = 5000
@@ -300,6 +301,7 @@ class Trainer:
         Comes before each checkpoint, so that a good one is never replaced by one that is not.
         """
         start = time.perf_counter()
+        rest(self.device)
         first_bad = int(self.world.least(self.first_bad.clone()))  # waits for the device
         for clock in (self.total, self.recent):
             clock.steps += time.perf_counter() - start

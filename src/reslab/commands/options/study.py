@@ -70,6 +70,10 @@ class Options(Command):
     """Folder of the runs and the report; by default runs/STUDY-DATA."""
     jobs: Annotated[int, Parameter(name=["--jobs", "-j"])] = 1
     """Runs at a time; they share the CPU's threads."""
+    at_a_time: int = 1
+    """Runs at a time in one process, on a GPU that one leaves mostly idle; each is the same as by itself."""
+    deterministic: bool = False
+    """Use only CUDA kernels that repeat bit for bit."""
     on: str | None = None
     """Run on a Ray cluster: ray, or ray://HOST:PORT. Lost runs resume from their checkpoints."""
     store: str | None = None
