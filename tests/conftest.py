@@ -45,6 +45,11 @@ SLOW_TESTS = {
     "kernels/test_triton_norm.py": ("test_large_ones",),
     "cli/test_serve.py": ("test_the_command_itself", "test_options_of_what_the_weights_do_not_say"),
     "cli/test_probe.py": ("test_all_figures_on_a_page", "test_figures_as_pictures", "test_pruning"),
+    "detect/test_networks.py": (
+        "test_torchvision_weights_give_torchvision_boxes",
+        "test_detectors_learn_and_find",
+        "test_frozen_bn_keeps_its_statistics",
+    ),
     "probes/test_claims.py": ("test_from_a_run_to_the_ledger",),
     "probes/test_prune.py": ("test_latency_falls",),
     "report/test_ledger.py": ("test_a_real_study_ends_up_in_the_ledger",),

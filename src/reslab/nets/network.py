@@ -146,12 +146,17 @@ class Network(nn.Module):
     def _scaled(self, logits: Tensor) -> Tensor:
         return logits if self.spec.logit_scale == 1 else logits * self.spec.logit_scale
 
-    def feature_map(self, x: Tensor) -> Tensor:
-        """What the global pooling takes: images (N, C, H, W) of any size -> (N, width, H', W')."""
-        y = self.enter(x)
+    def stage_maps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What each stage puts out, finest first, each (N, C, H, W); the last as the global pooling takes it."""
+        y, maps = self.enter(x), []
         for stage in self.stages:
             y = stage(y)
-        return self._finished(y)
+            maps.append(y)
+        return (*maps[:-1], self._finished(y))
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """What the global pooling takes: images (N, C, H, W) of any size -> (N, width, H', W')."""
+        return self.stage_maps(x)[-1]
 
     def dense_logits(self, maps: Tensor, window: tuple[int, int]) -> Tensor:
         """The head at each position: pooling over windows with stride 1, then the last layer as a 1x1 convolution.
