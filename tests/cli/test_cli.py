@@ -94,6 +94,8 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("study", "--out"): "studies/test_degradation.py::test_a_real_study",
     ("study", "--jobs"): "studies/test_degradation.py::test_jobs_share_the_threads_and_give_the_same_results",
     ("study", "-j"): "cli/test_cli.py::test_options_of_a_study",
+    ("study", "--at-a-time"): "studies/test_together.py::test_the_command",
+    ("study", "--deterministic"): "studies/test_together.py::test_the_command",
     ("study", "--device"): "cli/test_bad_input.py::test_names_and_shapes",
     ("study", "--open"): "cli/test_cli.py::test_options_of_a_study",
     ("study", "--json"): "studies/test_degradation.py::test_a_real_study",

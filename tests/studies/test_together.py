@@ -110,14 +110,16 @@ def test_the_command(reslab: Reslab, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     words = ["study", "degradation", "--data", "digits", "--batch-size", 32, "--iterations", 4, "--depths", 8, 14]
     ends = []
-    for name, more in (("one", []), ("together", ["--at-a-time", 3])):
+    for name, more in (("one", []), ("together", ["--at-a-time", 3, "--deterministic"])):
         code, text, err = reslab(*words, "--seeds", 1, "--json", "--out", tmp_path / name / "study", *more)
         assert code == 0, err
         summary = json.loads(text)
         ends.append([{k: v for k, v in run.items() if k != "seconds"} for run in summary["runs"]])
     assert "3 at a time" in err
     assert ends[0] == ends[1]
-    assert summary["command"].endswith("--at-a-time 3")
+    assert summary["command"].endswith("--at-a-time 3 --deterministic")
+    envs = [read_json(path) for path in sorted((tmp_path / "together").glob("study/runs/*/env.json"))]
+    assert [env["deterministic"] for env in envs] == 4 * [True]
 
 
 @pytest.mark.parametrize(
