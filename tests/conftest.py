@@ -30,7 +30,8 @@ if not Path("/dev/nvidiactl").exists():
 SLOW = {
     "bench/test_bench_command.py", "bench/test_gpu_agenda.py", "cli/test_export.py", "cli/test_processes.py",
     "data/test_cache.py", "deploy/test_artefact_commands.py", "deploy/test_catalogue.py", "deploy/test_export.py",
-    "deploy/serve/test_of_artefact.py", "deploy/serve/test_page.py", "deploy/test_quantize.py",
+    "deploy/serve/test_of_artefact.py", "deploy/serve/test_page.py", "deploy/serve/test_schema.py",
+    "deploy/test_quantize.py",
     "kernels/test_triton_compiles.py", "nets/test_properties.py",
     "parity/test_timm.py", "parity/test_torchvision.py", "probes/test_xray.py", "report/test_report_browser.py",
     "resume/test_kill.py", "resume/test_kill_photographs.py", "resume/test_ranks.py", "resume/test_sync.py",

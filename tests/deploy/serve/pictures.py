@@ -1,57 +1,64 @@
-"""Encoded pictures, good and bad."""
+"""Encoded pictures, good and bad; those that attack are of `benchmarks/serve_hostile.py`."""
 
+import importlib.util
 import io
-import struct
-import zlib
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 
-def photograph(width: int = 40, height: int = 30, kind: str = "PNG", **more: Any) -> bytes:
+def _hostile() -> ModuleType:
+    path = Path(__file__).parents[3] / "benchmarks" / "serve_hostile.py"
+    spec = importlib.util.spec_from_file_location("serve_hostile", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["serve_hostile"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+hostile: Any = _hostile()
+
+
+def drawn(width: int = 40, height: int = 30) -> Image.Image:
     """A smooth picture with a little noise, always the same one."""
     draw = np.random.default_rng(width * 1000 + height)
     down, across = np.mgrid[0:height, 0:width]
     pixels = np.stack([255 * across / width, 255 * down / height, 128 + 60 * np.sin(across / 5)], 2)
-    noisy = (pixels + draw.normal(0, 4, pixels.shape)).clip(0, 255).astype(np.uint8)
+    return Image.fromarray((pixels + draw.normal(0, 4, pixels.shape)).clip(0, 255).astype(np.uint8))
+
+
+def photograph(width: int = 40, height: int = 30, kind: str = "PNG", **more: Any) -> bytes:
+    """The same, encoded."""
     out = io.BytesIO()
-    Image.fromarray(noisy).save(out, kind, **more)
+    drawn(width, height).save(out, kind, **more)
     return out.getvalue()
 
 
 def bomb(width: int, height: int) -> bytes:
     """A PNG of so many black pixels, of which the bytes are few."""
-    rows = zlib.compress(b"\0" * (width // 8 + 2) * height, 9)
-    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(map(chunk, (b"IHDR", b"IDAT", b"IEND"), (head, rows, b"")))
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    """A part of a PNG."""
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    found: bytes = hostile.bomb(width, height)
+    return found
 
 
 def of_many_chunks(count: int) -> bytes:
-    """A PNG whose pixels come in so many empty parts, over each of which Pillow goes in Python."""
-    whole = photograph()
-    place = whole.index(b"IDAT") - 4
-    return whole[:place] + chunk(b"IDAT", b"") * count + whole[place:]
+    """A PNG whose pixels come after so many empty parts."""
+    found: bytes = hostile.of_many_chunks(photograph(), count)
+    return found
 
 
 def of_many_scans(count: int) -> bytes:
     """A progressive JPEG with its last scan again and again."""
-    whole = photograph(kind="JPEG", progressive=True)
-    place = whole.rindex(b"\xff\xda")
-    scan = whole[place : whole.rindex(b"\xff\xd9")]
-    return whole[:place] + scan * count + b"\xff\xd9"
+    found: bytes = hostile.of_many_scans(drawn(), count)
+    return found
 
 
 def animation(frames: int) -> bytes:
     """A GIF whose first picture is red, and the others blue."""
-    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
-    out = io.BytesIO()
-    first.save(out, "GIF", save_all=True, append_images=[second])
-    whole = out.getvalue()
-    place = whole.rindex(b"!\xf9")
-    return whole[:place] + whole[place:-1] * (frames - 1) + b";"
+    found: bytes = hostile.animation(frames)
+    return found

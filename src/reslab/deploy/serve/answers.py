@@ -53,7 +53,7 @@ class AboutModel(Body):
     name: str
     classes: tuple[str, ...]
     explains: bool = Field(description="whether /v1/explain is there")
-    size: tuple[int, int] | None = Field(description="height and width that images are fitted to; null: any")
+    size: tuple[int, ...] | None = Field(description="height and width that images are fitted to; null: any")
     most_bytes: int
     most_images: int
     most_pixels: int

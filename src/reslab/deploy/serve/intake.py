@@ -6,7 +6,7 @@ import binascii
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -98,13 +98,15 @@ class Intake:
             form = await parser.parse()
         except Exception as why:  # of a parser, whatever it meets
             raise Refused(400, f"the multipart body is malformed: {plain(str(why) or type(why).__name__)}") from None
-        found = []
-        for _, part in form.multi_items():
-            if not isinstance(part, UploadFile):
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(form.close)
+            for file in parser._files_to_close_on_error:  # those that were cut off are not in the form
+                closing.callback(file.close)
+            parts = [part for _, part in form.multi_items()]
+            files = [part for part in parts if isinstance(part, UploadFile)]
+            if len(files) < len(parts):
                 raise Refused(422, "expected files alone, each with a file name; options stand in the address: ?top=3")
-            found.append(Sent(await part.read(), (part.filename or "")[:MOST_NAME] or None))
-        await form.close()
-        return found
+            return [Sent(await part.read(), (part.filename or "")[:MOST_NAME] or None) for part in files]
 
 
 class Body:

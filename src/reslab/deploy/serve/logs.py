@@ -31,3 +31,4 @@ def to_standard_error() -> None:
         logger.handlers[:] = [handler]
         logger.setLevel(level)
         logger.propagate = False
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it quotes what is wrong, and that is said anyway
