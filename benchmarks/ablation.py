@@ -24,7 +24,7 @@ from reslab.data.spec import DataInfo
 from reslab.runs import RunDir
 from reslab.studies.plan import of_no_study
 from reslab.studies.runner import run_all
-from reslab.studies.verdict import Difference
+from reslab.studies.sequential import half_width
 from reslab.train.device import Execution
 from reslab.train.recipe import Recipe, override
 
@@ -92,13 +92,13 @@ def errors(folder: Path, planned: dict[str, Recipe]) -> dict[str, list[float]]:
 
 def compared(own: list[float], base: list[float]) -> dict[str, Any]:
     """Mean and spread, and the difference to the base over paired seeds with its 95 % t-interval."""
-    apart = Difference.of([a - b for a, b in zip(own, base, strict=True)], 0.975)
+    apart = [a - b for a, b in zip(own, base, strict=True)]
     return {
         "validation_error": own,
         "mean": round(statistics.mean(own), 3),
-        "std": round(statistics.stdev(own), 3) if apart.n > 1 else None,
-        "difference": round(apart.mean, 3),
-        "half_width": round(apart.high - apart.mean, 3) if apart.n > 1 else None,
+        "std": round(statistics.stdev(own), 3) if len(apart) > 1 else None,
+        "difference": round(statistics.fmean(apart), 3),
+        "half_width": round(half_width(apart, 0.025), 3) if len(apart) > 1 else None,
     }
 
 

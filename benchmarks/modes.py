@@ -20,7 +20,7 @@ from reslab.data.sources import Dataset, load
 from reslab.runs import RunDir
 from reslab.studies.plan import of_no_study
 from reslab.studies.runner import run_all
-from reslab.studies.verdict import Difference
+from reslab.studies.sequential import half_width
 from reslab.train.device import Execution
 from reslab.train.recipe import Precision, Recipe
 from reslab.train.trainer import Trainer
@@ -80,12 +80,12 @@ def over_seeds(data: Dataset, source: str, folder: Path, seeds: int, iterations:
             console=Console(),
         )
         errors[mode] = [runs.read_json(RunDir(folder / name).result)["test_error"] for name in planned]
-    apart = Difference.of([a - b for a, b in zip(errors["fast"], errors["reference"], strict=True)], 0.975)
+    apart = [a - b for a, b in zip(errors["fast"], errors["reference"], strict=True)]
     return {
         "iterations": iterations,
         "test_error": errors,
-        "difference": round(apart.mean, 3),
-        "half_width_95": round(apart.high - apart.mean, 3) if apart.n > 1 else None,
+        "difference": round(statistics.fmean(apart), 3),
+        "half_width_95": round(half_width(apart, 0.025), 3) if len(apart) > 1 else None,
     }
 
 

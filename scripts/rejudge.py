@@ -2,8 +2,8 @@
 
     python scripts/rejudge.py results
 
-Nothing is trained. Figures and tables of runs stay as they are; what changes is the verdict, with the rule and its
-history. Prints the claims whose verdict changed.
+Nothing is trained. Figures and tables of runs stay as they are, but for where a curve crosses a changed threshold;
+what changes is the verdict, with the rule and its history. Prints the claims whose verdict changed.
 """
 
 import sys
@@ -11,8 +11,9 @@ from pathlib import Path
 
 from reslab import studies
 from reslab.report import files
-from reslab.report.summary import Summary
+from reslab.report.summary import Run, Summary, rows_of
 from reslab.runs import read_json
+from reslab.studies.design import of_papers_data
 from reslab.studies.verdict import judge
 
 
@@ -20,7 +21,27 @@ def again(summary: Summary) -> Summary:
     """The summary with the verdict of today's rule."""
     study = studies.find(summary.study)
     depths = tuple(sorted({row.depth for row in summary.rows if row.train_error is not None}))
-    return summary.model_copy(update={"verdict": judge(study, depths, summary.runs)})
+    papers = of_papers_data(str(summary.data["name"]), int(str(summary.data["n_train"])))
+    if study.threshold != summary.threshold:
+        summary = _crossing(summary, study.threshold)
+    return summary.model_copy(update={"verdict": judge(study, depths, summary.runs, papers_data=papers)})
+
+
+def _crossing(summary: Summary, threshold: float | None) -> Summary:
+    """With the iterations at which curves come under another threshold."""
+
+    def reached(run: Run) -> int | None:
+        points = zip(run.curve.iteration, run.curve.train_error, strict=True)
+        return next((at for at, error in points if threshold and error is not None and error <= threshold), None)
+
+    runs = tuple(run.model_copy(update={"iterations_to_threshold": reached(run)}) for run in summary.runs)
+    published = {row.label: row.published for row in summary.rows if row.published is not None}
+    how = tuple(
+        text.replace(f"{summary.threshold:g} % training error", f"{threshold:g} % training error")
+        for text in summary.how_measured
+    )
+    changed = {"runs": runs, "rows": rows_of(runs, published), "threshold": threshold, "how_measured": how}
+    return summary.model_copy(update=changed)
 
 
 def main(roots: list[Path]) -> None:

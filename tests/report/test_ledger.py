@@ -20,11 +20,16 @@ from .sample import sample
 Reslab = Callable[..., tuple[int, str, str]]
 
 
+P = 0.01
+
+
 def write(folder: Path, verdict: Judgement, *, iterations: int = 4000, seeds: int = 3, data: str = "cifar10") -> None:
     """A summary whose first part is about a claim."""
     summary = sample(overall=verdict, iterations=iterations, seeds=seeds, data_name=data)
     assert summary.verdict is not None
-    first = summary.verdict.parts[0].model_copy(update={"claim": "he2015-degradation", "verdict": verdict})
+    speaks_for, against = {"held": (P, 1.0), "not held": (1.0, P), "not decided": (0.4, 1.0)}[verdict]
+    about = {"claim": "he2015-degradation", "verdict": verdict, "speaks_for": speaks_for, "against": against}
+    first = summary.verdict.parts[0].model_copy(update=about)
     parts = (first, *summary.verdict.parts[1:])
     changed = summary.model_copy(update={"verdict": summary.verdict.model_copy(update={"parts": parts})})
     folder.mkdir(parents=True)
@@ -46,7 +51,7 @@ def test_without_results_nothing_is_decided(tmp_path: Path) -> None:
 
 
 def test_the_strongest_evidence_decides(tmp_path: Path) -> None:
-    """The papers' data before others, then the longer training, then more seeds; the others stand beside it."""
+    """The papers' data first, then seeds enough for a look, length, more seeds; never what came of it."""
     write(tmp_path / "a", "held", data="digits", iterations=64_000)
     write(tmp_path / "b", "not decided", iterations=1000)
     write(tmp_path / "c", "not held", iterations=4000)
@@ -114,7 +119,9 @@ def test_a_real_study_ends_up_in_the_ledger(reslab: Reslab, tmp_path: Path, monk
     verdicts = {part["claim"]: part["verdict"] for part in json.loads(text)["verdict"]["parts"]}
     monkeypatch.chdir(tmp_path)
     found = {row.key: row for row in ledger.read([Path("runs")]).rows if row.evidence}
-    assert {key: row.verdict for key, row in found.items()} == verdicts
+    assert found.keys() == verdicts.keys()
+    assert {row.verdict for row in found.values()} == {"not decided"}, "digits decide nothing of photographs"
+    assert all("does not count here" in row.evidence[0].numbers for row in found.values())
     assert all(row.evidence[0].of == "digits, 8 layers, 12 iterations, n = 2" for row in found.values())
     assert not any(row.evidence[0].papers_data for row in found.values())
 
@@ -162,3 +169,35 @@ def test_where_results_were_looked_for(reslab: Reslab, tmp_path: Path, monkeypat
     assert "reslab claims FOLDER" in text
     assert "not tested\n" not in text
     assert text.count("\n") < 6
+
+
+def test_verdicts_are_those_that_the_rate_of_all_claims_allows(tmp_path: Path) -> None:
+    """p = 0.04 is a verdict of one claim by itself, and none beside five that show nothing."""
+    summary = sample()
+    assert summary.verdict is not None
+    levels = {"he2015-degradation": 0.0001, "he2015-cure": 0.04, "he2015-beyond-cure": 0.9, "he2015-depth-test": 0.9}
+    base = summary.verdict.parts[0].model_copy(update={"verdict": "held", "against": 1.0})
+    parts = tuple(base.model_copy(update={"claim": key, "speaks_for": p}) for key, p in levels.items())
+    changed = summary.model_copy(update={"verdict": summary.verdict.model_copy(update={"parts": parts})})
+    (tmp_path / "summary.json").write_text(changed.to_json())
+    found = {row.key: row for row in ledger.read([tmp_path]).rows if row.evidence}
+    assert {key: row.verdict for key, row in found.items()} == {
+        "he2015-degradation": "held", "he2015-cure": "not decided", "he2015-beyond-cure": "not decided",
+        "he2015-depth-test": "not decided",
+    }  # fmt: skip
+    best = found["he2015-cure"].evidence[0]
+    assert (best.p, best.adjusted) == (0.04, 0.08)
+    assert best.level == "p = 0.04, adjusted 0.08"
+
+
+def test_a_summary_by_an_earlier_rule_decides_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "a", "held")
+    path = tmp_path / "a" / "summary.json"
+    plain = read_json(path)
+    for part in plain["verdict"]["parts"]:
+        del part["speaks_for"], part["against"]
+    path.write_text(json.dumps(plain))
+    found = row([tmp_path])
+    assert isinstance(found, ClaimRow)
+    assert found.verdict == "not decided"
+    assert "by an earlier version's rule" in found.evidence[0].numbers

@@ -61,7 +61,7 @@ def test_any_results_can_be_judged(study: Study, depths: Depths) -> None:
         for seed in range(2)
         for i, label in enumerate(dict.fromkeys([*(arm.label for arm in plan.arms), *compared(study, depths)]))
     ]  # fmt: skip
-    verdict = judge(study, depths, found)
+    verdict = judge(study, depths, found, papers_data=True)
     assert [part.claim for part in verdict.parts] == [claim.key for claim in study.claims if claim.tests(depths)]
     assert any(part.decides for part in verdict.parts)
     for claim in study.claims:

@@ -36,6 +36,15 @@ class Evidence:
     """file that it stands in"""
     papers_data: bool = True
     """whether it is of the data that the papers have"""
+    p: float | None = None
+    """of a study that counts in the ledger: p-value of the verdict that it leans to, over all its looks"""
+    adjusted: float | None = None
+    """for all claims that studies test, by the false-discovery rate; what the verdict rests on"""
+
+    @property
+    def level(self) -> str:
+        """p-values in words; nothing for a probe."""
+        return "" if self.p is None or self.adjusted is None else f"p = {self.p:.2g}, adjusted {self.adjusted:.2g}"
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,8 @@ def print_rows(rows: Sequence[ClaimRow], console: Console) -> None:
         verdict = Text(row.verdict, f"bold {words.TONE[row.verdict]}") if best else Text("not tested", "dim")
         said = Text.assemble(row.claim, (f" ({row.place})" if row.place else "", "dim"))
         if best is not None:
-            said.append(f"\n{best.numbers}\n{best.of}, {best.when[:10]}", "dim")
+            level = f"; {best.level}" if best.level else ""
+            said.append(f"\n{best.numbers}\n{best.of}, {best.when[:10]}{level}", "dim")
         else:
             said.append(f"\n{row.command}", "dim")
         grid.add_row(verdict, said)

@@ -165,6 +165,10 @@ class VerdictPart(_Frozen):
     """where in which paper"""
     decides: bool = True
     """whether the verdict of the whole study rests on it"""
+    speaks_for: float | None = None
+    """p-value, over all looks, of what the claim says not being so; none where the runs are too short or too shallow"""
+    against: float | None = None
+    """p-value of it being so, or as clearly as half of what the paper has"""
 
 
 class Verdict(_Frozen):

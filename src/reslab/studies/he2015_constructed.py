@@ -7,7 +7,7 @@ layers are copied from the learned shallower model." Solvers do not find it from
 they are started there?
 """
 
-from reslab.studies.design import EARLY, Arm, Below, Claim, Depths, Extent, Study, Test, twins
+from reslab.studies.design import COURSE, EARLY, Arm, Below, Claim, Depths, Extent, Study, Test, twins
 from reslab.studies.he2015_figure6 import at_least_two
 
 MARGIN = 1.0
@@ -62,7 +62,7 @@ STUDY = Study(
             "He et al. 2015, section 1",
             "From random weights training does not find a solution as good as the constructed one (plain networks).",
             _not_found,
-            extent=Extent(depth=32),
+            extent=Extent(32, COURSE),
         ),
         Claim(
             "constructed-plain",

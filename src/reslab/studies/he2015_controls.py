@@ -6,7 +6,7 @@ Is it only that a deep plain network is trained too briefly? And do its gradient
 they do; the paper says that with BN they do not.
 """
 
-from reslab.studies.design import Absolute, Arm, Below, Claim, Depths, Extent, Study, Test, twins
+from reslab.studies.design import COURSE, HALF_OF_34, Absolute, Arm, Below, Claim, Depths, Extent, Study, Test, twins
 from reslab.studies.he2015_figure6 import at_least_two
 
 LONGER = 3.0
@@ -61,14 +61,14 @@ STUDY = Study(
             "Trained three times as long, the deep plain network is still worse than the shallow one and than its "
             "residual twin.",
             _still_worse,
-            extent=Extent(depth=34),
+            extent=Extent(HALF_OF_34, COURSE),
         ),
         Claim(
             "he2015-gradients-healthy",
             PLACE,
             "With BN the gradients of the deep plain network do not vanish.",
             _healthy,
-            extent=Extent(depth=34, iterations=0),
+            extent=Extent(HALF_OF_34, 0),
         ),
         Claim(
             "folklore-vanishing",
@@ -76,7 +76,7 @@ STUDY = Study(
             "Deep plain networks with BN fail because their gradients vanish.",
             _vanishing,
             decides=False,
-            extent=Extent(depth=34, iterations=0),
+            extent=Extent(HALF_OF_34, 0),
         ),
     ),
     precision="fp32",

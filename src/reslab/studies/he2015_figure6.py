@@ -7,12 +7,13 @@ weights and the same order and augmentation of the images for each seed: the com
 """
 
 from reslab.errors import InputError
-from reslab.studies.design import EARLY, Arm, Below, Claim, Depths, Extent, Sooner, Study, Test, twins
+from reslab.studies.design import COURSE, EARLY, Arm, Below, Claim, Depths, Extent, Sooner, Study, Test, twins
 
 MARGIN = 2.0
 """Points of training error by which the deeper residual network may exceed the shallower and still count as cured."""
 PLACE = "He et al. 2015, Fig. 1 and 6"
-DEEP = Extent(depth=56)
+HALF = 28
+"""Layers, of the 56 of the figures."""
 
 
 def at_least_two(depths: Depths) -> None:
@@ -65,14 +66,14 @@ STUDY = Study(
             PLACE,
             "The deeper plain network has the higher training error.",
             _degradation,
-            extent=DEEP,
+            extent=Extent(HALF, COURSE),
         ),
         Claim(
             "he2015-cure",
             PLACE,
             "With shortcuts the deeper network trains as well as the shallower, and better than its plain twin.",
             _cure,
-            extent=DEEP,
+            extent=Extent(HALF),
         ),
         Claim(
             "he2015-beyond-cure",
@@ -80,7 +81,7 @@ STUDY = Study(
             "The deeper residual network has the lower training error of the two.",
             _beyond,
             decides=False,
-            extent=DEEP,
+            extent=Extent(HALF),
         ),
         Claim(
             "he2015-sooner-deep",

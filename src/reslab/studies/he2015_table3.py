@@ -4,12 +4,24 @@ reslab study shortcuts --data cifar10 --budget 60
 """
 
 from reslab.errors import InputError
-from reslab.studies.design import Arm, Below, Claim, Depths, Extent, Study, Test, Within, twins
+from reslab.studies.design import (
+    COURSE,
+    HALF_OF_34,
+    Arm,
+    Below,
+    Claim,
+    Depths,
+    Extent,
+    Study,
+    Test,
+    Within,
+    published_gap,
+    twins,
+)
 
 MARGIN = 2.0
 """Points of test error within which the options count as little different; the plain network is 3.5 worse there."""
 PLACE = "He et al. 2015, Table 3"
-DEEP = Extent(depth=34)
 OPTIONS = {"A": "zero padding", "B": "projections where the shape changes", "C": "projections everywhere"}
 
 
@@ -31,8 +43,13 @@ def _arms(depths: Depths) -> tuple[Arm, ...]:
     return (Arm("none", plain, group), *(Arm(_label(option), net, group) for option, net in nets.items()))
 
 
+def _published(better: str, worse: str) -> float:
+    rows = {"none": "plain34"} | {option: f"resnet34_{option}" for option in OPTIONS}
+    return published_gap("he2015", "table3", rows[better], rows[worse], "top1_error")
+
+
 def _better(_: Depths) -> tuple[Test, ...]:
-    return tuple(Below(_label(option), "none") for option in OPTIONS)
+    return tuple(Below(_label(option), "none", published=_published(option, "none")) for option in OPTIONS)
 
 
 def _alike(_: Depths) -> tuple[Test, ...]:
@@ -40,7 +57,7 @@ def _alike(_: Depths) -> tuple[Test, ...]:
 
 
 def _order(_: Depths) -> tuple[Test, ...]:
-    return (Below(_label("B"), _label("A")), Below(_label("C"), _label("B")))
+    return tuple(Below(_label(b), _label(a), published=_published(b, a)) for a, b in ("AB", "BC"))
 
 
 STUDY = Study(
@@ -58,14 +75,14 @@ STUDY = Study(
             PLACE,
             "All three options are better than the plain network.",
             _better,
-            extent=DEEP,
+            extent=Extent(HALF_OF_34, COURSE),
         ),
         Claim(
             "he2015-options-alike",
             PLACE,
             "The options differ little among each other: projections are not essential.",
             _alike,
-            extent=DEEP,
+            extent=Extent(HALF_OF_34),
         ),
         Claim(
             "he2015-options-order",
@@ -73,7 +90,7 @@ STUDY = Study(
             "B is slightly better than A, and C marginally than B.",
             _order,
             decides=False,
-            extent=DEEP,
+            extent=Extent(HALF_OF_34),
         ),
     ),
     precision="fp32",

@@ -5,8 +5,9 @@ reslab study depth --data cifar10 --budget 240
 
 from itertools import pairwise
 
+from reslab import published
 from reslab.studies.design import (
-    TOO_LITTLE_TRAINING,
+    ITERATIONS,
     Absolute,
     Arm,
     Below,
@@ -16,12 +17,15 @@ from reslab.studies.design import (
     Extent,
     Study,
     Test,
+    published_gap,
     twins,
 )
 from reslab.studies.he2015_figure6 import at_least_two
 
 FROM_20_TO_32 = Extent(depth=32)
 """Where the paper's table begins."""
+AS_THERE = Extent(1202, ITERATIONS)
+"""Of a network of which the paper has one training, to its end."""
 ABOUT_DEPTHS = (
     Change(
         "2026-11-27",
@@ -46,15 +50,27 @@ def _to_110(depths: Depths) -> Depths:
     return tuple(depth for depth in depths if depth <= 110)
 
 
+def _published(better: str, worse: str) -> float:
+    """Of networks of the paper's table; of others nothing."""
+    rows = published.load("he2015")["table6"]["rows"]
+    return published_gap("he2015", "table6", better, worse) if {better, worse} <= rows.keys() else 0.0
+
+
 def _gain(metric: str, depths: Depths) -> tuple[Test, ...]:
     usual = _to_110(depths)
-    return (Below(twins(usual[-1])[1], twins(usual[0])[1], metric),)
+    deep, shallow = twins(usual[-1])[1], twins(usual[0])[1]
+    return (Below(deep, shallow, metric, published=_published(deep, shallow) if metric == "test_error" else 0.0),)
 
 
 def _each(depths: Depths) -> tuple[Test, ...]:
     usual = _to_110(depths)  # of two depths it is the claim before
     return (
-        tuple(Below(twins(deep)[1], twins(shallow)[1]) for shallow, deep in pairwise(usual)) if len(usual) > 2 else ()
+        tuple(
+            Below(deep, shallow, published=_published(deep, shallow))
+            for shallow, deep in pairwise(twins(depth)[1] for depth in usual)
+        )
+        if len(usual) > 2
+        else ()
     )
 
 
@@ -74,7 +90,6 @@ STUDY = Study(
             "The deepest residual network has a lower test error than the shallowest.",
             lambda depths: _gain("test_error", depths),
             extent=FROM_20_TO_32,
-            of_depth=True,
             changes=ABOUT_DEPTHS,
         ),
         Claim(
@@ -83,7 +98,6 @@ STUDY = Study(
             "The deepest residual network has a lower training error than the shallowest.",
             lambda depths: _gain("train_error", depths),
             extent=FROM_20_TO_32,
-            of_depth=True,
             changes=ABOUT_DEPTHS,
         ),
         Claim(
@@ -93,7 +107,6 @@ STUDY = Study(
             _each,
             decides=False,
             extent=FROM_20_TO_32,
-            of_depth=True,
             changes=ABOUT_DEPTHS,
         ),
         Claim(
@@ -102,16 +115,20 @@ STUDY = Study(
             "A network of 1202 layers is trained without difficulty: to a training error below 0.1 %.",
             lambda depths: (Absolute(HUGE, "below", 0.1, "train_error"),) if 1202 in depths else (),
             decides=False,
+            extent=AS_THERE,
             asked_of=(20, 110, 1202),
         ),
         Claim(
             "he2015-1202-test",
             "He et al. 2015, Table 6",
             "The network of 1202 layers has a higher test error than that of 110.",
-            lambda depths: (Below(twins(110)[1], HUGE),) if {110, 1202} <= set(depths) else (),
+            lambda depths: (
+                (Below(twins(110)[1], HUGE, published=_published(twins(110)[1], HUGE)),)
+                if {110, 1202} <= set(depths)
+                else ()
+            ),
             decides=False,
-            of_trained=True,
-            changes=TOO_LITTLE_TRAINING,
+            extent=AS_THERE,
             asked_of=(20, 110, 1202),
         ),
     ),

@@ -3,13 +3,22 @@
 reslab study warm-up --data cifar10 --depths 110 --budget 120
 """
 
-from reslab.studies.design import Arm, Claim, Depths, Extent, Sooner, Study, Within, twins
+from reslab.studies.design import Arm, Change, Claim, Depths, Extent, Sooner, Study, Within, twins
 from reslab.studies.he2015_table3 import one_depth
 
 MARGIN = 2.0
 """Points of test error that count as similar accuracy."""
 WITH, WITHOUT = "with warm-up", "without"
 PLACE = "He et al. 2015, section 4.2"
+
+CLEARLY_LESS = (
+    Change(
+        "2026-11-27",
+        "it starts where the training error comes under 85 %, clearly less than guessing, in place of 90 %, which is "
+        "guessing. Changed after runs on the digits had been seen, where chance brought it under 90 % within 12 "
+        "iterations.",
+    ),
+)
 
 
 def _arms(depths: Depths) -> tuple[Arm, ...]:
@@ -33,19 +42,20 @@ STUDY = Study(
         Claim(
             "he2015-warm-up-start",
             PLACE,
-            "At rate 0.1 it starts to converge (90 % error) later than after a warm-up at 0.01.",
+            "At rate 0.1 it starts to converge (85 % error) later than after a warm-up at 0.01.",
             lambda _: (Sooner(WITH, WITHOUT),),
-            extent=Extent(depth=110, iterations=0),
+            extent=Extent(110, 0),
+            changes=CLEARLY_LESS,
         ),
         Claim(
             "he2015-warm-up-end",
             PLACE,
             "Without the warm-up it still reaches similar accuracy.",
             lambda _: (Within(WITHOUT, WITH, MARGIN),),
-            extent=Extent(depth=110),
+            extent=Extent(110),
         ),
     ),
-    threshold=90.0,
+    threshold=85.0,
     caveats=("The paper says it of 110 layers.",),
     check=one_depth,
 )

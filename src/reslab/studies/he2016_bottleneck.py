@@ -3,7 +3,8 @@
 reslab study bottleneck --data cifar10 --budget 60
 """
 
-from reslab.studies.design import DEEP, Arm, Below, Claim, Depths, Study, Test, twins
+from reslab import published
+from reslab.studies.design import HALF_OF_110, Arm, Below, Claim, Depths, Extent, Study, Test, twins
 from reslab.studies.he2015_table3 import one_depth
 
 
@@ -33,7 +34,8 @@ def _arms(depths: Depths) -> tuple[Arm, ...]:
 
 def _better(metric: str, depths: Depths) -> tuple[Test, ...]:
     basic, bottleneck = _labels(depths)
-    return (Below(bottleneck, basic, metric),)
+    paper = published.load("he2016")["table2"]["rows"]["original"]
+    return (Below(bottleneck, basic, metric, published=paper["test_error"] - paper["test_error_resnet164"]),)
 
 
 STUDY = Study(
@@ -51,7 +53,7 @@ STUDY = Study(
             "He et al. 2016, Table 2",
             "The network of bottlenecks has the lower test error.",
             lambda depths: _better("test_error", depths),
-            extent=DEEP,
+            extent=Extent(HALF_OF_110),
         ),
     ),
     check=one_depth,

@@ -3,7 +3,20 @@
 reslab study identity-shortcuts --data cifar10 --budget 120
 """
 
-from reslab.studies.design import DEEP, Arm, Below, Claim, Depths, Study, Test, twins
+from reslab.studies.design import (
+    COURSE,
+    END,
+    HALF_OF_110,
+    Arm,
+    Below,
+    Claim,
+    Depths,
+    Extent,
+    Study,
+    Test,
+    published_gap,
+    twins,
+)
 from reslab.studies.he2015_table3 import one_depth
 
 PLACE = "He et al. 2016, Table 1"
@@ -50,13 +63,17 @@ def _arms(depths: Depths) -> tuple[Arm, ...]:
     return tuple(found)
 
 
-def _worse(skip: str, metric: str) -> tuple[Test, ...]:
-    return (Below("identity", skip, metric),)
+def _published(skip: str) -> float:
+    return published_gap("he2016", "table1", "original", SKIPS[skip][1])
 
 
 def _claim(skip: str, words: str) -> Claim:
     text = f"The identity has a lower test error than {words} in its place."
-    return Claim(f"he2016-identity-{skip}", PLACE, text, lambda _: _worse(skip, "test_error"), extent=DEEP)
+    extent = Extent(HALF_OF_110, COURSE if _published(skip) >= 1 else END)
+    return Claim(
+        f"he2016-identity-{skip}", PLACE, text, lambda _: (Below("identity", skip, published=_published(skip)),),
+        extent=extent,
+    )  # fmt: skip
 
 
 def _optimisation(_: Depths) -> tuple[Test, ...]:
@@ -81,7 +98,7 @@ STUDY = Study(
             "too: it is optimisation that they hamper.",
             _optimisation,
             decides=False,
-            extent=DEEP,
+            extent=Extent(HALF_OF_110),
         ),
     ),
     caveats=(

@@ -5,7 +5,20 @@ reslab study orderings --data cifar10 --budget 120
 
 from collections.abc import Callable
 
-from reslab.studies.design import DEEP, Arm, Below, Claim, Depths, Study, Test, Within, twins
+from reslab.studies.design import (
+    COURSE,
+    HALF_OF_110,
+    Arm,
+    Below,
+    Claim,
+    Depths,
+    Extent,
+    Study,
+    Test,
+    Within,
+    published_gap,
+    twins,
+)
 from reslab.studies.he2015_table3 import one_depth
 
 MARGIN = 2.0
@@ -52,7 +65,12 @@ def _arms(depths: Depths) -> tuple[Arm, ...]:
 
 
 def _below(a: str, b: str) -> Callable[[Depths], tuple[Test, ...]]:
-    return lambda depths: (Below(a, b),) if {a, b} <= {arm.label for arm in _arms(depths)} else ()
+    def tests(depths: Depths) -> tuple[Test, ...]:
+        if not {a, b} <= {arm.label for arm in _arms(depths)}:
+            return ()
+        return (Below(a, b, published=published_gap("he2016", "table2", ORDERS[a], ORDERS[b])),)
+
+    return tests
 
 
 STUDY = Study(
@@ -70,14 +88,14 @@ STUDY = Study(
             PLACE,
             "BN after the addition is worse than the original order.",
             _below("original", "bn-after-addition"),
-            extent=DEEP,
+            extent=Extent(HALF_OF_110, COURSE),
         ),
         Claim(
             "he2016-order-relu-before",
             PLACE,
             "ReLU before the addition is worse than the original order.",
             _below("original", "relu-before-addition"),
-            extent=DEEP,
+            extent=Extent(HALF_OF_110, COURSE),
         ),
         Claim(
             "he2016-order-relu-only",
@@ -86,14 +104,14 @@ STUDY = Study(
             lambda depths: (
                 (Within("relu-only-preactivation", "original", MARGIN),) if depths[0] not in VERY_DEEP else ()
             ),
-            extent=DEEP,
+            extent=Extent(HALF_OF_110),
         ),
         Claim(
             "he2016-order-full",
             PLACE,
             "Full pre-activation is better than the original order.",
             _below("full-preactivation", "original"),
-            extent=DEEP,
+            extent=Extent(HALF_OF_110),
         ),
     ),
     caveats=("The paper's differences are at 110 and 164 layers; at 1001 the gain of pre-activation is greatest.",),

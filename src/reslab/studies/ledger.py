@@ -1,8 +1,17 @@
-"""The ledger: every claim that a study or a probe tests, and what results at hand say of it. Never typed by hand."""
+"""The ledger: every claim that a study or a probe tests, and what results at hand say of it. Never typed by hand.
+
+Of a claim that a study tests the strongest results count (`_evidence`), and these alone: on the papers' data, by their
+recipe, large enough. All such claims are one family, and their verdicts are those that a false-discovery rate of 5 %
+allows (`sequential.adjusted`). Why not Holm's procedure, by which all are right but with 5 %: the ledger is read
+line by line, as so many findings, of which the share of false ones is what a reader has to know; and with three to
+twelve seeds the first of some forty claims would have to pass 0.1 %. What is wrong of a claim in one direction cannot
+be so in the other, so that the lesser of its two p-values stands for it. What a probe finds is of single networks, has
+no error rate, and is not of the family.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +24,8 @@ from reslab.report.claims import ClaimRow, Evidence
 from reslab.report.files import SUMMARY
 from reslab.report.summary import Judgement
 from reslab.studies.design import Claim, Study
+from reslab.studies.design import of_papers_data as of_photographs
+from reslab.studies.sequential import LEVEL, LOOKS, adjusted
 
 ROOTS = ("results", "runs")
 """Where results are looked for if nobody says where."""
@@ -42,14 +53,29 @@ def read(roots: Sequence[Path]) -> Ledger:
     for summary in summaries:
         for key, weight, evidence in _evidence(summary):
             found.setdefault(key, []).append((weight, evidence))
-    listed = []
-    for study, claim in studies.claims():
-        strongest = sorted(found.get(claim.key, []), key=lambda item: item[0], reverse=True)
-        listed.append(_row(study, claim, tuple(dict.fromkeys(about for _, about in strongest))))
+    by_key = {
+        key: tuple(dict.fromkeys(about for _, about in sorted(each, key=lambda item: item[0], reverse=True)))
+        for key, each in found.items()
+    }
+    by_key = _together(by_key)
+    listed = [_row(study, claim, by_key.get(claim.key, ())) for study, claim in studies.claims()]
     figures = list(_figures(roots))
     listed += [_probed(claim, figures) for claim in PROBED]
     order = list(dict.fromkeys(row.paper for row in listed))
     return Ledger(tuple(sorted(listed, key=lambda row: order.index(row.paper))), tuple(passed_over))
+
+
+def _together(found: Mapping[str, tuple[Evidence, ...]]) -> dict[str, tuple[Evidence, ...]]:
+    """With the verdicts that the error rate of all claims allows, each by its strongest evidence."""
+    family = adjusted({key: each[0].p for key, each in found.items() if each[0].p is not None})
+    return {
+        key: (_within_rate(each[0], family[key]), *each[1:]) if key in family else each for key, each in found.items()
+    }
+
+
+def _within_rate(evidence: Evidence, level: float) -> Evidence:
+    verdict = evidence.verdict if level <= LEVEL else "not decided"
+    return replace(evidence, verdict=verdict, adjusted=level)
 
 
 def _row(study: Study, claim: Claim, evidence: tuple[Evidence, ...]) -> ClaimRow:
@@ -170,7 +196,7 @@ def _found(summary: dict[str, Any], path: Path) -> _Found:
         source=path.as_posix(),
         study=summary["study"],
         data=data["name"],
-        whole=data["name"] == "cifar10" and data["n_train"] == 50_000,
+        whole=of_photographs(data["name"], data["n_train"]),
         iterations=int(summary["recipe"]["iterations"]),
         depths=tuple(sorted({row["depth"] for row in rows if row["train_error"] is not None})),
         seeds=min(row["n"] for row in rows if row["train_error"] is not None),
@@ -178,7 +204,10 @@ def _found(summary: dict[str, Any], path: Path) -> _Found:
         as_published=summary["recipe"]["batch"] == 128
         and not any(text.startswith("Settings changed") for text in summary["differs_from_paper"]),
         overall=verdict["overall"],
-        parts=tuple({key: part[key] for key in ("claim", "verdict", "numbers")} for part in verdict["parts"]),
+        parts=tuple(
+            {key: part.get(key) for key in ("claim", "verdict", "numbers", "speaks_for", "against")}
+            for part in verdict["parts"]
+        ),
         command=summary["command"],
         when=summary["finished"],
         machine=", ".join(machine[key] for key in ("cpu", "gpu") if machine.get(key) not in (None, "none")),
@@ -186,15 +215,16 @@ def _found(summary: dict[str, Any], path: Path) -> _Found:
 
 
 def _evidence(found: _Found) -> Iterator[tuple[str, tuple[float, ...], Evidence]]:
-    """What a study says of claims, and how strong it is.
+    """What a study says of claims, and how strong it is: by what was run, never by what came of it.
 
-    First the papers' data and recipe, then several seeds, then whether it decides anything; then length, depth, seeds.
+    First what counts, then whether there are seeds enough for a look, then length, depth, seeds.
     """
     for part in found.parts:
         if part["claim"]:
+            p, lacks = _level(found, part)
             about = Evidence(
-                verdict=part["verdict"],
-                numbers=part["numbers"],
+                verdict="not decided" if p is None else part["verdict"],
+                numbers=f"{part['numbers']}. {lacks}" if lacks else part["numbers"],
                 n=found.seeds,
                 of=f"{found.data}, {_layers(found.depths)}, {found.iterations:,} iterations, n = {found.seeds}",
                 command=found.command,
@@ -202,11 +232,27 @@ def _evidence(found: _Found) -> Iterator[tuple[str, tuple[float, ...], Evidence]
                 machine=found.machine,
                 source=found.source,
                 papers_data=found.whole,
+                p=p,
             )
             real = found.whole and found.as_published
-            decided = part["verdict"] != "not decided"
-            weight = (real, found.seeds > 1, decided, found.iterations, found.depths[-1], found.seeds)
+            enough = found.seeds >= LOOKS[0]
+            weight = (real, p is not None, enough, found.iterations, found.depths[-1], found.seeds)
             yield part["claim"], weight, about
+
+
+def _level(found: _Found, part: Mapping[str, Any]) -> tuple[float | None, str]:
+    """The p-value of what a study leans to; none for what does not count in the ledger, and then why."""
+    said = f"{str(part['verdict']).capitalize()} there"
+    if not found.whole:
+        return None, f"{said}: of other images than the paper's, it does not count here"
+    if not found.as_published:
+        return None, f"{said}: by another recipe than the paper's, it does not count here"
+    values = [part[key] for key in ("speaks_for", "against") if part[key] is not None]
+    if values:
+        return min(values), ""
+    if part["verdict"] == "not decided":
+        return None, ""
+    return None, f"{said}, by an earlier version's rule: the same study command judges it anew"
 
 
 def _layers(depths: Sequence[int]) -> str:

@@ -13,7 +13,7 @@ from reslab.nets.catalog import resolve
 from reslab.nets.cost import cost
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.studies.design import ITERATIONS, Arm, Depths, Study
-from reslab.studies.verdict import CONFIDENCE, rule_of
+from reslab.studies.verdict import rule_of
 from reslab.train.recipe import Recipe, override
 
 FIXED = ("seed", "iterations", "global_batch", "select", "data.holdout", "net.name")
@@ -102,7 +102,7 @@ class Plan:
 
 def version_of(study: Study, depths: Depths) -> str:
     """Tells versions of a study apart: 12 hex digits over its rows and its rule."""
-    rule = f"{rule_of(study, depths)} {CONFIDENCE} {study.threshold}"
+    rule = f"{rule_of(study, depths)} {study.threshold}"
     text = f"{study.arms(depths)!r} {rule} {study.measure} {study.derive} {study.precision}"
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 

@@ -8,7 +8,7 @@ from reslab import __version__, runs
 from reslab.data.sources import Dataset
 from reslab.report.summary import Curve, Run, Summary, rows_of
 from reslab.runs import RunDir
-from reslab.studies.design import TAIL, Arm
+from reslab.studies.design import TAIL, Arm, of_papers_data
 from reslab.studies.plan import Plan, Planned, differences, other_networks, published_of
 from reslab.studies.verdict import judge
 from reslab.train.recipe import Recipe, Sgd, Steps
@@ -63,7 +63,7 @@ def summarise(plan: Plan, folder: Path, *, data: Dataset | None = None, command:
         rows=rows_of(found, published_of(plan)),
         threshold=plan.study.threshold,
         x_label=plan.study.x_label,
-        verdict=judge(plan.study, plan.depths, found),
+        verdict=judge(plan.study, plan.depths, found, papers_data=of_papers_data(plan.info.name, plan.info.n_train)),
     )
 
 

@@ -3,17 +3,24 @@
 reslab study tweaks --data cifar10 --budget 120
 """
 
-from reslab.studies.design import Arm, Below, Claim, Depths, Study
+from reslab.studies.design import Arm, Below, Claim, Depths, Extent, Study, published_gap
 from reslab.studies.he2015_table3 import one_depth
 
 PLACE = "Tong He et al. 2018, Table 5"
-LABELS = ("v1", "B", "C", "D")
+ROWS = {"v1": "resnet50-v1", "B": "resnet50", "C": "resnet50c", "D": "resnet50d"}
+"""Of the table."""
+LABELS = tuple(ROWS)
+HALF = Extent(25)
 
 
 def _arms(depths: Depths) -> tuple[Arm, ...]:
     (depth,) = depths
     nets = (f"resnet{depth}-v1", f"resnet{depth}", f"resnet{depth}c", f"resnet{depth}d")
     return tuple(Arm(label, net, f"{depth} layers") for label, net in zip(LABELS, nets, strict=True))
+
+
+def _below(a: str, b: str) -> Below:
+    return Below(a, b, published=published_gap("tong_he2018", "table5", ROWS[a], ROWS[b], "top1_error"))
 
 
 STUDY = Study(
@@ -27,10 +34,18 @@ STUDY = Study(
     usual=(50,),
     arms=_arms,
     claims=(
-        Claim("tong-he2018-b", PLACE, "B is better than the paper's block.", lambda _: (Below("B", "v1"),)),
-        Claim("tong-he2018-c", PLACE, "C is better than B.", lambda _: (Below("C", "B"),)),
-        Claim("tong-he2018-d", PLACE, "D is better than C.", lambda _: (Below("D", "C"),)),
-        Claim("tong-he2018-all", PLACE, "All of it together is better than none.", lambda _: (Below("D", "v1"),)),
+        Claim(
+            "tong-he2018-b", PLACE, "B is better than the paper's block.", lambda _: (_below("B", "v1"),), extent=HALF
+        ),
+        Claim("tong-he2018-c", PLACE, "C is better than B.", lambda _: (_below("C", "B"),), extent=HALF),
+        Claim("tong-he2018-d", PLACE, "D is better than C.", lambda _: (_below("D", "C"),), extent=HALF),
+        Claim(
+            "tong-he2018-all",
+            PLACE,
+            "All of it together is better than none.",
+            lambda _: (_below("D", "v1"),),
+            extent=HALF,
+        ),
     ),
     caveats=(
         "These are networks for ImageNet. Of small images their stem leaves a quarter of each side, so that the tweaks "

@@ -20,13 +20,12 @@ from reslab.studies.design import (
     Test,
     Within,
 )
-
-CONFIDENCE = 0.95
+from reslab.studies.sequential import EACH, LEVEL, LOOKS, Side, half_width, looked, p_value
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of paired differences (in points of error, usually) with the ends of its one-sided t-intervals."""
+    """Mean of paired differences (in points of error, usually) with the bounds of the look that was taken last."""
 
     mean: float
     low: float
@@ -35,36 +34,46 @@ class Difference:
     unit: str = "points"
 
     @classmethod
-    def of(cls, values: Sequence[float], confidence: float = CONFIDENCE, unit: str = "points") -> "Difference":
-        """From one difference per seed. One seed has no spread: its interval is unbounded."""
-        from scipy import stats  # a second of imports that a listing does without
+    def of(cls, values: Sequence[float], unit: str = "points") -> "Difference":
+        """From one difference per seed, of as many as the last look takes: one-sided t-bounds, at the level of a look.
 
-        n = len(values)
-        mean = math.fsum(values) / n
-        if n == 1:
-            return cls(mean, -math.inf, math.inf, 1, unit)
-        std = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-        half = float(stats.t.ppf(confidence, n - 1)) * std / math.sqrt(n)
+        With fewer seeds than the first look takes, nothing is said of the spread: the interval is unbounded.
+        """
+        if not looked(len(values)):
+            return cls(math.fsum(values) / len(values), -math.inf, math.inf, len(values), unit)
+        n = looked(len(values))[-1]
+        mean, half = math.fsum(values[:n]) / n, half_width(values[:n], EACH)
         return cls(mean, mean - half, mean + half, n, unit)
-
-    def above(self, bound: float) -> Judgement:
-        """Whether the true difference is over a bound: decided only if the interval lies on one side of it."""
-        if self.low > bound:
-            return "held"
-        return "not held" if self.high < bound else "not decided"
-
-    def below(self, bound: float) -> Judgement:
-        """Whether the true difference is under a bound."""
-        if self.high < bound:
-            return "held"
-        return "not held" if self.low > bound else "not decided"
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
-        if self.n == 1:
-            return f"{self.mean:+.2f}{unit} (one seed, so no interval)"
-        bounds = f"one-sided 95 % bounds {self.low:+.2f} and {self.high:+.2f}"
-        return f"{self.mean:+.2f}{unit} ({bounds}, n = {self.n} paired seeds)"
+        if math.isinf(self.low):
+            return f"{self.mean:+.2f}{unit} (n = {self.n}: no interval before {LOOKS[0]} seeds)"
+        return f"{self.mean:+.2f}{unit} (bounds {self.low:+.2f} and {self.high:+.2f}, n = {self.n} paired seeds)"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the looks at a comparison, or at all of a claim, come to; p-values of all looks together."""
+
+    speaks_for: float
+    """p-value of what the claim says not being so"""
+    against: float
+    """p-value of it being so"""
+    said: str
+    """the numbers, in words"""
+
+    @property
+    def verdict(self) -> Judgement:
+        """At the level of a claim by itself."""
+        return verdict_of(self.speaks_for, self.against)
+
+
+def verdict_of(speaks_for: float, against: float, level: float = LEVEL) -> Judgement:
+    """Held, not held, or neither; the stronger where a difference is there and is less than half of the paper's."""
+    if min(speaks_for, against) > level:
+        return "not decided"
+    return "held" if speaks_for <= against else "not held"
 
 
 def both(a: Judgement, b: Judgement) -> Judgement:
@@ -122,74 +131,94 @@ def _named(metric: str) -> tuple[str, str]:
     return METRICS.get(metric, (metric.replace("_", " "), ""))
 
 
-def decide(test: Test, found: Found, *, of: int = 1) -> tuple[Judgement, str]:
-    """What a test comes to, and its numbers in words.
+def differences(test: Test, found: Found) -> list[float]:
+    """What a test looks at, seed by seed: a minus b, or the value of a; of what comes first log2 of b / a."""
+    match test:
+        case Absolute():
+            return [found.value(test.a, seed, test.metric) for seed in found.seeds(test.a, metric=test.metric)]
+        case Sooner():
+            pairs = [(found.reached(test.a, seed), found.reached(test.b, seed)) for seed in found.seeds(test.a, test.b)]
+            # One that never came under the threshold counts as having done so at its end, the least it can be.
+            return [math.log2((b or b_end) / (a or a_end)) for (a, a_end), (b, b_end) in pairs]
+        case Below() | Within():
+            seeds = found.seeds(test.a, test.b, metric=test.metric)
+            return [found.value(test.a, s, test.metric) - found.value(test.b, s, test.metric) for s in seeds]
 
-    Of several tests of a claim (``of``) any that fails decides against it, which each may do by chance: so each has
-    to fail at a level that is as many times as strict (Bonferroni).
-    """
-    verdict, said = _decided(test, found, CONFIDENCE)
-    if verdict == "not held" and of > 1:
-        verdict = "not held" if _decided(test, found, 1 - (1 - CONFIDENCE) / of)[0] == "not held" else "not decided"
-    return verdict, said
 
-
-def _decided(test: Test, found: Found, confidence: float) -> tuple[Judgement, str]:
+def levels(test: Test, values: Sequence[float]) -> tuple[float, float]:
+    """p-values of what a test says not being so, and of it being so, of its `differences`."""
     match test:
         case Sooner():
-            return _sooner(test, found, confidence)
+            return p_value(values, 0, "above"), p_value(values, 0, "below")
         case Absolute():
-            name, unit = _named(test.metric)
-            seeds = found.seeds(test.a, metric=test.metric)
-            if not seeds:
-                return "not decided", f"{name} of {test.a}: not measured"
-            values = [found.value(test.a, seed, test.metric) for seed in seeds]
-            each = Difference.of(values, confidence, unit="%" if unit else "")
-            verdict = each.above(test.bound) if test.side == "above" else each.below(test.bound)
-            return verdict, f"{name} of {test.a}: {each}, to be {test.side} {test.bound:g}".replace(
-                "paired seeds", "seeds"
-            )
+            other: Side = "below" if test.side == "above" else "above"
+            return p_value(values, test.bound, test.side), p_value(values, test.bound, other)
+        case Within():
+            margin = test.margin
+            inside = max(p_value(values, margin, "below"), p_value(values, -margin, "above"))
+            outside = min(p_value(values, margin, "above"), p_value(values, -margin, "below"))
+            return inside, min(1.0, 2 * outside)
+        case Below():
+            return p_value(values, test.bound, "below"), p_value(values, against_from(test), "above")
+
+
+def against_from(test: Below) -> float:
+    """The difference a minus b from which on it speaks against the claim."""
+    return test.bound - test.published / 2
+
+
+def decide(test: Test, found: Found) -> Outcome:
+    """What a test comes to."""
+    values = differences(test, found)
+    if not values:
+        return Outcome(1, 1, _nothing(test))
+    return Outcome(*levels(test, values), _numbers(test, found, values))
+
+
+def _nothing(test: Test) -> str:
+    match test:
+        case Absolute():
+            return f"{_named(test.metric)[0]} of {test.a}: not measured"
+        case Sooner():
+            return f"iterations, {test.a} and {test.b}: no seeds that both have"
         case Below() | Within():
-            name, unit = _named(test.metric)
-            seeds = found.seeds(test.a, test.b, metric=test.metric)
-            if not seeds:
-                return "not decided", f"{name}, {test.a} and {test.b}: no seeds that both have"
-            pairs = [found.value(test.a, s, test.metric) - found.value(test.b, s, test.metric) for s in seeds]
-            gap = Difference.of(pairs, confidence, unit=unit)
-            said = f"{name}, {test.a} minus {test.b}: {gap}"
-            if isinstance(test, Within):
-                verdict = both(gap.below(test.margin), gap.above(-test.margin))
-                return verdict, f"{said}, to be within {test.margin:g} either way"
+            return f"{_named(test.metric)[0]}, {test.a} and {test.b}: no seeds that both have"
+
+
+def _numbers(test: Test, found: Found, values: Sequence[float]) -> str:
+    if isinstance(test, Sooner):
+        return _sooner(test, found, values)
+    name, unit = _named(test.metric)
+    match test:
+        case Absolute():
+            each = str(Difference.of(values, "%" if unit else "")).replace("paired seeds", "seeds")
+            return f"{name} of {test.a}: {each}, to be {test.side} {test.bound:g}"
+        case Within():
+            gap = Difference.of(values, unit)
+            return f"{name}, {test.a} minus {test.b}: {gap}, to be within {test.margin:g} either way"
+        case Below():
             if test.bound:
-                return gap.below(test.bound), f"{said}, to be below {test.bound:+g}"
+                gap = Difference.of(values, unit)
+                return f"{name}, {test.a} minus {test.b}: {gap}, to be below {test.bound:+g}"
             # What is claimed to be higher, first.
-            more = Difference.of([-pair for pair in pairs], confidence, unit=unit)
-            return gap.below(0.0), f"{name}, {test.b} minus {test.a}: {more}"
+            more = Difference.of([-value for value in values], unit)
+            paper = f", in the paper {test.published:+.2f}" if test.published else ""
+            return f"{name}, {test.b} minus {test.a}: {more}{paper}"
 
 
-def _sooner(test: Sooner, found: Found, confidence: float) -> tuple[Judgement, str]:
-    seeds = found.seeds(test.a, test.b)
-    if not seeds:
-        return "not decided", f"iterations, {test.a} and {test.b}: no seeds that both have"
-    first = [found.reached(test.a, seed) for seed in seeds]
-    second = [found.reached(test.b, seed) for seed in seeds]
+def _sooner(test: Sooner, found: Found, logs: Sequence[float]) -> str:
+    def show(label: str) -> str:
+        reached = [found.reached(label, seed)[0] for seed in found.seeds(test.a, test.b)]
+        return ", ".join("never" if at is None else f"{at:,}" for at in reached)
 
-    def show(values: Sequence[tuple[int | None, int]]) -> str:
-        return ", ".join("never" if at is None else f"{at:,}" for at, _ in values)
-
-    # One that never came under the threshold counts as having done so at its end, which is the least it can be.
-    logs = [math.log2((b or b_end) / (a or a_end)) for (a, a_end), (b, b_end) in zip(first, second, strict=True)]
-    later = Difference.of(logs, confidence, unit="")
-    said = f"iterations: {test.a} {show(first)}; {test.b} {show(second)}, {_times(later)} as many"
-    return later.above(0.0), said
+    return f"iterations: {test.a} {show(test.a)}; {test.b} {show(test.b)}, {_times(Difference.of(logs))} as many"
 
 
 def _times(later: Difference) -> str:
     """A difference of logarithms to the base 2 as a factor."""
-    if later.n == 1:
-        return f"{2**later.mean:.2g} times (one seed, so no interval)"
-    bounds = f"one-sided 95 % bounds {2**later.low:.2g} and {2**later.high:.2g}"
-    return f"{2**later.mean:.2g} times ({bounds}, n = {later.n} paired seeds)"
+    if math.isinf(later.low):
+        return f"{2**later.mean:.2g} times (n = {later.n}: no interval before {LOOKS[0]} seeds)"
+    return f"{2**later.mean:.2g} times (bounds {2**later.low:.2g} and {2**later.high:.2g}, n = {later.n} paired seeds)"
 
 
 def in_words(test: Test) -> str:
@@ -200,7 +229,8 @@ def in_words(test: Test) -> str:
         case Absolute():
             return f"{_named(test.metric)[0]} of {test.a} {test.side} {test.bound:g}"
         case Below():
-            return f"{_named(test.metric)[0]} of {test.a} minus that of {test.b} below {test.bound:g}"
+            said = f"{_named(test.metric)[0]} of {test.a} minus that of {test.b} below {test.bound:g}"
+            return f"{said} (against it above {against_from(test):+.2f})" if test.published else said
         case Within():
             return f"{_named(test.metric)[0]} of {test.a} within {test.margin:g} of that of {test.b}"
 
@@ -234,18 +264,13 @@ def _said_of(claim: Claim) -> str:
     extent = claim.extent
     wanted = [f"{extent.depth} layers"] if extent.depth else []
     wanted += [f"{extent.iterations:,} iterations"] if extent.iterations else []
-    if not wanted:
-        return ""
-    if claim.of_trained:
-        return f" (decided from {' and '.join(wanted)} on)"
-    either = f", for it from {extent.depth} layers on" if claim.of_depth else ""
-    return f" (against it from {' and '.join(wanted)} on{either})"
+    return f" (decided from {' and '.join(wanted)} on)" if wanted else ""
 
 
-def judge(study: Study, depths: Depths, runs: Sequence[Run]) -> Verdict:
-    """The rule, applied to finished runs."""
+def judge(study: Study, depths: Depths, runs: Sequence[Run], *, papers_data: bool) -> Verdict:
+    """The rule, applied to finished runs; ``papers_data``: whether they are on the images that the paper speaks of."""
     found = Found(runs)
-    parts = tuple(_part(claim, depths, found) for claim in study.claims if claim.tests(depths))
+    parts = tuple(_part(claim, depths, found, papers_data) for claim in _asked(study, depths))
     overall = reduce(both, (part.verdict for part in parts if part.decides), parts[0].verdict)
     return Verdict(
         rule=rule_of(study, depths), history=history_of(study, depths), parts=parts, overall=overall,
@@ -253,35 +278,41 @@ def judge(study: Study, depths: Depths, runs: Sequence[Run]) -> Verdict:
     )  # fmt: skip
 
 
-def _part(claim: Claim, depths: Depths, found: Found) -> VerdictPart:
-    tests = claim.tests(depths)
-    decided = [decide(test, found, of=len(tests)) for test in tests]
-    numbers = "; ".join(numbers for _, numbers in decided)
-    verdict = reduce(both, (verdict for verdict, _ in decided))
-    have = found.extent()
-    wanted = claim.extent
-    if verdict == "held" and not claim.of_trained:
-        wanted = Extent(wanted.depth if claim.of_depth else 0, 0)
-    if verdict != "not decided" and (short := _short_of(wanted, have)):
-        verdict, numbers = "not decided", f"{numbers}. Not decided at this budget: {short}"
+def outcome(claim: Claim, depths: Depths, found: Found) -> Outcome:
+    """Of all of a claim's tests: each has to speak for it, and any can speak against it (Bonferroni)."""
+    each = [decide(test, found) for test in claim.tests(depths)]
+    return Outcome(
+        max(one.speaks_for for one in each), min(1.0, len(each) * min(one.against for one in each)),
+        "; ".join(one.said for one in each),
+    )  # fmt: skip
+
+
+def _part(claim: Claim, depths: Depths, found: Found, papers_data: bool) -> VerdictPart:
+    came = outcome(claim, depths, found)
+    numbers = came.said[0].upper() + came.said[1:]
+    short = short_of(claim.extent, found.extent()) if papers_data else ""
+    if short:
+        numbers = f"{numbers}. Not decided at this size: {short}"
     return VerdictPart(
         question=claim.text,
-        verdict=verdict,
-        numbers=numbers[0].upper() + numbers[1:],
+        verdict="not decided" if short else came.verdict,
+        numbers=numbers,
         claim=claim.key,
         place=claim.place,
         decides=claim.decides,
+        speaks_for=None if short else came.speaks_for,
+        against=None if short else came.against,
     )
 
 
-def _short_of(wanted: Extent, have: Extent) -> str:
-    """Why what is found here says nothing of the paper's claim; nothing where it does."""
+def short_of(wanted: Extent, have: Extent) -> str:
+    """Why what is found here says nothing of a claim; nothing where it does."""
     short = []
     if have.depth < wanted.depth:
-        short.append(f"the paper's networks have {wanted.depth} layers and more, these at most {have.depth}")
+        short.append(f"{wanted.depth} layers or more, not {have.depth}")
     if have.iterations < wanted.iterations:
-        short.append(f"the paper trains for {wanted.iterations:,} iterations, these runs for {have.iterations:,}")
-    return ", and ".join(short)
+        short.append(f"{wanted.iterations:,} iterations or more, not {have.iterations:,}")
+    return f"it takes {' and '.join(short)}" if short else ""
 
 
 def _sentence(parts: Sequence[VerdictPart]) -> str:

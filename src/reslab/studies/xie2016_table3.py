@@ -3,12 +3,16 @@
 reslab study cardinality --data cifar10 --budget 180
 """
 
-from reslab.studies.design import Arm, Below, Claim, Depths, Study, Test
+from reslab.studies.design import COURSE, Arm, Below, Claim, Depths, Extent, Study, Test, published_gap
 from reslab.studies.he2015_table3 import one_depth
 
 PLACE = "Xie et al. 2016, Table 3"
 SETTINGS = ((1, 64), (2, 40), (4, 24), (8, 14), (32, 4))
 """Groups and width of each, of about equal complexity (Xie 2016, Table 2)."""
+
+
+HALF = Extent(25, COURSE)
+"""Of the 50 layers of the figure."""
 
 
 def _label(groups: int, width: int) -> str:
@@ -29,7 +33,9 @@ def _arms(depths: Depths) -> tuple[Arm, ...]:
 
 
 def _most(metric: str) -> tuple[Test, ...]:
-    return (Below(_label(*SETTINGS[-1]), _label(*SETTINGS[0]), metric),)
+    gap = published_gap("xie2016", "table3", "resnext50-32x4d", "resnet50", "top1_error")
+    published = gap if metric == "test_error" else 0.0
+    return (Below(_label(*SETTINGS[-1]), _label(*SETTINGS[0]), metric, published=published),)
 
 
 STUDY = Study(
@@ -48,6 +54,7 @@ STUDY = Study(
             PLACE,
             "At equal complexity 32 groups have a lower test error than one.",
             lambda _: _most("test_error"),
+            extent=HALF,
         ),
         Claim(
             "xie2016-train",
@@ -55,6 +62,7 @@ STUDY = Study(
             "They have a lower training error too: it is not regularisation.",
             lambda _: _most("train_error"),
             decides=False,
+            extent=HALF,
         ),
     ),
     x_label="groups",
