@@ -34,6 +34,11 @@ def run(options: Options) -> Path | None:
     if options.name is None:
         listing(as_json=options.json)
         return None
+    if options.power:
+        from reslab.commands.study_power import run as foresee
+
+        foresee(options)
+        return None
     from reslab.commands.study import run as carry_out
 
     return carry_out(options)

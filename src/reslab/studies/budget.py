@@ -1,9 +1,10 @@
 """From minutes to a plan: how deep, how long and how many seeds, by what a step of each network takes here.
 
-Seeds come first: the half of a 95 % t-interval is 1.7 standard deviations of the differences with three, 0.95 with
-five. So five seeds; then the deepest networks whose study can still be as long as it asks for (`Study.enough`); then as
-many iterations as there is time for, up to the paper's; what is left then goes into more seeds. Where not even the
-smallest networks can be trained for long enough with five seeds, there are four or three.
+Seeds come first, as many as one of the rule's looks takes: with three seeds a difference has to be 4.6 standard
+deviations to come to a verdict four times in five, with five 2.0. So five seeds; then the deepest networks whose study
+can still be as long as it asks for (`Study.enough`); then as many iterations as there is time for, up to the paper's;
+what is left then goes into more seeds. Where not even the smallest networks can be trained for long enough with five
+seeds, there are three.
 """
 
 import math
@@ -19,12 +20,13 @@ from reslab.errors import InputError
 from reslab.report import words
 from reslab.studies.design import ITERATIONS, Depths, Study
 from reslab.studies.plan import Plan, macs_of
+from reslab.studies.sequential import LOOKS, looked
 from reslab.train.device import Execution
 from reslab.train.rehearsal import rehearse
 
 SEEDS = 3
 """Of a study without a budget, and the fewest of one with it."""
-WANTED_SEEDS, MOST_SEEDS = 5, 10
+WANTED_SEEDS = 5
 CROWDED = 1.15
 """How much longer a step takes beside others on the same machine than alone: they share its memory."""
 OVERHEAD = 5.0
@@ -187,7 +189,7 @@ def choose(
         if at == 0 or most >= enough:
             break
         at -= 1
-    for count in range(WANTED_SEEDS - 1, SEEDS - 1, -1):
+    for count in (look for look in reversed(LOOKS) if look < WANTED_SEEDS):
         if seeds is None and most < enough:
             plan = plan_of(scales[at], count)
             most = longest(plan, known)
@@ -201,7 +203,7 @@ def choose(
     plan = replace(plan, iterations=most if iterations is None else iterations)
     if seeds is None and plan.iterations in (ITERATIONS, iterations):
         more = Budget(replace(plan, seeds=1), known, jobs).total
-        plan = replace(plan, seeds=max(plan.seeds, min(MOST_SEEDS, int(left() / more))))
+        plan = replace(plan, seeds=max(plan.seeds, *looked(int(left() / more)), 0))
     return Budget(plan, known, jobs)
 
 

@@ -19,7 +19,7 @@ from reslab.errors import InputError
 from reslab.report.files import SUMMARY
 from reslab.report.summary import Summary
 from reslab.studies.design import Absolute, Below, Depths, Sooner, Study, Test, Within, of_papers_data
-from reslab.studies.sequential import LEVEL, Floats, p_values
+from reslab.studies.sequential import LEVEL, LOOKS, Floats, p_values
 from reslab.studies.verdict import Found, against_from, differences, in_words
 
 DRAWS = 4_000
@@ -101,8 +101,12 @@ def spread_of(metric: str, iterations: int, seen: Sequence[Seen]) -> float | Non
 
 
 @cache
+def _all_drawn() -> Floats:
+    return np.random.default_rng(0).standard_normal((DRAWS, LOOKS[-1]))
+
+
 def _drawn(seeds: int) -> Floats:
-    return np.random.default_rng(0).standard_normal((DRAWS, seeds))
+    return _all_drawn()[:, :seeds]
 
 
 def chance(test: Test, mean: float, spread: float, seeds: int, level: float = LEVEL) -> float:
