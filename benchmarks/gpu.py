@@ -44,8 +44,8 @@ from reslab.nets.catalog import resolve, resolve_any
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
 from reslab.studies.design import Depths
-from reslab.studies.plan import Plan
-from reslab.studies.runner import MARK, adopt, carry_out
+from reslab.studies.plan import MARK, Plan
+from reslab.studies.runner import adopt, carry_out
 from reslab.studies.summarise import summarise
 from reslab.train.device import Execution
 from reslab.train.loop import Stopped, Trainer, train

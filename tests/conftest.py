@@ -54,6 +54,8 @@ SLOW_TESTS = {
     "probes/test_claims.py": ("test_from_a_run_to_the_ledger",),
     "probes/test_prune.py": ("test_latency_falls",),
     "report/test_ledger.py": ("test_a_real_study_ends_up_in_the_ledger",),
+    "studies/test_article.py": ("test_it_is_what_the_records_say",),
+    "studies/test_queue.py": ("test_the_command_works_through_them_and_goes_on",),
     "report/test_report_confusion.py": ("test_pictures",),
     "test_tutorial.py": ("test_it_runs",),
 }

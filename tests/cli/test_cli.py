@@ -84,6 +84,7 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("train", "--sync-bn"): "resume/test_sync.py::test_two_ranks_have_the_statistics_of_one",
     ("train", "--json"): "cli/test_cli.py::test_the_result_of_a_run",
     ("study", "NAME"): "cli/test_cli.py::test_studies_are_listed",
+    ("study", "--queue"): "studies/test_queue.py::test_the_command_works_through_them_and_goes_on",
     ("study", "--power"): "studies/test_power.py::test_the_command",
     ("study", "--data"): "studies/test_degradation.py::test_killed_with_several_jobs_under_way",
     ("study", "--depths"): "studies/test_degradation.py::test_a_real_study",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reslab.studies.sequential import LOOKS, adjusted, looked, next_look, p_value, p_values
+from reslab.studies.sequential import EACH, LEVEL, LOOKS, adjusted, looked, next_look, p_value, p_values
 
 VALUES = [0.9, 1.4, 0.6, 1.1, 0.2, 1.9, 0.7, 1.3, 0.4, 1.0, 0.8, 1.2]
 
@@ -15,10 +15,10 @@ def test_looks() -> None:
 
 
 @pytest.mark.parametrize(("seeds", "looks"), [(3, [3]), (4, [3]), (5, [3, 5]), (12, [3, 5, 8, 12])])
-def test_the_p_value_is_the_least_of_the_looks_times_their_number(seeds: int, looks: list[int]) -> None:
+def test_the_p_value_is_five_times_the_least_of_the_looks(seeds: int, looks: list[int]) -> None:
     for bound, side, alternative in ((0.5, "above", "greater"), (1.5, "below", "less")):
         each = [stats.ttest_1samp(VALUES[:look], bound, alternative=alternative).pvalue for look in looks]
-        assert p_value(VALUES[:seeds], bound, side) == pytest.approx(min(1, len(LOOKS) * min(each)))  # type: ignore[arg-type]
+        assert p_value(VALUES[:seeds], bound, side) == pytest.approx(min(1, LEVEL / EACH * min(each)))  # type: ignore[arg-type]
 
 
 def test_more_seeds_take_nothing_back() -> None:
@@ -36,7 +36,7 @@ def test_rows_at_once() -> None:
 
 
 def test_equal_values_have_the_spread_of_what_they_are_measured_by() -> None:
-    assert p_value([1.0, 1.0, 1.0], 0, "above") == pytest.approx(4 * stats.t.sf(1 / (0.05 / np.sqrt(3)), 2))
+    assert p_value([1.0, 1.0, 1.0], 0, "above") == pytest.approx(5 * stats.t.sf(1 / (0.05 / np.sqrt(3)), 2))
     assert p_value([0.0, 0.0, 0.0], 0, "above") == p_value([0.0, 0.0, 0.0], 0, "below") == 1
 
 

@@ -31,6 +31,11 @@ def seconds(study: Study) -> float:
 
 def run(options: Options) -> Path | None:
     """Carries out a study, or lists all where none is named; the list does not wait for torch."""
+    if options.queue:
+        from reslab.commands.study_queue import run as work_through
+
+        work_through(options)
+        return None
     if options.name is None:
         listing(as_json=options.json)
         return None

@@ -17,6 +17,7 @@ from reslab import runs, studies
 from reslab.commands.options.study import Demo, Options
 from reslab.commands.targets import check_folder, check_target
 from reslab.commands.train import start
+from reslab.data.names import KNOWN
 from reslab.data.sources import Dataset, load
 from reslab.errors import InputError
 from reslab.recipes.he2015_cifar import ITERATIONS
@@ -26,8 +27,8 @@ from reslab.report.table import print_summary
 from reslab.report.words import duration
 from reslab.studies.budget import SEEDS, Budget, choose, measured
 from reslab.studies.design import Depths, Study
-from reslab.studies.plan import Plan, Planned
-from reslab.studies.runner import MARK, Workers, adopt, checked, run_all
+from reslab.studies.plan import MARK, Plan, Planned
+from reslab.studies.runner import Workers, adopt, checked, run_all
 from reslab.studies.summarise import summarise
 from reslab.studies.together import Together
 from reslab.train.device import Execution, describe, resolve_precision
@@ -251,7 +252,9 @@ def _claim(out: Path, plan: Plan, options: Options) -> None:
 
 def command_of(plan: Plan, options: Options) -> str:
     """The command that does the same again, a budget as what came of it."""
-    words = ["reslab", "study", plan.study.name, "--data", options.data, "--depths", *map(str, plan.depths)]
+    # Where a known data set lies is its owner's affair.
+    data = plan.info.name if plan.info.name in KNOWN else options.data
+    words = ["reslab", "study", plan.study.name, "--data", data, "--depths", *map(str, plan.depths)]
     words += ["--seeds", str(plan.seeds), "--iterations", str(plan.iterations)]
     if plan.batch != 128:
         words += ["--batch-size", str(plan.batch)]

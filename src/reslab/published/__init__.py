@@ -6,6 +6,8 @@ A study shows them beside its own only where data, network and length of trainin
 from __future__ import annotations
 
 import tomllib
+from copy import deepcopy
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -21,10 +23,16 @@ def load(name: str) -> dict[str, Any]:
     known = names()
     if name not in known:
         raise InputError(f"no published figures called '{name}': {nearest(name, known)}")
+    return deepcopy(_read(name))
+
+
+@cache
+def _read(name: str) -> dict[str, Any]:
     text = resources.files(__package__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
 
+@cache
 def names() -> tuple[str, ...]:
     """The papers that `load` knows."""
     files = (entry.name for entry in resources.files(__package__).iterdir())

@@ -1,7 +1,7 @@
 """From minutes to a plan: how deep, how long and how many seeds, by what a step of each network takes here.
 
-Seeds come first, as many as one of the rule's looks takes: with three seeds a difference has to be 4.6 standard
-deviations to come to a verdict four times in five, with five 2.0. So five seeds; then the deepest networks whose study
+Seeds come first, as many as one of the rule's looks takes: with three seeds a difference has to be 5.2 standard
+deviations to come to a verdict four times in five, with five 2.1. So five seeds; then the deepest networks whose study
 can still be as long as it asks for (`Study.enough`); then as many iterations as there is time for, up to the paper's;
 what is left then goes into more seeds. Where not even the smallest networks can be trained for long enough with five
 seeds, there are three.

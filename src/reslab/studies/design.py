@@ -13,8 +13,8 @@ Depths = tuple[int, ...]
 GENERAL_RULE = (
     "Differences are taken seed by seed, between runs with the same order and augmentation of the images. Training "
     "error is that of the augmented mini-batches, averaged over the last 10% of the iterations; test error that of the "
-    "last iterate. Comparisons are looked at when 3, 5, 8 and 12 seeds are there, each time by one-sided t-tests at a "
-    "quarter of 5 %: one of the differences being on the claim's side of the bound, one of their being on the other "
+    "last iterate. Comparisons are looked at when 3, 5, 8 and 12 seeds are there, each time by one-sided t-tests at "
+    "1 %: one of the differences being on the claim's side of the bound, one of their being on the other "
     "side of it or, where the paper has a figure, of being less than half of that. What comes first is compared by the "
     "logarithm of the iterations, a run that never does counting its last. A claim is held if all of its comparisons "
     "are, not held if one of them is not (at 5 % for all together), and otherwise not decided. On the papers' data, "
@@ -159,7 +159,7 @@ GENERAL_CHANGES = (
     ),
     Change(
         "2026-11-27",
-        "seeds are looked at when there are 3, 5, 8 and 12, at a quarter of 5 % each; too short or too shallow decides "
+        "seeds are looked at when there are 3, 5, 8 and 12, at 1 % each; too short or too shallow decides "
         "neither way, and how short and how shallow is said anew, claim by claim; against a claim counts what is less "
         "than half the published difference; over the ledger the false-discovery rate is 5 %, and results on digits "
         "no longer count there. Changed when CIFAR-10 had been seen for degradation, convergence, shortcuts and depth, "

@@ -19,6 +19,9 @@ from reslab.train.recipe import Recipe, override
 FIXED = ("seed", "iterations", "global_batch", "select", "data.holdout", "net.name")
 """Fields of a recipe that a study says of its runs, so that nobody can set them beside it."""
 
+MARK = "study.json"
+"""What makes a folder a study's."""
+
 
 @dataclass(frozen=True)
 class Planned:

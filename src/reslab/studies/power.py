@@ -119,19 +119,30 @@ def chance(test: Test, mean: float, spread: float, seeds: int, level: float = LE
         seeds: how many there are.
         level: at which a verdict is reached.
     """
-    values = mean + spread * _drawn(seeds)
     match test:
         case Within():
-            inside = np.maximum(p_values(values, test.margin, "below"), p_values(values, -test.margin, "above"))
-            outside = 2 * np.minimum(p_values(values, test.margin, "above"), p_values(values, -test.margin, "below"))
-            p = np.minimum(inside, outside)
+            return _chance_within(test.margin, mean, spread, seeds, level)
         case Below():
-            p = np.minimum(p_values(values, test.bound, "below"), p_values(values, against_from(test), "above"))
+            return _chance_beside(test.bound, against_from(test), mean, spread, seeds, level)
         case Absolute():
-            p = np.minimum(p_values(values, test.bound, "below"), p_values(values, test.bound, "above"))
+            return _chance_beside(test.bound, test.bound, mean, spread, seeds, level)
         case Sooner():
-            p = np.minimum(p_values(values, 0, "below"), p_values(values, 0, "above"))
+            return _chance_beside(0.0, 0.0, mean, spread, seeds, level)
+
+
+@cache
+def _chance_beside(below: float, above: float, mean: float, spread: float, seeds: int, level: float) -> float:
+    values = mean + spread * _drawn(seeds)
+    p = np.minimum(p_values(values, below, "below"), p_values(values, above, "above"))
     return float((p <= level).mean())
+
+
+@cache
+def _chance_within(margin: float, mean: float, spread: float, seeds: int, level: float) -> float:
+    values = mean + spread * _drawn(seeds)
+    inside = np.maximum(p_values(values, margin, "below"), p_values(values, -margin, "above"))
+    outside = 2 * np.minimum(p_values(values, margin, "above"), p_values(values, -margin, "below"))
+    return float((np.minimum(inside, outside) <= level).mean())
 
 
 @cache

@@ -22,7 +22,7 @@ from reslab.nets.cost import cost_any
 from reslab.processes import end_with_parent, leaving_interrupts_here
 from reslab.runs import RunDir
 from reslab.studies.measures import measure
-from reslab.studies.plan import Planned
+from reslab.studies.plan import MARK, Planned
 from reslab.studies.start import constructed
 from reslab.train.device import Execution, resolve_precision
 from reslab.train.loop import train
@@ -31,8 +31,6 @@ from reslab.train.start import InitialWeights, as_saved
 from reslab.train.trainer import NonFiniteLoss
 
 Result = dict[str, Any]
-MARK = "study.json"
-"""What makes a folder a study's."""
 NOT_LINKED = (".lock", "tensorboard")
 
 

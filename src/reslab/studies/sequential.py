@@ -1,12 +1,12 @@
 """Testing as seeds come in: looks at fixed numbers of seeds, one error rate for all of them, and one for the ledger.
 
 A comparison of two rows is looked at when 3, 5, 8 and 12 seeds are there. Each look is a one-sided t-test of the
-differences of the first so many seeds, and has an equal part of the 5 % by which the comparison may come out wrong:
-constant levels, as Pocock (1977) has constant bounds. The parts add up (Bonferroni), so that the rate holds however the
-looks depend on each other; as they do, some of it is left unspent, which differences that are not normal need.
+differences of the first so many seeds, and has 1 % of the 5 % by which the comparison may come out wrong: constant
+levels, as Pocock (1977) has constant bounds. The four add up to 4 % at most (Bonferroni), however the looks depend on
+each other; what is left is for differences that are not normal, as those seen are not (`reslab.studies.rates`).
 
-No looks are lost if trainings stop early, and none is gained by adding seeds: the p-value of a comparison is the least
-over its looks, times their number, and can be read after any of them.
+No looks are lost if trainings stop early, and none is gained by adding seeds: the p-value of a comparison is five times
+the least over its looks, and can be read after any of them.
 """
 
 import math
@@ -20,7 +20,7 @@ LOOKS = (3, 5, 8, 12)
 """Numbers of seeds."""
 LEVEL = 0.05
 """Of a claim by itself, in either direction; and of the ledger, the share of false verdicts among all."""
-EACH = LEVEL / len(LOOKS)
+EACH = 0.01
 """Of a look."""
 RESOLUTION = 0.05
 """Least standard deviation, in points or units of a logarithm; a spread below it is chance, and is taken for this.
@@ -45,7 +45,7 @@ def next_look(seeds: int) -> int | None:
 def p_values(values: Floats, bound: float, side: Side) -> Floats:
     """Of "the mean is not above the bound", one for each row of values (..., seeds), in the order of the seeds.
 
-    min over the looks of P(t > t_look), times the number of looks, at most 1; 1 with fewer seeds than a look takes.
+    min over the looks of P(t > t_look), times `LEVEL` / `EACH`, at most 1; 1 with fewer seeds than a look takes.
     """
     from scipy import stats  # a second of imports that a listing does without
 
@@ -55,7 +55,7 @@ def p_values(values: Floats, bound: float, side: Side) -> Floats:
         seen = signed[..., :look]
         std = np.maximum(seen.std(axis=-1, ddof=1), RESOLUTION)
         t = seen.mean(axis=-1) / (std / np.sqrt(look))
-        found = np.minimum(found, len(LOOKS) * stats.t.sf(t, look - 1))
+        found = np.minimum(found, LEVEL / EACH * stats.t.sf(t, look - 1))
     return found
 
 

@@ -66,6 +66,9 @@ class Options(Command):
     """Change fields of the recipe: --set optimizer.lr=0.05"""
     dry_run: bool = False
     """Say what would be run, with --budget how long it would take, and write nothing."""
+    queue: bool = False
+    """Work through all studies at low priority, what decides most claims an hour first, until --budget is over; the
+    same command goes on. With --dry-run it prints the order."""
     power: bool = False
     """Say what effects this many seeds can show, by the spread of the results at hand, and train nothing."""
     out: Path | None = None
