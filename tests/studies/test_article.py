@@ -1,4 +1,4 @@
-"""docs/verdicts.md is what its script makes of the committed records, and the records name no folder of their maker's."""
+"""docs/verdicts.md is what its script makes of the records, and records name no folder of their maker's."""
 
 import importlib.util
 from pathlib import Path
