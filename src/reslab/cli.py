@@ -22,6 +22,7 @@ from reslab.commands.options import (
     bench,
     claims,
     deepen,
+    detect,
     evaluate,
     export,
     features,
@@ -63,6 +64,7 @@ COMMANDS: dict[str, dict[str, type[Command] | dict[str, type[Command]]]] = {
         "features": features.Options,
         "bench": bench.Options,
     },
+    "Find it": {"detect": {"train": detect.Train, "eval": detect.Eval, "predict": detect.Predict}},
     "Ship it": {
         "finetune": finetune.Options,
         "predict": predict.Options,
@@ -71,6 +73,12 @@ COMMANDS: dict[str, dict[str, type[Command] | dict[str, type[Command]]]] = {
     },
 }
 """Commands by what they are for, in the order of ``reslab --help``."""
+
+HELP = {
+    "weights": "List, inspect, convert and fetch weights of any residual network.",
+    "detect": "Train detectors on pictures with boxes, measure them, and find objects.",
+}
+"""What commands are for that have others below them."""
 
 
 def _shown(default: object) -> str | None:
@@ -97,7 +105,7 @@ def _app() -> App:
                 continue
             below = App(
                 name=name,
-                help="List, inspect, convert and fetch weights of any residual network.",
+                help=HELP[name],
                 group=group,
                 sort_key=order,
                 group_commands="Commands",

@@ -245,6 +245,26 @@ for _test, _options in (
 ):
     for _option in _options.split():
         OPTIONS["predict", _option] = f"cli/test_predict.py::{_test}"
+for _test, _command, _options in (
+    ("test_mistakes_are_one_line", "train", "DATA"),
+    (
+        "test_an_option_reaches_the_training",
+        "train",
+        "--net --model --from --weights --norm --kind --pooling --short --long --scales --anchors --channels --regions "
+        "--frozen-stages --no-flip --trainval --iterations --batch-size -b --lr --wd --weight-decay --seed --precision "
+        "--evaluate-every --checkpoint-every --device --threads --out",
+    ),
+    ("test_a_look_writes_nothing", "train", "--look --json"),
+    ("test_interrupted_and_gone_on_with", "train", "--resume"),
+    ("test_eval", "eval", "DETECTOR DATA --split --resamples --out --json"),
+    ("test_how_a_detector_is_carried_out", "eval", "--device --threads --short --score --precision"),
+    ("test_predict", "predict", "DETECTOR PICTURES --out --json"),
+    ("test_how_a_detector_is_carried_out", "predict", "--device --threads --short --score --precision"),
+    ("test_nothing_is_overwritten_unasked", "eval", "--force"),
+    ("test_nothing_is_overwritten_unasked", "predict", "--force"),
+):
+    for _option in _options.split():
+        OPTIONS[f"detect {_command}", _option] = f"detect/test_detect_commands.py::{_test}"
 for _command in ("predict", "eval"):
     OPTIONS[_command, "--runtime"] = f"deploy/test_artefact_commands.py::test_{_command}_by_each_runtime"
 for _test, _options in (

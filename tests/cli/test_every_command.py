@@ -18,6 +18,9 @@ WRONG: dict[str, tuple[str, ...]] = {
     "claims": ("nowhere",),
     "deepen": ("no.pth", "--to", "resnet56", "--out", "x.safetensors"),
     "demo": ("--out", "file"),
+    "detect eval": ("no.pth", "nowhere"),
+    "detect predict": ("no.pth", "x.png"),
+    "detect train": ("nowhere",),
     "eval": ("no.pth", "--data", "digits"),
     "export": ("no.pth", "--data", "digits", "--out", "x"),
     "features": ("no.pth", "--data", "digits", "--out", "x.npz"),
@@ -81,7 +84,7 @@ def test_commands_are_listed_by_what_they_are_for(reslab: Reslab) -> None:
     code, out, _ = reslab("--help")
     assert code == 0
     assert re.findall(r"─ ([A-Z][\w ]+) ─", out) == [
-        "Train it", "Prove it", "Take it apart", "Ship it", "About",
+        "Train it", "Prove it", "Take it apart", "Find it", "Ship it", "About",
     ]  # fmt: skip
     for command in {name.split()[0] for name in EVERY}:
         assert re.search(rf"│ {command}  ", out)

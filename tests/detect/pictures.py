@@ -1,7 +1,7 @@
 """Small data sets for detection, generated: bright rectangles on noise, in any of the three layouts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,15 @@ def xml(boxes: Sequence[Corners], size: tuple[int, int] = (40, 60), difficult: b
     )
 
 
-def voc(root: Path, splits: dict[str, dict[str, Sequence[Corners]]], size: tuple[int, int] = (40, 60)) -> Path:
+def voc(root: Path, splits: Mapping[str, Mapping[str, Sequence[Corners]]], size: tuple[int, int] = (40, 60)) -> Path:
     """A folder as Pascal VOC has it."""
     (root / "Annotations").mkdir(parents=True)
     (root / "ImageSets/Main").mkdir(parents=True)
     for split, pictures in splits.items():
         (root / f"ImageSets/Main/{split}.txt").write_text("".join(f"{name}\n" for name in pictures))
         for seed, (name, boxes) in enumerate(pictures.items()):
-            picture(root / f"JPEGImages/{name}.png", boxes, size, seed)
+            edges = [(kind, x1 - 1, y1 - 1, x2, y2) for kind, x1, y1, x2, y2 in boxes]
+            picture(root / f"JPEGImages/{name}.png", edges, size, seed)
             (root / f"Annotations/{name}.xml").write_text(xml(boxes, size))
     return root
 

@@ -228,3 +228,16 @@ def test_what_cannot_be_built(net: str, changed: dict[str, Any], said: str) -> N
 def test_channels() -> None:
     with pytest.raises(ValidationError, match="3 channels, not 1"):
         DetectorSpec(net=resolve_any("resnet18", in_channels=1), **SMALL)
+
+
+def test_boxes_are_decoded_in_fp32_whatever_the_precision() -> None:
+    """In bf16 numbers near 60 are 0.25 apart: proposals would lie on a grid, some without a size."""
+    detector = build_detector(spec("resnet20", anchors=(8, 16, 32, 64), channels=16)).eval()
+    taken: list[list[Tensor]] = []
+    pool = detector.model.roi_heads.box_roi_pool
+    pool.register_forward_pre_hook(lambda _module, given: taken.append(given[1]))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        detector(pictures())
+    proposals = torch.cat(taken[0])
+    assert proposals.dtype == torch.float32
+    assert not torch.equal(proposals, proposals.bfloat16().float())

@@ -1,7 +1,7 @@
 """Detectors: torchvision's RPN, heads and box coder on networks of the catalogue."""
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -156,7 +156,16 @@ def build_detector(spec: DetectorSpec, *, seed: int = 0) -> Detector:
             model = _on_pyramid(spec, net) if spec.kind == "fpn" else _on_last_stage(spec, net)
         else:
             model = _on_vgg(spec, net)
+    # torchvision decodes boxes in the type that the regression comes in: bf16 would round them to pixels.
+    model.rpn.head.register_forward_hook(_in_fp32)
+    model.roi_heads.box_predictor.register_forward_hook(_in_fp32)
     return Detector(spec, model)
+
+
+def _in_fp32(_module: nn.Module, _given: object, out: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Scores and regression, each a tensor or one for each level."""
+    first, second = ([y.float() for y in each] if isinstance(each, list) else each.float() for each in out)
+    return first, second
 
 
 def _headless(net: Network) -> Network:

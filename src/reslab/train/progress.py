@@ -54,19 +54,22 @@ class TrainingProgress:
     ) -> None:
         self._bar.stop()
 
-    def update(self, iteration: int, loss: float, error: float, images_per_second: float, waiting: float) -> None:
+    def update(
+        self, iteration: int, loss: float, error: float | None, images_per_second: float, waiting: float
+    ) -> None:
         """Shows the figures of the last window: loss, training error (%), speed and share of time spent on data."""
         self._bar.update(
             self._task,
             completed=iteration,
-            figures=f"loss {loss:.3f} err {error:4.1f}%",
+            figures=f"loss {loss:.3f}" + ("" if error is None else f" err {error:4.1f}%"),
             speed=f"{images_per_second:.0f} img/s data {100 * waiting:.0f}%",
         )
         if not self.live and not self.quiet and time.monotonic() - self._printed > 30:
             self._printed = time.monotonic()
+            said = "" if error is None else f"error {error:.1f}% "
             left = (self._printed - self._began) / max(iteration - self.start, 1) * (self.total - iteration)
             print(
-                f"{self.title}: {iteration}/{self.total} loss {loss:.3f} error {error:.1f}% "
+                f"{self.title}: {iteration}/{self.total} loss {loss:.3f} {said}"
                 f"{images_per_second:.0f} images/s data {100 * waiting:.1f}% left {left / 60:.1f} min",
                 file=sys.stderr,
                 flush=True,

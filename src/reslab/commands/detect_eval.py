@@ -1,0 +1,62 @@
+"""``reslab detect eval``."""
+
+import json
+
+import torch
+
+from reslab import runs
+from reslab.commands.detect import show_look, show_worth
+from reslab.commands.options.detect import Eval
+from reslab.commands.targets import check_target
+from reslab.commands.train import start
+from reslab.detect.annotations import read
+from reslab.detect.detections import as_coco_results
+from reslab.detect.find import find_in
+from reslab.detect.networks import Detector
+from reslab.detect.saved import load_detector
+from reslab.detect.worth import worth
+from reslab.errors import InputError
+from reslab.train.device import Execution, resolve_precision
+from reslab.train.recipe import Precision
+
+
+def run(options: Eval) -> None:
+    """Measures a detector, and prints its figures."""
+    if options.data is None:
+        raise InputError("name the pictures: reslab detect eval DETECTOR DATA")
+    if options.resamples < 0:
+        raise InputError(f"--resamples takes 0 (no intervals) or more, got {options.resamples}")
+    check_target("--out", options.out, (".json",), force=options.force)
+    detector, execution, precision = ready(
+        options.detector, options.device, options.threads, options.short, options.score, options.precision
+    )
+    data = read(options.data, detector.spec.classes)
+    show_look(data)
+    pictures = data.pictures(options.split)
+    found = find_in(detector, pictures, precision=precision)
+    if options.out is not None:
+        runs.write_json(options.out, as_coco_results(found))
+    result = worth(
+        pictures, found, detector.spec.classes, resamples=options.resamples, score=options.score
+    ) | {"split": options.split, "precision": precision, "device": str(execution.device)}  # fmt: skip
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        show_worth(result)
+
+
+def ready(
+    source: str, device: str | None, threads: int | None, short: int | None, score: float, precision: Precision
+) -> tuple[Detector, Execution, Precision]:
+    """A detector where it is to run, at the size that was asked for."""
+    if not 0 <= score <= 1:
+        raise InputError(f"--score takes a score, 0 to 1, got {score:g}")
+    if short is not None and short < 1:
+        raise InputError(f"--short takes 1 or more pixels, got {short}")
+    execution = start(device, threads)
+    detector = load_detector(source, torch.device(execution.device))
+    if short is not None:
+        transform = detector.model.transform
+        transform.max_size = round(transform.max_size * short / detector.spec.short)
+        transform.min_size = (short,)
+    return detector, execution, resolve_precision(precision, execution.device)
