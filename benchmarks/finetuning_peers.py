@@ -18,6 +18,7 @@ Finished rows are kept in the file and not repeated. ``cpu_seconds`` are of all 
 import argparse
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -58,10 +59,6 @@ def export(data: Path, each: int, seed: int, out: Path) -> None:
             folder = out / name / found.classes[int(images.labels[i])]
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{i:05d}.png").write_bytes(images.read(i))
-    for folder in (out / "train").iterdir():  # fastai looks at images after each pass: at few, so that it costs nothing
-        (out / "valid" / folder.name).mkdir(parents=True)
-        first = sorted(folder.iterdir())[0]
-        (out / "valid" / folder.name / first.name).write_bytes(first.read_bytes())
 
 
 def network(classes: int) -> nn.Module:
@@ -99,6 +96,12 @@ def fastai(folder: Path, seed: int, epochs: int | None = None) -> float:
     assert how is not None
     plain = how.of_any_size()
     n = sum(1 for _ in (folder / "train").rglob("*.png"))
+    for of_class in (
+        folder / "train"
+    ).iterdir():  # it looks at images after each pass: at few, so that it costs nothing
+        (folder / "valid" / of_class.name).mkdir(parents=True)
+        first = sorted(of_class.iterdir())[0]
+        (folder / "valid" / of_class.name / first.name).write_bytes(first.read_bytes())
     data = ImageDataLoaders.from_folder(
         folder, train="train", valid="valid", bs=min(64, n), num_workers=0,
         batch_tfms=[*aug_transforms(size=SIDE, min_scale=0.75), Normalize.from_stats(plain.mean, plain.std)],
@@ -114,6 +117,7 @@ def fastai(folder: Path, seed: int, epochs: int | None = None) -> float:
     with learner.no_bar(), learner.no_logging():
         learner.fine_tune(epochs or 5)
     test = data.test_dl(get_image_files(folder / "test"), with_labels=True)
+    shutil.rmtree(folder / "valid")  # or Reslab, after it, would choose by it
     return 100 * float(learner.validate(dl=test)[1])
 
 
