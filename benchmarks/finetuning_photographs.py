@@ -58,6 +58,7 @@ def finetuned(folder: Path, out: Path, *words: object) -> dict[str, object]:
     said = json.loads(done.stdout)
     seconds = round(time.perf_counter() - began, 1)
     print(folder.name, *words, seconds, flush=True)
+    said = {key: value for key, value in said.items() if key not in ("out", "page")}
     return {"words": [Path(str(word)).name for word in words], "seconds": seconds, "result": said}
 
 

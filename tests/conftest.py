@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Where a test has several of its own, those that wait leave the core to others, too.
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["OMP_WAIT_POLICY"] = "passive"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job is deaf to Ctrl-C, and so would be the commands that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if not Path("/dev/nvidiactl").exists():
     # Without a GPU Triton's kernels are run by its interpreter, which has to be asked for before Triton is imported.
