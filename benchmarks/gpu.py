@@ -1,6 +1,12 @@
 """What only a GPU can show, in order of value, within a budget of minutes.
 
+    python benchmarks/gpu.py --call 1                          correctness and speed: needs no data
+    python benchmarks/gpu.py --call 2 --data path/to/cifar10   Table 6, several trainings at a time, and 94 %
     python benchmarks/gpu.py --budget 9 --data path/to/cifar10 [--out results/gpu] [--runs runs/gpu] [--only NAME ...]
+    python benchmarks/gpu.py --rehearse --call 1               all of it on the CPU, at sizes that show that it runs
+
+The two calls fit a machine that is lent for fifteen minutes (`LEASE`); without ``--call`` the whole agenda is worked
+at. CIFAR-10 in two halves that travel with the calls is made by `scripts/webp.py`.
 
 Each job writes one JSON file; a job whose file is there is not run again, and a training that the budget cut short
 goes on from its checkpoint. A job that is cut short leaves what it has in NAME.partial.json, and is run again. A job
@@ -18,10 +24,12 @@ import os
 import signal
 import statistics
 import sys
+import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.queues import Queue
@@ -32,6 +40,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import profile
 
 from reslab import recipes, runs, studies
 from reslab.bench import peak, peers, works
@@ -44,15 +53,22 @@ from reslab.nets.catalog import resolve, resolve_any
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
 from reslab.studies.design import Depths
-from reslab.studies.plan import MARK, Plan
+from reslab.studies.plan import MARK, Plan, of_no_study
 from reslab.studies.runner import adopt, carry_out
 from reslab.studies.summarise import summarise
+from reslab.studies.together import Together
 from reslab.train.device import Execution
 from reslab.train.loop import Stopped, Trainer, train
 from reslab.train.recipe import Recipe, override
+from reslab.train.turns import Turns
+
+sys.path.insert(0, str(Path(__file__).parent))  # for those who load this file by its path
+import gpu_kernels
 
 ROOT = Path(__file__).parents[1]
 CUDA = torch.device("cuda")
+REHEARSES = False
+"""On the CPU, with networks, batches and lengths that take seconds: whether all of it runs."""
 START = time.monotonic()
 SAME, ALIKE = 1e-3, 0.02
 """Weights may differ by so much after 20 steps in fp32; in bf16 their mean losses by this share."""
@@ -61,6 +77,10 @@ LEAST_LEFT = 15
 LEEWAY = 30
 """Seconds behind the end in which a job may still write down what it has."""
 PARTIAL = ".partial.json"
+STOPPING = 12
+"""Seconds before the end at which trainings under way are asked to leave a checkpoint."""
+REHEARSED = 16
+"""Iterations of a training in a rehearsal."""
 NEVER = 1e30
 """A difference without bound, as JSON can hold it."""
 
@@ -86,6 +106,59 @@ class Context:
         return self.deadline - time.monotonic()
 
 
+@dataclass(frozen=True)
+class Lease:
+    """A machine that is lent for a while, to be called twice. In seconds, all of them counted from asking for it."""
+
+    whole: float = 15 * 60
+    longest: float = 10 * 60
+    """of a call"""
+    start: float = 150
+    """until the first command runs: the machine's start, and what travels with it"""
+    between: float = 45
+    """from the end of one call to the beginning of the next"""
+    calls: tuple[float, ...] = (4.5 * 60, 6.0 * 60)
+    """what is planned of each, `LEEWAY` not counted"""
+
+    def spent(self) -> float:
+        """Seconds in all, at the most."""
+        return self.start + sum(call + LEEWAY for call in self.calls) + self.between * (len(self.calls) - 1)
+
+    def fits(self) -> bool:
+        """Whether all calls end before the machine goes back."""
+        return self.spent() <= self.whole and all(call + LEEWAY <= self.longest for call in self.calls)
+
+
+LEASE = Lease()
+CALLS: tuple[tuple[str, ...], ...] = (
+    (
+        "kernels",
+        "captured-is-eager",
+        "profile-resnet20",
+        "speed-resnet20",
+        "speed-resnet50",
+        "at-a-time",
+        "speed-resnet110",
+    ),
+    ("table6", "seconds-to-94"),
+)
+"""The jobs of each call."""
+
+
+def _synchronize() -> None:
+    if CUDA.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _net(name: str) -> str:
+    """A network, or in a rehearsal one of its kind that is small."""
+    if not REHEARSES:
+        return name
+    if name == "resnet50":  # which another library has to have, too
+        return "resnet18"
+    return f"cifar_{'plain' if name.startswith('plain') else 'resnet'}(depth=8, width=4)"
+
+
 class Skipped(Exception):
     """A job that cannot be done here, and why."""
 
@@ -102,6 +175,8 @@ class Job:
     """memory of the device that it needs"""
     run: Callable[["Context"], dict[str, Any]]
     resumable: bool = False
+    leaves: float = 0.0
+    """minutes that it leaves to those behind it, where it could go on to the end"""
 
 
 # --- speed -----------------------------------------------------------------------------------------
@@ -117,29 +192,34 @@ def throughput(
     """
 
     def run(context: Context) -> dict[str, Any]:
-        case = works.Case(resolve_any(net), batch, Execution(CUDA), "bf16", bn_group)
+        group = None if bn_group is None else 2 if REHEARSES else bn_group
+        case = works.Case(
+            resolve_any(_net(net)), (4 if bn_group else 2) if REHEARSES else batch, Execution(CUDA), "bf16", group
+        )
         eager, written = Execution(CUDA, graphs=False), Execution(CUDA, compile=True)
         makers: dict[str, Callable[[], Work]] = {
             "reslab": partial(works.step_of, case),
             "reslab uncaptured": partial(works.step_of, replace(case, execution=eager)),
-            against: partial(peers.peer_training, case, against),
+            f"{against} as it comes": partial(peers.peer_training, case, against),
+            against: partial(peers.peer_training, case, against, peers.Way("bf16 autocast", channels_last=True)),
         }
+        rounds, turn = (2, 0.01) if REHEARSES else (10, 0.5)
         written_well = compiled and _apart(context, "compiled and captured") <= SAME
         if written_well:
             makers["reslab compiled"] = partial(works.step_of, replace(case, execution=written))
         try:
-            seconds = take_turns_apart(makers, rounds=10, turn=0.5, device=CUDA)
+            seconds = take_turns_apart(makers, rounds=rounds, turn=turn, device=CUDA)
         except (InputError, RuntimeError, MemoryError) as error:
             if not written_well:
                 raise
             print(f"    without the compiler: {error}", flush=True)
             makers.pop("reslab compiled")
-            seconds = take_turns_apart(makers, rounds=10, turn=0.5, device=CUDA)
+            seconds = take_turns_apart(makers, rounds=rounds, turn=turn, device=CUDA)
         ours = min(("reslab", "reslab compiled"), key=lambda name: statistics.median(seconds.get(name, [math.inf])))
-        limit = peak.measure(CUDA, case.precision)
+        limit = peak.Peak(1.0, 1.0) if REHEARSES else peak.measure(CUDA, case.precision)
         return {
             "net": net, "batch": batch, "precision": case.precision, "bn_group": bn_group, "against": against,
-            "images_per_second": {name: batch / statistics.median(each) for name, each in seconds.items()},
+            "images_per_second": {name: case.batch / statistics.median(each) for name, each in seconds.items()},
             "ours": ours, "ratio": vars(ratio(seconds[against], seconds[ours])),
             "seconds": seconds, "peak": vars(limit),
         }  # fmt: skip
@@ -161,8 +241,8 @@ def compiled_is_eager(context: Context) -> dict[str, Any]:
 
 
 def _ways_apart(context: Context, way: str, execution: Execution) -> dict[str, Any]:
-    data = _data(context)
-    plan = he2015_cifar("resnet20", data.info, iterations=400)
+    data = load(context.data or "synthetic")
+    plan = he2015_cifar(_net("resnet20"), data.info, iterations=400, batch=8 if REHEARSES else 128)
     exact, quick = (override(plan, [f"precision={name}"]) for name in ("fp32", "bf16"))
     ways = {  # what may break comes last
         "eager": (exact, Execution(CUDA, graphs=False, deterministic=True)),
@@ -183,7 +263,7 @@ def _ways_apart(context: Context, way: str, execution: Execution) -> dict[str, A
             for number in range(20):
                 trainer.step()
                 if number == 0:
-                    torch.cuda.synchronize()
+                    _synchronize()
                     found[name] = {"seconds_of_first_step": time.perf_counter() - start}
             trainer.look()
         except (InputError, RuntimeError) as error:
@@ -255,6 +335,87 @@ def _steps(source: str, how: Execution, seed: int, ready: Barrier, answers: "Que
         trainer.step()
     torch.cuda.synchronize()
     answers.put(500 / (time.perf_counter() - start))
+
+
+def kernels(context: Context) -> dict[str, Any]:
+    """The GPU's kernels against fp64, and what share of the memory's speed they reach."""
+    if REHEARSES:
+        os.environ["TRITON_INTERPRET"] = "1"
+    found = gpu_kernels.correctness(CUDA, tiny=REHEARSES)
+    context.keep(found)
+    return found | gpu_kernels.speed(CUDA, tiny=REHEARSES)
+
+
+def profiled(net: str) -> Callable[[Context], dict[str, Any]]:
+    """Kernels of a captured step and their time: by our kernels, and by PyTorch's own."""
+
+    def run(context: Context) -> dict[str, Any]:
+        data, found = load(context.data or "synthetic"), {}
+        for way, rule in (("reslab", "own"), ("by PyTorch", "library")):
+            os.environ["RESLAB_KERNELS"] = rule
+            trainer = Trainer(_paper(_net(net), data, 0), data, Execution(CUDA))
+            trainer.net.train()
+            for _ in range(10):
+                trainer.step()
+            trainer.look()
+            steps = 5
+            with profile() as seen:
+                for _ in range(steps):
+                    trainer.step()
+                _synchronize()
+            ran = [event for event in seen.events() if event.device_type.name == "CUDA"]
+            by_name: dict[str, list[float]] = {}
+            for event in ran:
+                by_name.setdefault(event.name, []).append(event.device_time)
+            longest = sorted(by_name.items(), key=lambda item: -sum(item[1]))[:25]
+            found[way] = {
+                "kernels": len(ran) / steps, "device_microseconds": sum(event.device_time for event in ran) / steps,
+                "longest": [[name[:120], len(each) / steps, sum(each) / steps] for name, each in longest],
+            }  # fmt: skip
+            context.keep(found)
+            del trainer
+        return found
+
+    return run
+
+
+def at_a_time(context: Context) -> dict[str, Any]:
+    """Steps a second in all, of several trainings of ResNet-20 in one process."""
+    data, rates = load(context.data or "synthetic"), {}
+    for count in (1, 2) if REHEARSES else (1, 2, 4, 8, 16):
+        if context.left() < LEAST_LEFT:
+            break
+        rates[str(count)] = _rate_of(count, data, _execution(context), 6 if REHEARSES else 1000)
+        context.keep({"steps_per_second": rates})
+    return {"steps_per_second": rates}
+
+
+def _rate_of(count: int, data: Dataset, how: Execution, steps: int) -> float:
+    """Steps a second of so many trainings that take turns, as `study --at-a-time` has them."""
+    turns, ready, ends = Turns(), threading.Barrier(count, timeout=60), list[float]()
+
+    def work(seed: int) -> float:
+        with turns.mine(), torch.cuda.stream(torch.cuda.Stream(CUDA) if CUDA.type == "cuda" else None):
+            trainer = Trainer(_paper(_net("resnet20"), data, seed), data, how)
+            trainer.net.train()
+            for _ in range(10):
+                trainer.step()
+            trainer.look()
+            turns.end()
+            ready.wait()
+            turns.begin()
+            start = time.perf_counter()
+            for number in range(1, steps + 1):
+                trainer.step()
+                if number % 50 == 0 or number == steps:
+                    trainer.look()
+                turns.pass_on()
+            ends.append(time.perf_counter())
+            return start
+
+    with ThreadPoolExecutor(count) as pool:
+        begun = [future.result() for future in [pool.submit(work, seed) for seed in range(count)]]
+    return count * steps / (max(ends) - min(begun))
 
 
 def very_deep(net: str) -> Callable[[Context], dict[str, Any]]:
@@ -334,6 +495,41 @@ def training(net: str, seed: int, iterations: int) -> Callable[[Context], dict[s
     return run
 
 
+def table6(nets: Sequence[tuple[str, int]], iterations: int, count: int) -> Callable[[Context], dict[str, Any]]:
+    """Networks and seeds by the paper's recipe, so many at a time, the first ones first; each leaves its own record."""
+
+    def run(context: Context) -> dict[str, Any]:
+        data = _data(context)
+        folder = context.folder / "paper" / "runs"  # where studies find them
+        names = {f"{net}-{iterations}-seed{seed}": (net, seed) for net, seed in nets}
+        length = REHEARSED if REHEARSES else iterations
+        waiting = of_no_study(
+            {
+                name: _paper(_net(net), data, seed, length)
+                for name, (net, seed) in names.items()
+                if not (context.out / f"{name}.json").exists()
+            }
+        )
+        workers = Together(count, data, context.data or "", folder, _execution(context), None)
+        left = len(waiting)
+        try:
+            for each in waiting:
+                workers.submit(each)
+            while left and context.left() > STOPPING:
+                for name, result in workers.finished(0.2):
+                    left -= 1
+                    metrics = RunDir(folder / name).read_metrics()
+                    _record(context, name, f"{name}, {count} at a time", {"result": result, "metrics": metrics})
+                    print(f"    {name}: {result['test_error']:.2f} % in {result['seconds']:.0f} s", flush=True)
+        finally:
+            workers.close(at_once=left > 0)  # each run that is under way leaves a checkpoint
+        if left:
+            raise Stopped(f"{left} of {len(names)} runs are under way or to come; the same command goes on")
+        return {"runs": list(names)}
+
+    return run
+
+
 def seconds_to_94(context: Context) -> dict[str, Any]:
     """The 94 % recipe, five seeds: seconds from the first step to the error on the test images, both counted.
 
@@ -342,16 +538,18 @@ def seconds_to_94(context: Context) -> dict[str, Any]:
     data = _data(context)
     entry = recipes.find("fast_cifar94")
     found: dict[str, Any] = {"seconds": [], "test_error": [], "test_error_one_look": []}
-    for seed in (-1, 0, 1, 2, 3, 4):
+    for seed in (-1, 0) if REHEARSES else (-1, 0, 1, 2, 3, 4):
         recipe = entry.make(entry.net, data.info, seed=max(seed, 0))
+        if REHEARSES:
+            recipe = override(recipe, ["iterations=2", "global_batch=20"])
         trainer = Trainer(recipe, data, _execution(context))
         trainer.net.train()
-        torch.cuda.synchronize()
+        _synchronize()
         start = time.perf_counter()
-        for _ in range(20 if seed < 0 else recipe.iterations):
+        for _ in range(min(20, recipe.iterations) if seed < 0 else recipe.iterations):
             trainer.step()
         test = evaluate(trainer.net, trainer.test, precision=trainer.recipe.precision, test_time=recipe.test_time)
-        torch.cuda.synchronize()
+        _synchronize()
         if seed >= 0:
             found["seconds"].append(time.perf_counter() - start)
             found["test_error"].append(test.top1_error)
@@ -403,44 +601,37 @@ def study(name: str, depths: Depths, iterations: int, seeds: int = 3) -> Callabl
 
 
 def agenda() -> list[Job]:
-    """The jobs, the most valuable first."""
+    """The jobs, the most valuable first: those of the two calls of a lease, and what is left."""
+
+    def fast(net: str) -> Callable[[Context], dict[str, Any]]:
+        return throughput(net, 128, "eager", bn_group=64, compiled=False)
+
+    networks = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+    first = [(net, 0) for net in (*networks, "plain20", "plain56")] + [(net, 1) for net in networks]
     jobs = [
-        Job("captured-is-eager", "captured steps equal eager ones", 0.3, 2, captured_is_eager),
-        Job("speed-resnet20", "ResNet-20 against eager", 0.7, 4, throughput("resnet20", 128, "eager", bn_group=64)),
-        Job(
-            "speed-resnet56",
-            "ResNet-56 against eager",
-            0.7,
-            4,
-            throughput("resnet56", 128, "eager", bn_group=64, compiled=False),
-        ),
-        Job(
-            "speed-resnet110",
-            "ResNet-110 against eager",
-            0.9,
-            4,
-            throughput("resnet110", 128, "eager", bn_group=64, compiled=False),
-        ),
-        Job(
-            "speed-resnet50",
-            "ResNet-50 at 224 against torchvision",
-            1.5,
-            60,
-            throughput("resnet50", 256, "torchvision"),
-        ),
-        Job("seconds-to-94", "94 % by fast_cifar94, five seeds", 1.5, 4, seconds_to_94),
-        Job("concurrency", "trainings at a time", 1, 8, concurrency),
-    ]
+        Job("kernels", "the GPU's kernels against fp64, and their bytes a second", 0.8, 8, kernels),
+        Job("captured-is-eager", "captured steps equal eager ones", 0.4, 2, captured_is_eager),
+        Job("profile-resnet20", "kernels of a step of ResNet-20", 0.4, 4, profiled("resnet20")),
+        Job("speed-resnet20", "ResNet-20 against eager", 0.7, 4, fast("resnet20")),
+        Job("speed-resnet50", "ResNet-50 at 224 against torchvision", 1.0, 60,
+            throughput("resnet50", 256, "torchvision", compiled=False)),
+        Job("at-a-time", "steps a second of several trainings in one process", 0.5, 16, at_a_time),
+        Job("speed-resnet110", "ResNet-110 against eager", 0.7, 4, fast("resnet110")),
+        Job("table6", "Table 6 and its plain networks, 64,000 iterations, eight at a time", 1.0, 16,
+            table6(first, 64_000, 8), resumable=True, leaves=1.2),
+        Job("seconds-to-94", "94 % by fast_cifar94, five seeds", 1.0, 4, seconds_to_94),
+        Job("speed-resnet56", "ResNet-56 against eager", 0.7, 4, fast("resnet56")),
+        Job("concurrency", "trainings at a time, each in a process", 1, 8, concurrency),
+    ]  # fmt: skip
 
     def paper(net: str, seed: int, iterations: int = 64_000) -> Job:
         what = f"{net} by the paper's recipe, {iterations:,} iterations, seed {seed}"
         run = training(net, seed, iterations)
         return Job(f"{net}-{iterations}-seed{seed}", what, 1.0, 4, run, resumable=True)
 
-    table6 = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
-    runs_of_64k = [(net, 0) for net in (*table6, "plain20", "plain56")]
+    runs_of_64k = [(net, 0) for net in (*networks, "plain20", "plain56")]
     runs_of_64k += [(net, seed) for seed in (1, 2) for net in ("resnet20", "plain20", "plain56", "resnet56")]
-    runs_of_64k += [(net, seed) for seed in (1, 2, 3, 4) for net in table6]
+    runs_of_64k += [(net, seed) for seed in (1, 2, 3, 4) for net in networks]
     runs_of_64k += [(net, 0) for net in ("preresnet56", "preresnet110")]
     table = [paper(net, seed) for net, seed in dict.fromkeys(runs_of_64k)]
     jobs += table[:7]
@@ -468,7 +659,7 @@ def agenda() -> list[Job]:
 
 def attempt(job: Job, context: Context) -> str:
     """One job, in this process; what to say of it."""
-    free = torch.cuda.mem_get_info(CUDA)[0] / 1e9
+    free = torch.cuda.mem_get_info(CUDA)[0] / 1e9 if CUDA.type == "cuda" else math.inf
     if free < job.gigabytes:
         return f"skipped: needs {job.gigabytes:g} GB of device memory, {free:.0f} are free"
     start = time.monotonic()
@@ -482,24 +673,29 @@ def attempt(job: Job, context: Context) -> str:
     except Exception as error:
         traceback.print_exc()
         return f"FAILED: {type(error).__name__}: {error}"
-    about = {
-        "job": job.name, "what": job.what, "command": f"python benchmarks/gpu.py --data cifar10 --only {job.name}",
-        "when": runs.now(),
-        "machine": runs.describe() | {"gpu": torch.cuda.get_device_name(CUDA), "torch": torch.__version__},
-        "minutes": round((time.monotonic() - start) / 60, 2),
-    }  # fmt: skip
-    runs.write_json(
-        context.out / f"{job.name}.json", json.loads(json.dumps(about | found, default=str), parse_constant=str)
-    )
+    _record(context, job.name, job.what, found, minutes=(time.monotonic() - start) / 60)
     (context.out / f"{job.name}{PARTIAL}").unlink(missing_ok=True)
     return f"{(time.monotonic() - start):.0f} s"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--budget", type=float, default=9, help="minutes; with half a minute to start, 9 keep within a call of 10"
+def _record(context: Context, name: str, what: str, found: dict[str, Any], minutes: float | None = None) -> None:
+    """Writes what was found, with the command and the machine."""
+    gpu = torch.cuda.get_device_name(CUDA) if CUDA.type == "cuda" else "none: a rehearsal on the CPU"
+    about = {
+        "job": name, "what": what, "command": f"python benchmarks/gpu.py --data cifar10 --only {context.job or name}",
+        "when": runs.now(), "machine": runs.describe() | {"gpu": gpu, "torch": torch.__version__},
+    } | ({} if minutes is None else {"minutes": round(minutes, 2)})  # fmt: skip
+    runs.write_json(
+        context.out / f"{name}.json", json.loads(json.dumps(about | found, default=str), parse_constant=str)
     )
+
+
+def main() -> None:
+    global CUDA, REHEARSES
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--call", type=int, choices=(1, 2), help="the jobs of this call of a lease, within its minutes")
+    parser.add_argument("--rehearse", action="store_true", help="on the CPU, at sizes that show that it runs")
+    parser.add_argument("--budget", type=float, help="minutes; by default those of the call, or 9")
     parser.add_argument("--data", help="CIFAR-10: cifar10, or the path of its Parquet folder")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "gpu")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "gpu")
@@ -509,6 +705,12 @@ def main() -> None:
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)  # the end as the monotonic clock counts
     parser.add_argument("--here", action="store_true", help="run the job in this process")
     options = parser.parse_args()
+    if options.rehearse:
+        CUDA, REHEARSES = torch.device("cpu"), True
+    if options.budget is None:  # with half a minute to start, 9 keep within a call of 10
+        options.budget = LEASE.calls[options.call - 1] / 60 if options.call else 9
+    if options.call and not options.only:
+        options.only = list(CALLS[options.call - 1])
     jobs = agenda()
     if options.only and (unknown := set(options.only) - {job.name for job in jobs}):
         parser.error(f"no such job: {', '.join(sorted(unknown))}; --list prints all")
@@ -517,8 +719,8 @@ def main() -> None:
             state = "done" if (options.out / f"{job.name}.json").exists() else ""
             print(f"{job.name:<28} {job.what:<70} {state}")
         return
-    if not torch.cuda.is_available():
-        parser.error("no CUDA device here")
+    if not (REHEARSES or torch.cuda.is_available()):
+        parser.error("no CUDA device here; --rehearse runs it on the CPU, at sizes that show that it does")
     if not 0 < options.budget < math.inf:
         parser.error(f"--budget takes minutes above 0, got {options.budget}")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -544,13 +746,16 @@ def carry_out_all(jobs: Sequence[Job], context: Context, at_a_time: int) -> None
         room = at_a_time if waiting and waiting[0].resumable and all(j.resumable for j in running.values()) else 1
         if waiting and len(running) < room:
             job = waiting.popleft()
+            # What could go on to the end leaves time to what is to come.
+            to_come = any(not (context.out / f"{other.name}.json").exists() for other in waiting)
+            own = replace(context, deadline=context.deadline - (60 * job.leaves if to_come else 0))
             if (context.out / f"{job.name}.json").exists():
                 print(f"{job.name:<28} done before", flush=True)
             # A training that was begun goes on however little time is left; another would hardly begin.
-            elif context.left() < (20 if job.resumable else 60 * job.minutes):
+            elif own.left() < (20 if job.resumable else 60 * job.minutes):
                 print(f"{job.name:<28} no time left", flush=True)
             else:
-                process = Popen(_command(job, context), start_new_session=True)
+                process = Popen(_command(job, own), start_new_session=True)
                 running[process], begun[process] = job, time.monotonic()
         elif running:
             time.sleep(0.2)
@@ -562,6 +767,7 @@ def carry_out_all(jobs: Sequence[Job], context: Context, at_a_time: int) -> None
 
 def _command(job: Job, context: Context) -> list[str]:
     words = [sys.executable, str(Path(__file__).resolve()), "--here", "--only", job.name]
+    words += ["--rehearse"] if REHEARSES else []
     words += ["--until", repr(context.deadline), "--out", str(context.out), "--runs", str(context.folder)]
     return words + (["--data", context.data] if context.data else [])
 

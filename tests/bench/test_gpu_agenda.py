@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -99,7 +100,7 @@ def test_the_ways_are_compared(gpu: ModuleType, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(inductor, "BACKEND", "aot_eager")
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
     small = "cifar_resnet(depth=8, width=4)"
-    monkeypatch.setattr(gpu, "he2015_cifar", lambda _, info, **more: he2015_cifar(small, info, batch=32, **more))
+    monkeypatch.setattr(gpu, "he2015_cifar", lambda _, info, **more: he2015_cifar(small, info, **{**more, "batch": 32}))
     torch._dynamo.reset()
     where = replace(context(gpu, tmp_path), job="compiled-is-eager")
     found = gpu.compiled_is_eager(where)
@@ -111,12 +112,103 @@ def test_the_ways_are_compared(gpu: ModuleType, tmp_path: Path, monkeypatch: pyt
     assert gpu._apart(context(gpu, tmp_path), "compiled and captured") < gpu.SAME
 
 
-def test_the_agenda_begins_with_what_fits_a_lease(gpu: ModuleType) -> None:
-    """Correctness and speed take less than five of the nine minutes of a call, so that trainings have the rest."""
-    first = next(i for i, job in enumerate(gpu.agenda()) if job.resumable)
-    assert gpu.agenda()[0].name == "captured-is-eager"
-    assert gpu.agenda()[0].minutes <= 0.5
-    assert sum(job.minutes for job in gpu.agenda()[:first]) <= 7
+def test_the_two_calls_fit_a_lease(gpu: ModuleType) -> None:
+    """Each call its minutes, the machine its fifteen, and each job the time that it says it takes."""
+    assert gpu.LEASE.fits()
+    assert gpu.LEASE.spent() <= 15 * 60
+    assert max(gpu.LEASE.calls) + gpu.LEEWAY <= 10 * 60
+    longer = replace(gpu.LEASE, calls=(60.0 * 5, 60.0 * 6.5))
+    assert not longer.fits()
+    jobs = {job.name: job for job in gpu.agenda()}
+    assert list(jobs)[: sum(map(len, gpu.CALLS))] == [name for call in gpu.CALLS for name in call], "they come first"
+    for names, seconds in zip(gpu.CALLS, gpu.LEASE.calls, strict=True):
+        assert 60 * sum(jobs[name].minutes for name in names) <= seconds
+    second = [jobs[name] for name in gpu.CALLS[1]]
+    assert second[0].resumable
+    assert second[0].leaves >= second[1].minutes, "there is time for 94 % however far the trainings came"
+
+
+def test_what_could_go_on_leaves_time_to_what_is_to_come(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: dict[str, float] = {}
+
+    def command(job: Any, where: Any) -> list[str]:
+        left[job.name] = where.left()
+        return [sys.executable, "-c", "pass"]
+
+    monkeypatch.setattr(gpu, "_command", command)
+    jobs = [
+        gpu.Job("long", "", 1.0, 0, lambda _: {}, resumable=True, leaves=2.0),
+        gpu.Job("short", "", 1.0, 0, lambda _: {}),
+    ]
+    gpu.carry_out_all(jobs, context(gpu, tmp_path), 1)
+    assert 400 < left["long"] < 600 - 120
+    assert left["short"] > 540
+    left.clear()
+    gpu.carry_out_all(jobs, context(gpu, tmp_path, seconds=130), 1)
+    assert list(left) == ["short"], "with ten seconds of its own the first is not begun"
+    left.clear()
+    (tmp_path / "short.json").write_text("{}")
+    gpu.carry_out_all(jobs, context(gpu, tmp_path), 1)
+    assert 540 < left["long"] < 600, "nothing is to come"
+
+
+@pytest.fixture
+def rehearses(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "CUDA", torch.device("cpu"))
+    monkeypatch.setattr(gpu, "REHEARSES", True)
+    monkeypatch.setattr(gpu, "REHEARSED", 6)
+    torch.set_num_threads(1)
+
+
+@pytest.mark.usefixtures("rehearses")
+def test_trainings_that_were_cut_short_go_on(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = replace(context(gpu, tmp_path), job="table6")
+    run = gpu.table6([("resnet20", 0), ("plain20", 0), ("resnet20", 1)], 64_000, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu, "STOPPING", 1e9)  # the end is there as soon as they have begun
+        with pytest.raises(gpu.Stopped, match="3 of 3 runs are under way or to come"):
+            run(where)
+    assert not list(tmp_path.glob("*.json"))
+    assert run(where) == {
+        "runs": [f"{net}-64000-seed{seed}" for net, seed in (("resnet20", 0), ("plain20", 0), ("resnet20", 1))]
+    }
+    record = json.loads((tmp_path / "resnet20-64000-seed1.json").read_text())
+    assert record["result"]["iterations"] == 6
+    assert record["machine"]["gpu"] == "none: a rehearsal on the CPU"
+    assert len(run(where)["runs"]) == 3, "and is done before"
+
+
+@pytest.mark.usefixtures("rehearses")
+def test_trainings_at_a_time_are_counted_together(gpu: ModuleType, tmp_path: Path) -> None:
+    found = gpu.at_a_time(context(gpu, tmp_path, data=None))
+    assert set(found["steps_per_second"]) == {"1", "2"}
+    assert all(rate > 0 for rate in found["steps_per_second"].values())
+
+
+def test_a_call_is_rehearsed(gpu: ModuleType, tmp_path: Path) -> None:
+    """In processes of its own, as on a GPU: what each job leaves."""
+    pytest.importorskip("triton", reason="Triton is not installed here")
+    names = ["kernels", "speed-resnet20"]
+    words = [
+        sys.executable,
+        str(FILE),
+        "--rehearse",
+        "--call",
+        "1",
+        "--out",
+        str(tmp_path),
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
+    run = subprocess.run([*words, "--only", *names], capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "FAILED" not in run.stdout
+    assert {path.stem for path in tmp_path.glob("*.json")} == set(names)
+    assert set(json.loads((tmp_path / "speed-resnet20.json").read_text())["images_per_second"]) == {
+        "reslab", "reslab uncaptured", "eager", "eager as it comes",
+    }  # fmt: skip
 
 
 def test_a_job_that_hangs_is_ended_with_what_it_began(

@@ -1,0 +1,124 @@
+"""The GPU's kernels on a card: right against PyTorch in fp64, and how much of the memory's speed they reach.
+
+    python benchmarks/gpu_kernels.py [--rehearse]
+
+With ``--rehearse`` on the CPU, by Triton's interpreter, at sizes that show only that it runs. It is the first job of
+`benchmarks/gpu.py`.
+"""
+
+import argparse
+import json
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SHAPES = (  # (N, C, H, W), groups; each is compiled for: half a second for a kernel
+    ((6, 129, 13, 11), 3), ((128, 16, 32, 32), 2), ((64, 256, 28, 28), 1), ((2, 2048, 7, 7), 1), ((1, 64, 113, 111), 1),
+    ((2, 3, 1, 2), 1),
+)  # fmt: skip
+TINY = (((4, 16, 4, 4), 2), ((2, 3, 1, 2), 1))
+TIMED = (((128, 16, 32, 32), 2), ((128, 64, 8, 8), 2), ((256, 64, 112, 112), 1), ((256, 256, 56, 56), 1))
+CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.02}
+"""How far results may be from those of fp64, as a share of the largest."""
+
+
+def apart(shape: tuple[int, ...], groups: int, dtype: torch.dtype, activation: int, device: torch.device) -> float:
+    """The largest difference of y and all gradients from PyTorch in fp64, as a share of the largest number."""
+    from reslab.kernels import triton_norm as own
+
+    draw = torch.Generator().manual_seed(0)
+    x, residual, grad, also = (
+        torch.randn(shape, generator=draw).to(device, dtype, memory_format=torch.channels_last) for _ in range(4)
+    )
+    weight, bias = (torch.randn(shape[1], generator=draw).to(device) for _ in range(2))
+    y, saved = own.forward(x, residual, weight, bias, eps=1e-5, groups=groups, activation=activation)
+    seen = {own.NONE: None, own.RELU: y, own.GELU: residual}[activation]
+    found = own.backward(
+        grad, also, x, seen, weight, bias, saved, groups=groups, activation=activation, has_residual=True
+    )
+    leaves = [tensor.detach().double().requires_grad_() for tensor in (x, residual, weight, bias)]
+    parts = [F.batch_norm(part, None, None, leaves[2], leaves[3], True, 0.0, 1e-5) for part in leaves[0].chunk(groups)]
+    u = torch.cat(parts) + leaves[1]
+    right = {own.NONE: u, own.RELU: F.relu(u), own.GELU: F.gelu(u)}[activation]
+    total = grad.double() + also.double()
+    if activation == own.RELU:  # open where y is: next to zero another order of adding may decide otherwise
+        total = total * (y > 0)
+    wanted = torch.autograd.grad(right, leaves, total)
+    pairs = zip((y, *found), (right.detach(), *wanted), strict=True)
+    return max(float((a.double() - b).abs().max() / b.abs().max().clamp_min(1)) for a, b in pairs if a is not None)
+
+
+def correctness(device: torch.device, *, tiny: bool) -> dict[str, Any]:
+    """Every shape, type and activation; and a batch of images, bit for bit. Raises where one is wrong."""
+    from reslab.data.spec import Augment
+    from reslab.data.transforms import Normalizer, OnGpu, augment
+    from reslab.kernels import triton_norm as own
+
+    found = {}
+    shapes = TINY if tiny else SHAPES
+    for shape, groups in shapes:
+        for dtype, close in CLOSE.items():
+            for activation in (own.NONE, own.RELU, own.GELU) if shape == shapes[0][0] else (own.RELU,):
+                far = apart(shape, groups, dtype, activation, device)
+                found[f"{shape} in {groups}, {dtype}, activation {activation}"] = far
+                if not far <= close:
+                    raise AssertionError(f"BN of {shape} in {groups} groups, {dtype}, activation {activation}: {far:g}")
+    draw = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (100, 3, 32, 32), dtype=torch.uint8, generator=draw)
+    pictures = pictures.to(device, memory_format=torch.channels_last)
+    index = torch.arange(4 if tiny else 100, device=device)
+    for kind in ("per-channel", "per-pixel-mean"):
+        for spec in (Augment(pad=4, flip=True), Augment(pad=2, flip="alternating", border="reflect")):
+            normalizer = Normalizer.of(kind, pictures.cpu()).to(device)
+            wanted = augment(pictures[index], index, normalizer=normalizer, spec=spec, seed=1, epoch=index + 5)
+            if not torch.equal(OnGpu(pictures, normalizer, spec, 1)(index, index + 5), wanted):
+                raise AssertionError(f"augmentation {spec}, {kind}: other numbers than PyTorch's")
+    return {"apart": found}
+
+
+def speed(device: torch.device, *, tiny: bool) -> dict[str, Any]:
+    """Bytes a second of BN with addition and ReLU, forward and backward, as `benchmarks/gpu_floor.py` counts them."""
+    from reslab.bench.paired import seconds_of
+    from reslab.kernels import triton_norm as own
+
+    found = {}
+    for shape, groups in TINY[:1] if tiny else TIMED:
+        x = torch.randn(shape, device=device).to(torch.bfloat16, memory_format=torch.channels_last)
+        one = torch.ones(shape[1], device=device)
+
+        def forward(x: Tensor = x, one: Tensor = one, groups: int = groups) -> tuple[Tensor, Tensor]:
+            return own.forward(x, x, one, one, eps=1e-5, groups=groups, activation=own.RELU)
+
+        y, saved = forward()
+
+        def backward(
+            x: Tensor = x, y: Tensor = y, saved: Tensor = saved, one: Tensor = one, groups: int = groups
+        ) -> object:
+            return own.backward(x, x, x, y, one, one, saved, groups=groups, activation=own.RELU, has_residual=True)
+
+        turn = 0.01 if tiny else 0.2
+        seconds = {"forward": seconds_of(forward, turn, device), "backward": seconds_of(backward, turn, device)}
+        moved = {"forward": 4, "backward": 4 + 4 + 2}  # times the activation
+        found[str(shape)] = {
+            way: {"seconds": each, "gigabytes_per_second": moved[way] * 2 * x.numel() / each / 1e9}
+            for way, each in seconds.items()
+        }
+    return {"speed": found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rehearse", action="store_true", help="on the CPU, by Triton's interpreter")
+    given = parser.parse_args()
+    if given.rehearse:
+        os.environ["TRITON_INTERPRET"] = "1"
+    device = torch.device("cpu" if given.rehearse else "cuda")
+    found = correctness(device, tiny=given.rehearse) | speed(device, tiny=given.rehearse)
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
