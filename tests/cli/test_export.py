@@ -1,6 +1,7 @@
 """``reslab export``: written is what was compared on real images and passed; the rest only by force."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,24 @@ def test_grey_images(reslab: Reslab) -> None:
 def test_evenly_spaced() -> None:
     assert export_data._spaced(5, 3) == [0, 2, 4]
     assert export_data._spaced(2, 9) == [0, 1]
+
+
+def test_answers_that_are_wrong_as_stored_are_not_made_right_by_bf16(
+    reslab: Reslab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights()
+    limits = {"fp32": Limits(-1, 99), "bf16": Limits(1, 0)}
+    monkeypatch.setattr("reslab.deploy.gate.LIMITS", limits)
+    words = ("export", "w.safetensors", "--data", "p", "--split", "all", "--no-speed", "--out", "made")
+    code, out, _ = reslab(*words, "--to", "torch")
+    assert code == 1
+    assert "torch bf16: passed" in out
+    assert not Path("made").exists()
+
+
+def test_a_library_that_is_missing_is_missed_at_once(reslab: Reslab, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights()
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    why = refused(reslab, "export", "w.safetensors", "--data", "p", "--to", "openvino", "--out", "made")
+    assert "this needs the library openvino" in why
+    assert "pip install 'reslab[deploy]'" in why

@@ -1,6 +1,8 @@
 """A network written for other runtimes computes there what it computed here, on images of any size and number."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import get_args
 
@@ -115,3 +117,15 @@ def test_vectors_are_no_images() -> None:
     net = build("mlp(depth=6, width=8, layers=2)", in_channels=5)
     with pytest.raises(InputError, match="takes vectors; export is for networks of images"):
         program_of(net, net.spec, HOW, "crops")
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_other_runtimes_do_without_torch(exported: Get, runtime: RuntimeName) -> None:
+    code = (
+        "import sys; from reslab.deploy.artefact import read\n"
+        "from reslab.deploy.runtimes import example, open_runtime\n"
+        f"artefact = read({str(exported('photographs').artefact.folder)!r})\n"
+        f"print(open_runtime(artefact, {runtime!r}).logits(example(artefact.about, 2)).shape, 'torch' in sys.modules)"
+    )
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
+    assert done.stdout == "(2, 4) False\n"

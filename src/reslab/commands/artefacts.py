@@ -11,6 +11,9 @@ from reslab.deploy.artefact import About, Artefact, Precision, RuntimeName, read
 from reslab.deploy.runtimes import Runtime, open_runtime, quickest
 from reslab.errors import InputError
 
+MOST_TRIED = 8
+"""Images at a time that runtimes are tried with: of more, a call of a large network takes seconds."""
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -55,7 +58,7 @@ def open_artefact(
         precisions: tuple[Precision, ...] = (own,)
         if own == "fp32" and precision != "fp32":
             precisions = ("bf16",) if precision == "bf16" else ("fp32", "bf16")
-        chosen = quickest(artefact, precisions=precisions, threads=threads, batch=batch)
+        chosen = quickest(artefact, precisions=precisions, threads=threads, batch=min(batch, MOST_TRIED))
         console.print(f"{source}: {chosen.words()}", markup=False, highlight=False, soft_wrap=True)
         return Opened(artefact, chosen.runtime)
     name: RuntimeName = runtime  # type: ignore[assignment]

@@ -19,8 +19,9 @@ from reslab.data.labels import ilsvrc, read_names
 from reslab.deploy.artefact import About, Checked, is_artefact, seal, written
 from reslab.deploy.export import FILES, onnx_of, openvino_of, program_of, write_onnx, write_openvino, write_torch
 from reslab.deploy.feed import row, stacked
-from reslab.deploy.gate import Original, Sample, check
-from reslab.deploy.quantize import Quantisable, quantised
+from reslab.deploy.gate import Original, Sample, check, why_wrong
+from reslab.deploy.libraries import library
+from reslab.deploy.quantize import Quantisable, quantised, quantiser
 from reslab.deploy.runtimes import READS, Batch, opened, ways
 from reslab.errors import InputError
 from reslab.nets.network import Network
@@ -77,12 +78,26 @@ def _check(options: Options) -> None:
             "nothing is written unseen: name real images by --data, to compare on (a folder will do, with labels or "
             "without), or add --force"
         )
+    for name in _libraries(options):
+        library(name)
+    if options.int8:
+        quantiser()
     out = options.out
     with suppress(OSError):
         if out.exists() and not is_artefact(out) and not (out.is_dir() and not any(out.iterdir())):
             raise InputError(f"--out {out} exists and is no artefact; name another folder")
         if is_artefact(out) and not options.force:
             raise InputError(f"--out {out} holds an artefact already; name another folder, or add --force")
+
+
+def _libraries(options: Options) -> Iterator[str]:
+    """What is needed of the extra ``[deploy]``: missed before anything is computed."""
+    if set(options.to) & {"onnx", "openvino"}:
+        yield from ("onnx", "onnxscript")
+    if "onnx" in options.to:
+        yield "onnxruntime"
+    if "openvino" in options.to:
+        yield "openvino"
 
 
 def _write(
@@ -149,8 +164,12 @@ def _gate(
 
 
 def _passed(about: About, rows: Sequence[Checked], folder: Path, *, force: bool) -> About:
-    """With the formats that one of their runtimes passed with; the files of the others are taken away."""
-    good = {READS[row.runtime] for row in rows if row.passed}
+    """With the formats that pass; the files of the others are taken away.
+
+    One does if one of its runtimes passed, and its answers are right as it is stored: bf16 may hide what is wrong.
+    """
+    wrong = {READS[row.runtime] for row in rows if row.precision == about.precision and why_wrong(row)}
+    good = {READS[row.runtime] for row in rows if row.passed} - wrong
     gone = () if force else [format for format in about.models if format not in good]
     for format in gone:
         for path in folder.glob(f"{Path(FILES[format]).stem}.*" if format == "openvino" else FILES[format]):

@@ -20,7 +20,7 @@ from reslab.errors import InputError
 from reslab.report.words import plural
 from reslab.weights.load import Weights
 
-MOST_BYTES = 2_000_000_000
+MOST_BYTES = 1_000_000_000
 """Decoded images beyond this are left out."""
 
 

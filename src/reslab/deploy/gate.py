@@ -171,15 +171,24 @@ def _speed(
 
 def why_refused(seen: Checked) -> str:
     """Why an export may not go out; empty where it may."""
+    return why_wrong(seen) or next(
+        (
+            f"slower at batch {each.batch}: {each.ratio:.2f} times as fast as the original"
+            for each in seen.speed
+            if each.high < SLOWER
+        ),
+        "",
+    )
+
+
+def why_wrong(seen: Checked) -> str:
+    """Why an export's answers are not the original's; empty where they are."""
     limits = LIMITS[seen.precision]
     worst = max(seen.largest_difference, key=lambda batch: seen.largest_difference[batch])
     if (apart := seen.largest_difference[worst]) > limits.difference:
         return f"a probability differs by {apart:.3f} at batch {worst}, at most {limits.difference:g} may"
     if seen.agreement < limits.agreement and not _as_accurate(seen):
         return f"agrees on {seen.agreement:.1f} % of the images, {limits.agreement:g} % are asked for"
-    for each in seen.speed:
-        if each.high < SLOWER:
-            return f"slower at batch {each.batch}: {each.ratio:.2f} times as fast as the original"
     return ""
 
 
