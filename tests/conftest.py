@@ -70,6 +70,7 @@ SLOW_TESTS = {
         "test_eval",
         "test_predict",
         "test_without_the_library_coco_is_said_to_need_it",
+        "test_the_page_of_a_detector",
     ),
     "probes/test_claims.py": ("test_from_a_run_to_the_ledger",),
     "probes/test_prune.py": ("test_latency_falls",),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -241,3 +242,20 @@ def test_nothing_is_overwritten_unasked(folder: Path, reslab: Reslab, tmp_path: 
         assert (code, "--force" in said, mine.read_text()) == (2, True, "mine")
         code, _, said = reslab("detect", *words, "--out", out, "--force")
         assert (code, "at gone, but there is nothing" in said) == (2, True)
+
+
+def test_the_page_of_a_detector(
+    run: Path, folder: Path, reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    path = tmp_path / "page.html"
+    words = ("detect", "eval", run, folder, "--resamples", 5, "--open")
+    assert reslab(*words)[0] == 2
+    assert reslab(*words, "--page", path)[0] == 0
+    assert opened == [path.resolve().as_uri()]
+    text = path.read_text()
+    for part in ("Mean average precision ", "VOC 07, 11 points", "badly placed", "missed", "data:image/webp", "<svg"):
+        assert part in text
+    assert not re.search(r'(src|href)="https?:', text)
+    assert text.count("<figure>") == 2

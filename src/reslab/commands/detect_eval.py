@@ -1,14 +1,16 @@
 """``reslab detect eval``."""
 
 import json
+from pathlib import Path
 
 import torch
 
 from reslab import runs
 from reslab.commands.detect import show_look, show_worth
 from reslab.commands.options.detect import Eval
-from reslab.commands.targets import check_target
+from reslab.commands.targets import PAGES, check_target
 from reslab.commands.train import start
+from reslab.detect import page
 from reslab.detect.annotations import read
 from reslab.detect.detections import as_coco_results
 from reslab.detect.find import find_in
@@ -20,13 +22,16 @@ from reslab.train.device import Execution, resolve_precision
 from reslab.train.recipe import Precision
 
 
-def run(options: Eval) -> None:
-    """Measures a detector, and prints its figures."""
+def run(options: Eval) -> Path | None:
+    """Measures a detector, prints its figures, and returns the path of their page, if one was written."""
     if options.data is None:
         raise InputError("name the pictures: reslab detect eval DETECTOR DATA")
     if options.resamples < 0:
         raise InputError(f"--resamples takes 0 (no intervals) or more, got {options.resamples}")
+    if options.open and options.page is None:
+        raise InputError("--open opens the page: name it, --page FILE.html")
     check_target("--out", options.out, (".json",), force=options.force)
+    check_target("--page", options.page, PAGES, force=options.force)
     detector, execution, precision = ready(
         options.detector, options.device, options.threads, options.short, options.score, options.precision
     )
@@ -39,10 +44,13 @@ def run(options: Eval) -> None:
     result = worth(
         pictures, found, detector.spec.classes, resamples=options.resamples, score=options.score
     ) | {"split": options.split, "precision": precision, "device": str(execution.device)}  # fmt: skip
+    if options.page is not None:
+        page.write(options.page, detector.spec, data, options.split, found, result)
     if options.json:
         print(json.dumps(result, indent=2))
     else:
         show_worth(result)
+    return options.page
 
 
 def ready(

@@ -139,10 +139,11 @@ def _confused(page: Finetuned, most: int = 8) -> list[tuple[str, str, int, int]]
     return sorted(found, key=lambda each: -each[2])[:most]
 
 
-def drawing(lines: Sequence[Dots], *, x: str, y: str, diagonal: bool = False) -> str:
-    """Lines over an axis from 0 to 100 upwards, as SVG in the page's colours."""
-    right = 100.0 if diagonal else max((at for line in lines for at, _ in line.points), default=1.0) or 1.0
-    top = 100.0 if diagonal else max(5.0, *(value for line in lines for _, value in line.points), 5.0) * 1.05
+def drawing(lines: Sequence[Dots], *, x: str, y: str, diagonal: bool = False, square: bool = False) -> str:
+    """Lines as SVG in the page's colours; ``square``: over shares, 0 to 100 on both axes, as with a ``diagonal``."""
+    square = square or diagonal
+    right = 100.0 if square else max((at for line in lines for at, _ in line.points), default=1.0) or 1.0
+    top = 100.0 if square else max(5.0, *(value for line in lines for _, value in line.points), 5.0) * 1.05
     across, up = SIDE - LEFT - RIGHT, SIDE - TOP - BOTTOM
 
     def place(at: float, value: float) -> tuple[float, float]:

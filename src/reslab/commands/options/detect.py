@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 
-from reslab.commands.options.common import Command, Device, Force, Json, Threads, positional
+from reslab.commands.options.common import Command, Device, Force, Json, Open, Threads, positional
 
 Boxes = Annotated[
     str | None,
@@ -114,6 +114,9 @@ class Eval(Command):
     out: Path | None = None
     """File to write what was found to, as COCO's list of results (JSON); pictures are numbered from 1 in the order of
     their split."""
+    page: Path | None = None
+    """Also write a page (.html) with figures, curves, kinds of error and the pictures with most errors."""
+    open: Open = False
     force: Force = False
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
     """Number format of the forward passes."""
