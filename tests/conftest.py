@@ -42,7 +42,7 @@ SLOW = {
     "resume/test_kill.py", "resume/test_kill_photographs.py", "resume/test_ranks.py", "resume/test_sync.py",
     "studies/test_degradation.py", "studies/test_on_ray.py", "studies/test_runs_of_studies.py",
     "studies/test_together.py", "test_processes.py", "train/test_device.py", "train/test_inductor.py",
-    "train/test_memory.py", "weights/test_hub_server.py",
+    "train/test_memory.py", "train/test_on_gpu.py", "weights/test_hub_server.py",
 }  # fmt: skip
 """Modules whose tests take seconds each: clusters, killed processes, browsers, other libraries' largest networks."""
 SLOW_TESTS = {
