@@ -257,6 +257,8 @@ for _test, _command, _options in (
     ("test_a_look_writes_nothing", "train", "--look --json"),
     ("test_interrupted_and_gone_on_with", "train", "--resume"),
     ("test_eval", "eval", "DETECTOR DATA --split --resamples --out --json"),
+    ("test_looking_more_than_once", "eval", "--refine --scales"),
+    ("test_looking_more_than_once", "predict", "--refine --scales"),
     ("test_the_page_of_a_detector", "eval", "--page --open"),
     ("test_how_a_detector_is_carried_out", "eval", "--device --threads --short --score --precision"),
     ("test_predict", "predict", "DETECTOR PICTURES --out --json"),

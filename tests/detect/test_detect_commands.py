@@ -16,8 +16,10 @@ from PIL import Image
 from reslab.commands import detect as command
 from reslab.commands import detect_eval as command_eval
 from reslab.commands import detect_predict as command_predict
+from reslab.detect import find
 from reslab.detect.annotations import Annotations
-from reslab.detect.networks import build_detector
+from reslab.detect.looks import Found, Looks, look
+from reslab.detect.networks import Detector, build_detector
 from reslab.detect.recipe import DetectRecipe
 from reslab.detect.spec import DetectorSpec
 from reslab.detect.trainer import Trainer
@@ -259,3 +261,21 @@ def test_the_page_of_a_detector(
         assert part in text
     assert not re.search(r'(src|href)="https?:', text)
     assert text.count("<figure>") == 2
+
+
+def test_looking_more_than_once(
+    run: Path, folder: Path, reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Looks] = []
+
+    def seen(detector: Detector, picture: torch.Tensor, looks: Looks) -> Found:
+        looked.append(looks)
+        return look(detector, picture, Looks())
+
+    monkeypatch.setattr(find, "look", seen)
+    picture = folder / "JPEGImages/000.png"
+    assert reslab("detect", "eval", run, folder, "--resamples", 0, "--refine", "--scales", 32, 40)[0] == 0
+    assert reslab("detect", "predict", run, picture, "--scales", 32, 40, "--refine")[0] == 0
+    assert looked == [Looks(True, (32, 40))] * 3
+    code, _, said = reslab("detect", "predict", run, picture, "--scales", 0)
+    assert (code, "--scales takes short sides" in said) == (2, True)

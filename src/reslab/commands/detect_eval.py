@@ -14,6 +14,7 @@ from reslab.detect import page
 from reslab.detect.annotations import read
 from reslab.detect.detections import as_coco_results
 from reslab.detect.find import find_in
+from reslab.detect.looks import Looks
 from reslab.detect.networks import Detector
 from reslab.detect.saved import load_detector
 from reslab.detect.worth import worth
@@ -30,6 +31,7 @@ def run(options: Eval) -> Path | None:
         raise InputError(f"--resamples takes 0 (no intervals) or more, got {options.resamples}")
     if options.open and options.page is None:
         raise InputError("--open opens the page: name it, --page FILE.html")
+    looks = Looks(options.refine, options.scales)
     check_target("--out", options.out, (".json",), force=options.force)
     check_target("--page", options.page, PAGES, force=options.force)
     detector, execution, precision = ready(
@@ -38,12 +40,14 @@ def run(options: Eval) -> Path | None:
     data = read(options.data, detector.spec.classes)
     show_look(data)
     pictures = data.pictures(options.split)
-    found = find_in(detector, pictures, precision=precision)
+    found = find_in(detector, pictures, precision=precision, looks=looks)
     if options.out is not None:
         runs.write_json(options.out, as_coco_results(found))
-    result = worth(
-        pictures, found, detector.spec.classes, resamples=options.resamples, score=options.score
-    ) | {"split": options.split, "precision": precision, "device": str(execution.device)}  # fmt: skip
+    result = worth(pictures, found, detector.spec.classes, resamples=options.resamples, score=options.score)
+    result |= {
+        "split": options.split, "refine": options.refine, "scales": options.scales, "precision": precision,
+        "device": str(execution.device),
+    }  # fmt: skip
     if options.page is not None:
         page.write(options.page, detector.spec, data, options.split, found, result)
     if options.json:

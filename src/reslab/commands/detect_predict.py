@@ -15,6 +15,7 @@ from reslab.detect.annotations.files import PICTURES
 from reslab.detect.detections import Detections, as_coco_results
 from reslab.detect.drawn import draw, pixels_of
 from reslab.detect.find import find
+from reslab.detect.looks import Looks
 from reslab.errors import InputError
 
 FOUND = "detections.json"
@@ -23,6 +24,7 @@ FOUND = "detections.json"
 def run(options: Predict) -> None:
     """Finds objects in pictures; prints them, and draws them where a folder is named."""
     paths = _listed(options.pictures)
+    looks = Looks(options.refine, options.scales)
     if options.out is not None:
         check_folder("--out", options.out, (FOUND,), force=options.force)
     detector, _, precision = ready(
@@ -36,7 +38,7 @@ def run(options: Predict) -> None:
         except InputError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
-        [each] = find(detector, [pixels_of(image)], precision=precision)
+        [each] = find(detector, [pixels_of(image)], precision=precision, looks=looks)
         found.append((path, image.size, each))
         shown = each.above(options.score)
         if options.out is not None:

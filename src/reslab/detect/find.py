@@ -1,6 +1,6 @@
 """A detector at work: the boxes that it finds."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -8,8 +8,11 @@ import torch
 from reslab.detect.annotations.types import Picture
 from reslab.detect.detections import Detections
 from reslab.detect.feed import decoded
+from reslab.detect.looks import Looks, look
 from reslab.detect.networks import Detector
 from reslab.evaluate.metrics import autocast
+
+ONCE = Looks()
 
 
 def find(
@@ -17,7 +20,7 @@ def find(
     pictures: Iterable[torch.Tensor],
     *,
     precision: str = "fp32",
-    told: Callable[[int], None] | None = None,
+    looks: Looks = ONCE,
 ) -> list[Detections]:
     """Finds boxes in pictures, one at a time.
 
@@ -25,7 +28,7 @@ def find(
         detector: left in the mode that it was in.
         pictures: each (3, H, W), uint8.
         precision: of the forward pass.
-        told: called with the number of pictures that are done.
+        looks: how each is looked at.
 
     Returns:
         Detections of each, in its own pixels, best first; classes counted from 0, without background.
@@ -36,9 +39,8 @@ def find(
     found = []
     try:
         with torch.no_grad(), autocast(device, precision):
-            for number, pixels in enumerate(pictures, 1):
-                [each] = detector([pixels.to(device).float() / 255])
-                assert isinstance(each, dict)
+            for pixels in pictures:
+                each = look(detector, pixels.to(device).float() / 255, looks)
                 found.append(
                     Detections(
                         each["boxes"].double().cpu().numpy(),
@@ -46,16 +48,13 @@ def find(
                         (each["labels"].cpu().numpy() - 1).astype(np.int64),
                     )
                 )
-                if told is not None:
-                    told(number)
     finally:
         detector.train(training)
     return found
 
 
 def find_in(
-    detector: Detector, pictures: Sequence[Picture], *, precision: str = "fp32",
-    told: Callable[[int], None] | None = None,
-) -> list[Detections]:  # fmt: skip
+    detector: Detector, pictures: Sequence[Picture], *, precision: str = "fp32", looks: Looks = ONCE
+) -> list[Detections]:
     """As `find`, in pictures of a data set."""
-    return find(detector, map(decoded, pictures), precision=precision, told=told)
+    return find(detector, map(decoded, pictures), precision=precision, looks=looks)

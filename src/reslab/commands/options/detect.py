@@ -15,6 +15,12 @@ Boxes = Annotated[
     ),
 ]
 Detector = Annotated[str, Parameter(help="The folder of a run of `reslab detect train`, or a file that it wrote.")]
+Refine = Annotated[
+    bool, Parameter(help="Classify and regress each box once more from where it came to lie, and vote over both.")
+]
+Scales = Annotated[
+    tuple[int, ...], Parameter(consume_multiple=True, help="Short sides to look at, boxes of all voted over together.")
+]
 Score = Annotated[float, Parameter(help="Least score, 0 to 1, of a box that is shown and counted.")]
 
 
@@ -111,6 +117,8 @@ class Eval(Command):
     """Draws of the bootstrap that intervals come from."""
     short: int | None = None
     """Pixels of the short side; by default as in training."""
+    refine: Refine = False
+    scales: Scales = ()
     out: Path | None = None
     """File to write what was found to, as COCO's list of results (JSON); pictures are numbered from 1 in the order of
     their split."""
@@ -141,6 +149,8 @@ class Predict(Command):
     """Folder to write pictures with their boxes to, and detections.json, all that was found as COCO JSON."""
     short: int | None = None
     """Pixels of the short side; by default as in training."""
+    refine: Refine = False
+    scales: Scales = ()
     force: Force = False
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
     """Number format of the forward passes."""
