@@ -143,6 +143,7 @@ def test_what_is_missing_is_said_once(
         if fails is not None:
             raise fails
 
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found or None)
     monkeypatch.setattr(gpu, "tried", tried)

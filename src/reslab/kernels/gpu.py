@@ -29,7 +29,7 @@ CLOSE = 1e-3
 
 def usable(device: torch.device) -> bool:
     """Whether the kernels run on a device; where a GPU has to do without, why is said once."""
-    if device.type != "cuda" or choice.rule() == "library":
+    if device.type != "cuda" or choice.rule() == "library" or not torch.cuda.is_available():
         return False
     return unusable(torch.cuda.current_device() if device.index is None else device.index) is None
 
