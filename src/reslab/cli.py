@@ -75,8 +75,8 @@ COMMANDS: dict[str, dict[str, type[Command] | dict[str, type[Command]]]] = {
 """Commands by what they are for, in the order of ``reslab --help``."""
 
 HELP = {
-    "weights": "List, inspect, convert and fetch weights of any residual network.",
-    "detect": "Train detectors on pictures with boxes, measure them, and find objects.",
+    "weights": "List, inspect, convert and download weights of any residual network.",
+    "detect": "Train object detectors, measure them, and find objects in images.",
 }
 """What commands are for that have others below them."""
 
@@ -91,7 +91,7 @@ def _shown(default: object) -> str | None:
 def _app() -> App:
     made = App(
         name="reslab",
-        help="Residual networks of the papers: train them, prove their claims, take them apart, ship them.",
+        help="Train the papers' residual networks, test their claims, analyse and deploy them.",
         version=__version__,
         default_parameter=Parameter(negative=(), show_env_var=False, show_default=_shown),
         suppress_keyboard_interrupt=False,  # `main` says how to go on

@@ -12,44 +12,45 @@ from reslab.commands.options.common import Command, Device, Force, Json, Threads
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Measure how fast this machine trains, evaluates or feeds a network, and against what others use.
+    """Measure how fast this machine trains a network, runs it or loads its data, and compare with other libraries.
 
     `reslab bench train --net resnet50 -b 32 --against torchvision`
 
-    Both run by turns, each in a process of its own, so that a machine whose speed drifts slows both; the ratio is the
-    median.
+    The two sides take turns, each in its own process, so that drifts in the machine's speed affect both alike. The
+    ratio shown is the median.
     """
 
     runs: ClassVar = "reslab.commands.bench:run"
 
     what: Literal["train", "infer", "data"]
-    """train: whole training steps, batches made anew. infer: forward passes. data: batches alone."""
+    """train: complete training steps, including data loading. infer: forward passes. data: data loading only."""
     _: KW_ONLY
     net: Annotated[str, Parameter(name=["--net", "--model"])] = "resnet20"
     """Any network of `reslab nets`, timm:NAME, torchvision:NAME."""
     against: Literal["eager", "torchvision", "timm"] | None = None
-    """torchvision, timm: the same network of theirs. eager: ours, module by module, by plain PyTorch."""
+    """Compare with torchvision's or timm's version of the network, or with ours in plain, eager PyTorch (eager)."""
     peer: Literal["best", "default", "both"] = "both"
-    """default: the other side as it comes, in fp32, channels-first, eager. best: the quickest of precision, memory
-    format and torch.compile on this machine, found by trying each for a moment. both: take turns with each."""
+    """How the other library runs. default: out of the box (fp32, channels-first, eager). best: with the precision,
+    memory format and torch.compile setting that are fastest on this machine, found by a short trial of each. both:
+    measure against each."""
     compile_limit: float = 300.0
-    """Seconds that torch.compile may take for one way of the other side; 0 leaves it out."""
+    """Seconds that torch.compile may take for each setting of the other library; 0 skips it."""
     batch: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 128
-    """Images of a step."""
+    """Images per step."""
     size: int | None = None
-    """Pixels of an image's side; by default the network's own."""
+    """Image size in pixels; by default the network's own."""
     rounds: int = 10
-    """Turns that each side gets."""
+    """Number of turns for each side."""
     turn: float = 1.0
-    """Seconds of a turn."""
+    """Seconds per turn."""
     workers: Workers = None
-    """Loader processes of the other side's data as it comes; by default one a core."""
+    """Data-loading processes of the other library when it runs out of the box; by default one per core."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Precision of Reslab's side; by default bf16 where the hardware has it."""
+    """Precision of Reslab's side; by default bf16 where the hardware supports it."""
     device: Device = None
     threads: Threads = None
     compile: bool = False
-    """Compile Reslab's side by torch.compile; compiling itself is not timed."""
+    """Compile Reslab's side with torch.compile; compile time is not counted."""
     out: Path | None = None
     """Also write the figures to this JSON file."""
     force: Force = False

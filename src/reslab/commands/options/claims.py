@@ -12,9 +12,9 @@ Verdict = Literal["held", "not held", "not decided", "not tested"]
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """List the claims of the papers, and whether each held here.
+    """List the papers' claims, and whether each was confirmed here.
 
-    Built from the results of studies at hand; nothing is run.
+    Reads the results of finished studies; runs nothing.
     """
 
     runs: ClassVar = "reslab.commands.claims:run"
@@ -23,11 +23,11 @@ class Options(Command):
     """Folders of results; by default results/ and runs/ here."""
     _: KW_ONLY
     paper: str | None = None
-    """List the claims of this paper alone: he2015, veit2016, ..."""
+    """List only the claims of this paper: he2015, veit2016, ..."""
     verdict: Verdict | None = None
-    """List the claims with this verdict alone."""
+    """List only the claims with this verdict."""
     html: Path | None = None
-    """Write the list to this file, as a page."""
+    """Write the list to this file, as an HTML page."""
     force: Force = False
     open: Open = False
     json: Json = False

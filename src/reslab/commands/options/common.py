@@ -19,8 +19,8 @@ Runtime = Annotated[
     AnyRuntime | None,
     Parameter(
         name="--runtime",
-        help="What computes an exported artefact; by default the quickest here of those that passed when it was "
-        "written (auto).",
+        help="Runtime for an exported artefact; by default (auto) the fastest here of those that passed the checks at "
+        "export.",
     ),
 ]
 Several = Parameter(consume_multiple=True)
@@ -32,40 +32,41 @@ WeightsOrArtefact = Annotated[str, Parameter(help=WEIGHTS_OR_ARTEFACT)]
 Net = Annotated[str | None, Parameter(name=["--net", "--model"])]
 NetOfWeights = Annotated[
     str | None,
-    Parameter(name=["--net", "--model"], help="The network, where names and shapes of the weights do not tell."),
+    Parameter(name=["--net", "--model"], help="The network, if the weights' names and shapes do not identify it."),
 ]
 WhichWeights = Annotated[
     Literal["ema", "raw"] | None,
     Parameter(
         name="--which",
-        help="Take the average over the training (ema) or the weights of the last step (raw), where a file holds both; "
-        "by default the average.",
+        help="If a file holds both, use the average over training (ema, the default) or the weights of the last step "
+        "(raw).",
     ),
 ]
 Outputs = Annotated[
-    Path | None, Parameter(help="Text file that names the class of each output, one a line, if the weights do not.")
+    Path | None, Parameter(help="Text file with the class name of each output, one per line, if the weights have none.")
 ]
 Mean = Annotated[
     tuple[float, ...],
     Parameter(
         consume_multiple=True,
-        help="Mean that pixels (0 to 1) were normalised with in training, per channel, if the weights do not say.",
+        help="Mean per channel that pixels (0 to 1) were normalised with in training, if the weights do not say.",
     ),
 ]
 Std = Annotated[
     tuple[float, ...],
-    Parameter(consume_multiple=True, help="Standard deviation that they were normalised with, per channel."),
+    Parameter(consume_multiple=True, help="Standard deviation per channel that they were normalised with."),
 ]
 WhichSplit = Annotated[
     Split,
     Parameter(
-        help="Which images. Of a folder without test/ or val/, a fifth is held out as test; all takes every image."
+        help="Which images to use; all uses every one. If a folder has no test/ or val/, a fifth is held out for "
+        "testing.",
     ),
 ]
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)]
 BatchOr = Annotated[int | None, Parameter(name=["--batch-size", "-b"])]
-Batch = Annotated[int, Parameter(name=["--batch-size", "-b"], help="Images computed at a time.")]
-Device = Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, ...; by default CUDA where there is one.")]
+Batch = Annotated[int, Parameter(name=["--batch-size", "-b"], help="Images per batch.")]
+Device = Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, ...; by default the GPU if there is one.")]
 Threads = Annotated[int | None, Parameter(help="CPU threads; by default all cores.")]
 Workers = Annotated[int | None, Parameter(name=["--workers", "-j"])]
 Oriented = Annotated[
@@ -73,7 +74,7 @@ Oriented = Annotated[
     Parameter(
         name="--orient",
         negative="--no-orient",
-        help="Turn photographs upright as their camera notes (EXIF); by default done, but for ImageNet's own archives "
+        help="Rotate photographs upright by their EXIF orientation; on by default, except for ImageNet's own archives "
         "and tar shards.",
     ),
 ]
@@ -81,8 +82,8 @@ Figure = Annotated[
     tuple[Path, ...], Parameter(consume_multiple=True, help="Also write the figure to these files: .pdf, .svg or .png.")
 ]
 Open = Annotated[bool, Parameter(help="Open the page in the browser.")]
-Force = Annotated[bool, Parameter(help="Overwrite files that exist.")]
-Json = Annotated[bool, Parameter(help="Print JSON; a failure too is one object, with the key `error`.")]
+Force = Annotated[bool, Parameter(help="Overwrite existing files.")]
+Json = Annotated[bool, Parameter(help="Print JSON; errors too, as an object with the key `error`.")]
 
 
 Cls = TypeVar("Cls", bound=type)
@@ -116,7 +117,7 @@ class Looking:
 
     data: Data
     images: int = 2000
-    """How many images to look at, evenly spaced over the split; costly figures take fewer."""
+    """Number of images to use, evenly spaced over the split; expensive figures use fewer."""
     split: WhichSplit = "test"
     net: NetOfWeights = None
     which: WhichWeights = None
@@ -148,11 +149,11 @@ class Given:
     mean: Mean = ()
     std: Std = ()
     resize: int | None = None
-    """Pixels that the shorter side is resized to before the crop."""
+    """Resize the shorter side to this many pixels before cropping."""
     crop: int | None = None
-    """Pixels of the centre crop's side, or of each of ten crops."""
+    """Size of the crop in pixels."""
     interpolation: Literal["bilinear", "bicubic"] | None = None
-    """Interpolation of the resizing; by default what the weights say."""
+    """Interpolation used for resizing; by default what the weights say."""
 
 
 GIVEN = Given()

@@ -10,10 +10,10 @@ from reslab.commands.options.common import Command, Force, Json, NetOfWeights, W
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Make a deeper network that computes exactly the same: the paper's solution by construction.
+    """Make a deeper network that computes exactly the same function: the paper's "solution by construction".
 
-    Plain networks of the same training are worse when deeper, although this solution exists: that is the degradation
-    problem. Train on from it by `reslab train ... --weights OUT`.
+    That such a solution exists, yet deeper plain networks still train to a higher error, is the degradation problem.
+    Continue training from it with `reslab train ... --weights OUT`.
     """
 
     runs: ClassVar = "reslab.commands.deepen:run"

@@ -11,28 +11,28 @@ from reslab.commands.options.common import Command, Device, Force, Json, Open, T
 Boxes = Annotated[
     str | None,
     Parameter(
-        help="Pictures with boxes: a folder as Pascal VOC, COCO or YOLO have them, or a COCO JSON file.",
+        help="Images with boxes: a folder in the format of Pascal VOC, COCO or YOLO, or a COCO JSON file.",
     ),
 ]
-Detector = Annotated[str, Parameter(help="The folder of a run of `reslab detect train`, or a file that it wrote.")]
+Detector = Annotated[str, Parameter(help="Folder of a `reslab detect train` run, or a file that it wrote.")]
 Refine = Annotated[
     bool, Parameter(help="Classify and regress each box once more from where it came to lie, and vote over both.")
 ]
 Scales = Annotated[
     tuple[int, ...], Parameter(consume_multiple=True, help="Short sides to look at, boxes of all voted over together.")
 ]
-Score = Annotated[float, Parameter(help="Least score, 0 to 1, of a box that is shown and counted.")]
+Score = Annotated[float, Parameter(help="Minimum score, 0 to 1, of a box to show and count.")]
 
 
 @positional
 @dataclass(frozen=True)
 class Train(Command):
-    """Train a detector on your own pictures with boxes.
+    """Train a detector on your own images with boxes.
 
-    They are looked at first: boxes outside the picture, of no size or of unknown classes, absent pictures and others
-    are counted, named, and treated by a rule that is said.
+    Checks them first: boxes outside the image, of zero size or of unknown classes, missing images and others are
+    counted and listed, with what is done about them.
 
-    Stopped, or killed? The same command, or `reslab detect train --resume DIR`, goes on where it was.
+    Interrupted? Repeat the command, or use `reslab detect train --resume DIR`, to continue.
     """
 
     runs: ClassVar = "reslab.commands.detect:train"
@@ -40,57 +40,57 @@ class Train(Command):
     data: Boxes = None
     _: KW_ONLY
     net: Annotated[str | None, Parameter(name=["--net", "--model"])] = None
-    """Network to build on: a name of the catalogue, or vgg16 with `--kind c4`; by default resnet50."""
+    """Backbone: a name from `reslab nets`, or vgg16 with `--kind c4`; by default resnet50."""
     weights: Annotated[str | None, Parameter(name=["--from", "--weights"])] = None
-    """Weights of a classifier of that network to start from: torchvision:NAME, a file or a run. Without them weights
-    are drawn, and BN is trained."""
+    """Backbone weights to start from, of a classifier: torchvision:NAME, a file or a run. Without them, weights are
+    random and BN is trained."""
     kind: Literal["fpn", "c4"] = "fpn"
-    """A pyramid over all stages (fpn), or as the 2015 papers have it (c4): the last stage works on each region."""
+    """fpn: a feature pyramid over all stages. c4: as in the 2015 papers, the last stage runs on each region."""
     out: Path | None = None
     """Folder of the run; by default runs/detect-NET-FOLDER-seedS."""
     short: int = 600
-    """Pixels of the short side that pictures are resized to."""
+    """Resize the shorter side of images to this many pixels."""
     long: int = 1000
-    """Pixels that the long side has at most."""
+    """Maximum length of the longer side in pixels."""
     scales: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = ()
-    """Short sides to draw from in training, at each picture; by default --short alone."""
+    """Sizes of the shorter side to choose from at random in training; by default only --short."""
     anchors: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = ()
-    """Sides of anchors in pixels of the resized picture: one for each level of a pyramid; by default 32 64 128 256 512
+    """Anchor sizes in pixels of the resized image, one for each level of the pyramid; by default 32 64 128 256 512
     (fpn) or 128 256 512 (c4)."""
     channels: int = 256
-    """Width of the pyramid."""
+    """Number of channels of the feature pyramid."""
     regions: int = 512
-    """Regions of a picture that are learnt from; fewer are faster."""
+    """Regions per image to train on; fewer are faster."""
     pooling: Literal["align", "max"] = "align"
-    """How features of a region are taken: RoIAlign, or max pooling as in 2015 (with --kind c4)."""
+    """How to pool a region's features: RoIAlign (align), or max pooling as in 2015 (max, with --kind c4)."""
     norm: Literal["frozen", "batch"] | None = None
-    """Whether batch normalisation is a fixed scale (frozen) or trained (batch); by default frozen with --from."""
+    """Batch normalisation: frozen or trained (batch); by default frozen with --from."""
     frozen_stages: int = 0
-    """First stages that are not trained."""
+    """Number of first stages to freeze."""
     no_flip: bool = False
-    """Do not mirror every second picture."""
+    """Switch off random horizontal flips."""
     trainval: bool = False
-    """Learn from the split val, too."""
+    """Train on the validation split too."""
     iterations: int | None = None
-    """Steps; by default 12 passes over the training pictures."""
+    """Training steps; by default 12 epochs."""
     batch: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 4
-    """Pictures of one step."""
+    """Images per training step."""
     lr: float = 0.01
-    """Learning rate at its peak."""
+    """Peak learning rate."""
     weight_decay: Annotated[float, Parameter(name=["--wd", "--weight-decay"])] = 1e-4
     """Weight decay."""
     seed: int = 0
-    """Random seed: weights that are drawn, order of the pictures, mirroring, regions."""
+    """Random seed: initial weights, order of the images, flips, sampled regions."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Number format; bf16 needs hardware for it, and is used by default where there is some."""
+    """Precision; by default bf16 where the hardware supports it."""
     evaluate_every: int | None = None
-    """Steps between looks at the split val; by default ten looks."""
+    """Steps between evaluations on the validation split; by default ten evaluations."""
     checkpoint_every: int | None = None
-    """Steps between checkpoints; by default five minutes, and at each look."""
+    """Steps between checkpoints; by default every five minutes and at each evaluation."""
     resume: Path | None = None
-    """Go on with the run in this folder."""
+    """Continue the run in this folder."""
     look: bool = False
-    """Only look at pictures and boxes, and write nothing."""
+    """Only check images and boxes, and write nothing."""
     device: Device = None
     threads: Threads = None
     json: Json = False
@@ -103,7 +103,7 @@ class Train(Command):
 @positional
 @dataclass(frozen=True)
 class Eval(Command):
-    """Measure a detector on pictures with boxes: average precision by the rules of Pascal VOC and COCO."""
+    """Measure the average precision of a detector on images with boxes, by the rules of Pascal VOC and COCO."""
 
     runs: ClassVar = "reslab.commands.detect_eval:run"
 
@@ -111,16 +111,16 @@ class Eval(Command):
     data: Boxes = None
     _: KW_ONLY
     split: Literal["train", "val", "test"] = "test"
-    """Which pictures."""
+    """Which images to use."""
     score: Score = 0.5
     resamples: int = 1000
-    """Draws of the bootstrap that intervals come from."""
+    """Bootstrap resamples for confidence intervals."""
     short: int | None = None
     """Pixels of the short side; by default as in training."""
     refine: Refine = False
     scales: Scales = ()
     out: Path | None = None
-    """File to write what was found to, as COCO's list of results (JSON); pictures are numbered from 1 in the order of
+    """Write the detections to this file, in COCO's results format (JSON); images are numbered from 1 in the order of
     their split."""
     page: Path | None = None
     """Also write a page (.html) with figures, curves, kinds of error and the pictures with most errors."""
@@ -136,17 +136,17 @@ class Eval(Command):
 @positional
 @dataclass(frozen=True)
 class Predict(Command):
-    """Find objects in pictures, and draw their boxes."""
+    """Find objects in images, and draw their boxes."""
 
     runs: ClassVar = "reslab.commands.detect_predict:run"
 
     detector: Detector
     pictures: tuple[Path, ...] = ()
-    """Pictures, or folders of pictures."""
+    """Images, or folders of images."""
     _: KW_ONLY
     score: Score = 0.5
     out: Path | None = None
-    """Folder to write pictures with their boxes to, and detections.json, all that was found as COCO JSON."""
+    """Write the images with their boxes to this folder, and all detections as COCO JSON (detections.json)."""
     short: int | None = None
     """Pixels of the short side; by default as in training."""
     refine: Refine = False

@@ -26,7 +26,7 @@ GIVEN = Given()
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Write a network for other runtimes, once it has been seen to say the same there and to be no slower.
+    """Export a network to other runtimes, after checking that it gives the same answers there and is no slower.
 
     For ONNX Runtime: `reslab export runs/mine --data photos --out mine`
 
@@ -34,8 +34,8 @@ class Options(Command):
 
     In 8 bits: `reslab export runs/mine --to openvino --int8 --data photos --out small`
 
-    The folder holds the model files, and a `metadata.json` with class names, preprocessing, checksums and what was
-    found. `predict` and `eval` take it as they take weights. Exit code 1 if nothing passed, and nothing was written.
+    The folder holds the model files and a `metadata.json` with class names, preprocessing, checksums and the results
+    of the checks. `predict` and `eval` accept it like weights. Exit code 1 if nothing passed and nothing was written.
     """
 
     runs: ClassVar = "reslab.commands.export:run"
@@ -45,33 +45,37 @@ class Options(Command):
     out: Path
     """Folder to write."""
     to: Annotated[tuple[Literal["onnx", "openvino", "torch"], ...], Several] = ("onnx",)
-    """Formats: onnx for ONNX Runtime and many others, openvino for Intel's runtime, torch for torch.export.load."""
+    """Formats to write: onnx (ONNX Runtime and many others), openvino (Intel's runtime), torch (torch.export.load)."""
     input: Literal["photographs", "crops", "tensors"] = "photographs"
-    """What the file takes. photographs: uint8 pixels of any size, resized, cropped and normalised inside; crops: uint8
-    pixels of the network's size, normalised inside; tensors: fp32 input that the caller has normalised."""
+    """Input of the exported model. photographs: uint8 images of any size; resizing, cropping and normalisation are
+    included. crops: uint8 images of the network's size; normalisation is included. tensors: fp32, already
+    normalised."""
     int8: bool = False
-    """Compute in 8 bits: smaller and faster. Layers that cannot bear it stay in fp32."""
+    """Quantise to 8 bits: smaller and faster. Layers that lose too much accuracy stay in fp32."""
     calibration: str | None = None
-    """Real images that --int8 takes its ranges from: a known name or a folder; by default training images of --data."""
+    """Images to calibrate --int8 on: a data set's name or a folder; by default training images of --data."""
     calibration_images: int = 300
-    """How many of them, evenly spaced."""
+    """Number of calibration images, evenly spaced."""
     data: str | None = None
-    """Real images to compare on: a known name, or a folder, with labels or without."""
+    """Images to compare the answers on: a data set's name or a folder, with or without labels."""
     split: WhichSplit = "test"
     images: int = 200
-    """How many of them, evenly spaced."""
+    """Number of images to compare on, evenly spaced."""
     labels: Path | None = None
-    """File that gives the class of each image, one a line, where they lie flat; by default val.txt and the like."""
+    """File with the class of each image, one per line, if images are not in class folders; by default val.txt or
+    similar."""
     outputs: Outputs = None
     net: NetOfWeights = None
     which: WhichWeights = None
     given: Annotated[Given, Parameter(name="*")] = GIVEN
     speed: Annotated[
         bool,
-        Parameter(negative="--no-speed", help="Compare the speed, too; not, where the file is for another machine."),
+        Parameter(
+            negative="--no-speed", help="Also compare the speed; turn it off if the file is for another machine."
+        ),
     ] = True
     force: Annotated[
-        bool, Parameter(help="Write what did not pass, or was not compared; overwrite an artefact that is there.")
+        bool, Parameter(help="Write even what did not pass or was not compared, and overwrite an existing artefact.")
     ] = False
     threads: Threads = None
     json: Json = False

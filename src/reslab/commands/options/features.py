@@ -30,7 +30,7 @@ class LookingAtMany(Looking):
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Write embeddings, or the feature maps of a network's stages, to a file for other tools to work on.
+    """Write embeddings, or the feature maps of a network's stages, to a file for use in other tools.
 
     `reslab features runs/resnet20 --data cifar10 --stages layer3 pool --out features.npz`
     """
@@ -40,9 +40,9 @@ class Options(Command):
     weights: Weights
     _: KW_ONLY
     out: Path
-    """The file to write: .npz or .parquet; the labels are in it too."""
+    """File to write: .npz or .parquet. Labels are included."""
     stages: Annotated[tuple[str, ...], Several] = ("pool",)
-    """stem, layer1, layer2, ..., pool (the embeddings, which the last layer takes) or logits."""
+    """Outputs to write: stem, layer1, layer2, ..., pool (the embeddings, input of the last layer) or logits."""
     looking: Annotated[LookingAtMany, Parameter(name="*")]
     device: Device = None
     threads: Threads = None

@@ -26,12 +26,12 @@ WEIGHTS = "torchvision:resnet50"
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Fine-tune a network on your own images, and learn what it is worth.
+    """Fine-tune a network on your own images, and measure how good it is.
 
-    A folder for each class is all it takes: `reslab finetune photos`
+    All it needs is one folder per class: `reslab finetune photos`
 
-    The images are looked at first: damaged, unused and twofold ones are named, and one picture never lies on both sides
-    of a split. Test images are read once, at the end. The page report.html in the run's folder shows the result.
+    Checks the images first: lists damaged, unused and duplicate ones, and keeps duplicates on one side of every split.
+    Reads the test images once, at the end. The result is in report.html in the run's folder.
 
     Then: `reslab predict runs/finetune-resnet50-photos-seed0 new.jpg`
 
@@ -41,7 +41,7 @@ class Options(Command):
     runs: ClassVar = "reslab.commands.finetune:run"
 
     folder: str | None = None
-    """Your images: a folder for each class, with or without train/ and test/ above them; a list of paths and labels
+    """Your images: one folder per class, with or without train/ and test/ above them; a list of paths and labels
     (CSV, Parquet); or a Hugging Face Parquet folder."""
     _: KW_ONLY
     weights: Annotated[str | None, Parameter(name=["--from", "--weights"])] = None
@@ -50,55 +50,57 @@ class Options(Command):
     out: Path | None = None
     """Folder of the run; by default runs/finetune-NET-FOLDER-seedS."""
     train: Literal["head", "last", "all", "gradual"] = "all"
-    """What is trained: the last layer alone (head, in seconds), the last stages too (last), everything (all), or one
-    stage after the other (gradual)."""
+    """What to train: only the last layer (head, takes seconds), the last stages too (last), the whole network (all), or
+    gradual unfreezing, stage by stage (gradual)."""
     stages: int = 1
-    """How many stages `--train last` trains."""
+    """Number of stages that `--train last` trains."""
     head: Literal["bn-linear", "linear", "drawn"] = "bn-linear"
-    """How the new last layer begins: fitted to the embeddings of your images, normalised or as they are; or drawn at
-    random."""
+    """How to initialise the new last layer: fitted to the embeddings of your images, normalised (bn-linear) or not
+    (linear), or randomly (drawn)."""
     freeze_bn: bool = False
-    """Keep the statistics of batch normalisation; takes a tenth of the learning rate."""
+    """Freeze the batch-normalisation statistics; use about a tenth of the learning rate (--lr 0.001) with it."""
     stage_decay: float = 1.0
-    """Learning rate of a stage as a share of that of the stage after it: 1 is one rate for all."""
+    """Learning rate of each stage relative to the next one; 1 uses the same rate for all."""
     balanced: bool = False
-    """Weight the loss so that each class counts the same, however many images it has."""
+    """Weight the loss so that all classes count equally, however many images each has."""
     augment: Literal["none", "light", "standard", "strong"] = "standard"
-    """How much training images are cropped, mirrored and recoloured."""
+    """Strength of data augmentation: crops, flips and colour changes."""
     mixup: float = 0.0
-    """Mix pairs of training images, by shares drawn from Beta(MIXUP, MIXUP); 0.2 is usual."""
+    """Mixup: alpha of the Beta distribution that mixing weights are drawn from; 0.2 is common, 0 is off."""
     epochs: float | None = None
-    """Passes over the training images; by default as suits their number."""
+    """Training epochs; by default chosen by the number of images."""
     lr: float = 0.01
     """Learning rate of the head."""
     batch: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 32
-    """Images of one training step."""
+    """Images per training step."""
     early_stop: int | None = None
-    """Stop after so many evaluations (there are 10) without a lower validation error, and take the best weights."""
+    """Stop after this many evaluations (of 10 in all) without a lower validation error, and keep the best weights."""
     validation: float | None = None
-    """Share of the training images that is set aside, by which probabilities are corrected and --early-stop chooses;
-    by default 0.1, and of fewer than 100 images a class 0. A val/ folder beside a test/ folder is used instead."""
+    """Fraction of training images held out for validation, used to calibrate probabilities and for --early-stop; by
+    default 0.1, or 0 with fewer than 100 images per class. If there are val/ and test/ folders, val/ is used
+    instead."""
     folds: int | None = None
-    """Cross-validate: train so many times, each time test on another part, and print mean and spread."""
+    """Cross-validate with this many folds, and print mean and standard deviation of the accuracy."""
     seed: int = 0
     """Random seed: order of the images, augmentation, cross-validation."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """bf16 needs hardware for it; by default it is used where there is some."""
+    """Precision; by default bf16 where the hardware supports it."""
     size: int | None = None
-    """Pixels of a side that the network sees; by default what the weights were trained with."""
+    """Input size in pixels; by default what the weights were trained with."""
     net: NetOfWeights = None
     which: WhichWeights = None
     labels: Path | None = None
-    """List of the classes of images that lie flat, a line each; by default val.txt and the like beside them."""
+    """File with the class of each image, one per line, if images are not in class folders; by default val.txt or
+    similar."""
     oriented: Oriented = None
     resume: Path | None = None
-    """Go on with the fine-tuning in this folder."""
+    """Continue the fine-tuning in this folder."""
     look: bool = False
-    """Only look at the images, say what would be trained, and write nothing."""
+    """Only check the images and say what would be trained; write nothing."""
     device: Device = None
     threads: Threads = None
     workers: Workers = None
-    """Processes that decode images beside the training; by default all cores but one."""
+    """Processes that decode images during training; by default one fewer than there are cores."""
     open: Open = False
     json: Json = False
 

@@ -10,7 +10,7 @@ from reslab.commands.options.common import Command, Force, Json, Several, positi
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """List the networks of the papers, or show one: its stages, blocks and cost."""
+    """List the papers' networks, or show the stages, blocks and cost of one."""
 
     runs: ClassVar = "reslab.commands.nets:run"
 
@@ -18,9 +18,9 @@ class Options(Command):
     """Show this network: resnet56, "cifar_resnet(depth=38)"."""
     _: KW_ONLY
     compare: Annotated[tuple[str, ...] | None, Several] = None
-    """Show 2 to 5 networks side by side, and where they differ: --compare resnet50-v1 resnet50 resnet50d"""
+    """Show 2 to 5 networks side by side and their differences: --compare resnet50-v1 resnet50 resnet50d"""
     size: int | None = None
-    """Count for images of this many pixels a side."""
+    """Compute the cost for images of this size in pixels."""
     diagram: bool = False
     """Draw the network and each kind of its blocks."""
     svg: Path | None = None

@@ -26,16 +26,16 @@ from reslab.commands.options.common import (
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Say what images show: files, folders with all below them, or paths on standard input.
+    """Classify images: files, folders (with subfolders), or paths on standard input.
 
     One photograph: `reslab predict runs/mine holiday.jpg`
 
     A folder as a table: `reslab predict torchvision:resnet50 photos --csv > photos.csv`
 
-    Paths, a line each: `find . -name "*.jpg" | reslab predict runs/mine - --json`
+    Paths, one per line: `find . -name "*.jpg" | reslab predict runs/mine - --json`
 
-    Images that cannot be read are named and passed over; so are those of more than 178,956,970 pixels. Exit code 1
-    if there is none that could be read.
+    Images that cannot be read, or have more than 178,956,970 pixels, are listed and skipped. Exit code 1 if none could
+    be read.
     """
 
     runs: ClassVar = "reslab.commands.predict:run"
@@ -45,15 +45,15 @@ class Options(Command):
     """Image files, folders, or - for paths on standard input."""
     _: KW_ONLY
     top: int = 5
-    """So many of the likeliest classes of each image."""
+    """Number of most likely classes to print for each image."""
     threshold: float | None = None
-    """Say "not sure" where the likeliest class has less than this probability, 0 to 1."""
+    """Say "not sure" if the most likely class has less than this probability, 0 to 1."""
     json: bool = False
-    """Print JSON Lines, an object for each image as it comes; a failure is one object with the key `error`."""
+    """Print JSON Lines, one object per image as it is classified; a failure is one object with the key `error`."""
     csv: bool = False
-    """Print a table of comma-separated values, a row for each image as it comes."""
+    """Print CSV, one row per image as it is classified."""
     explain: Path | None = None
-    """Folder for a picture of each image that shows where the network saw its answer (Grad-CAM)."""
+    """Write a Grad-CAM heat map of each image into this folder: the regions that speak for the predicted class."""
     net: NetOfWeights = None
     which: WhichWeights = None
     outputs: Outputs = None
@@ -63,13 +63,12 @@ class Options(Command):
         Parameter(
             name="--orient",
             negative="--no-orient",
-            help="Turn photographs upright as their camera notes (EXIF); by default done unless the weights say "
-            "otherwise.",
+            help="Rotate photographs upright by their EXIF orientation; on unless the weights say otherwise.",
         ),
     ] = None
     batch: Batch = 32
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
-    """bf16 is faster where the hardware has it."""
+    """Precision; bf16 is faster where the hardware supports it."""
     runtime: Runtime = None
     device: Device = None
     threads: Threads = None

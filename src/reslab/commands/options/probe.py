@@ -18,11 +18,11 @@ GROUPS = (
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Look inside a network, or compare several: what its blocks do, and what happens without them.
+    """Analyse a network, or compare several: what its blocks do, and what happens when they are removed.
 
     `reslab probe runs/resnet20 runs/plain20 --data cifar10 --all --out xray.html`
 
-    Stopped, or killed? The same command goes on where it was; figures that are there are not measured again.
+    Interrupted? Repeat the command to continue; finished figures are not measured again.
     """
 
     runs: ClassVar = "reslab.commands.probe:run"
@@ -32,31 +32,32 @@ class Options(Command):
     hf:ORG/NAME."""
     _: KW_ONLY
     every: Annotated[bool, Parameter(name="--all")] = False
-    """Measure all figures that the networks have."""
+    """Measure every figure that applies to the networks."""
     responses: bool = False
-    """Measure how strong the layers' responses are, and what the shortcuts carry."""
+    """Measure the standard deviation of each layer's responses, and the signal on the shortcuts."""
     shares: bool = False
-    """Measure how much each block adds to its shortcut."""
+    """Measure the size of each residual branch relative to its shortcut."""
     lesions: bool = False
-    """Measure the error without one block, without many, in another order, and the effective depth."""
+    """Measure the error with one block removed, several removed, or blocks reordered, and the effective depth."""
     paths: bool = False
-    """Measure how much gradient comes through paths of which length."""
+    """Measure how much of the gradient flows through paths of each length."""
     gradients: bool = False
-    """Measure gradients by depth, now and at initialisation with and without batch normalisation and shortcuts."""
+    """Measure gradients by depth: as trained, and at initialisation with and without batch normalisation and
+    shortcuts."""
     downsampling: bool = False
-    """Show which positions blocks with a stride never read."""
+    """Show which positions strided blocks never read."""
     perturbations: bool = False
-    """Measure how small changes grow from layer to layer, and what shifting the image does."""
+    """Measure how small perturbations grow from layer to layer, and the effect of shifting the image."""
     gates: bool = False
-    """Measure how far a Highway network's gates are open."""
+    """Measure how open the gates of a Highway network are."""
     attribution: bool = False
-    """Show which parts of some images speak for the predicted class."""
+    """Show which image regions speak for the predicted class (class activation maps, Grad-CAM)."""
     shattering: bool = False
-    """Measure how alike gradients at neighbouring inputs are, in fresh networks; the weights play no part."""
+    """Measure the correlation of gradients at neighbouring inputs, in untrained networks; ignores the weights."""
     identity: bool = False
-    """Measure how well fresh stacks of layers learn the identity; the weights play no part."""
+    """Measure how well untrained stacks of layers learn the identity; ignores the weights."""
     out: Path | None = None
-    """The page, such as xray.html, with the figures as JSON in a folder beside it; or that folder."""
+    """HTML page to write, such as xray.html; figures are saved as JSON in a folder next to it. Or name that folder."""
     figures: Path | None = None
     """Also write each figure as a picture into this folder, for a paper or a slide."""
     format: Literal["png", "svg", "pdf"] = "png"

@@ -25,19 +25,19 @@ class LookingToPrune(Looking):
     """Of the training images a number choose; the test images all decide."""
 
     images: int = 2000
-    """Training images that choose the block, and that batch normalisation's statistics are taken from."""
+    """Number of training images used to choose blocks and to recompute batch-normalisation statistics."""
     split: Annotated[Split, Parameter(parse=False)] = "test"
 
 
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Make a network faster by taking out the blocks that it misses least.
+    """Make a network faster by removing the blocks that matter least.
 
     `reslab prune runs/resnet56 --data cifar10 --max-error 1 --out small.safetensors --report curve.html`
 
-    After each removal every block that is left is measured again. Training images choose the block, half of the test
-    images decide how far it goes, and the errors shown are of the other half.
+    After each removal, all remaining blocks are measured again. Training images choose which block to remove, half of
+    the test images decide when to stop, and the reported errors are measured on the other half.
     """
 
     runs: ClassVar = "reslab.commands.prune:run"
@@ -47,22 +47,22 @@ class Options(Command):
     out: Path
     """The file to write: .safetensors."""
     drop: int | None = None
-    """Remove so many blocks; or give --max-error."""
+    """Remove this many blocks; or give --max-error."""
     max_error: float | None = None
-    """Remove as many blocks as raise the error by at most so many percentage points."""
+    """Remove as many blocks as possible while the error rises by at most this many percentage points."""
     finetune: int = 0
-    """Fine-tune the result for so many mini-batches of 128."""
+    """Fine-tune the result for this many mini-batches of 128."""
     lr: float = 0.01
-    """Initial learning rate of the fine-tuning; it falls linearly."""
+    """Initial learning rate for fine-tuning; decays linearly."""
     calibrate: Annotated[bool, Parameter(negative="--no-calibrate")] = True
-    """Recompute the statistics of batch normalisation after each removal."""
+    """Recompute batch-normalisation statistics after each removal."""
     rounds: int = 5
     """Rounds of timing; each network is timed once a round."""
     report: Path | None = None
-    """Also write the curve as this page, with its figures as JSON beside it."""
+    """Also write the error curve to this HTML page, with the numbers as JSON next to it."""
     figure: Figure = ()
     seed: int = 0
-    """Random seed of the fine-tuning: order of the images, augmentation."""
+    """Random seed for fine-tuning: order of the images, augmentation."""
     looking: Annotated[LookingToPrune, Parameter(name="*")]
     device: Device = None
     threads: Threads = None

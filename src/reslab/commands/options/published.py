@@ -9,7 +9,7 @@ from reslab.commands.options.common import Command, Json, positional
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Print the tables of the papers, with what was measured and how.
+    """Print the papers' result tables, with what was measured and how.
 
     `reslab published he2015`
     """
@@ -17,6 +17,6 @@ class Options(Command):
     runs: ClassVar = "reslab.commands.published:run"
 
     paper: str | None = None
-    """Print this paper alone: he2015, he2016, xie2016, zagoruyko2016, tong_he2018."""
+    """Print only this paper: he2015, he2016, xie2016, zagoruyko2016, tong_he2018."""
     _: KW_ONLY
     json: Json = False

@@ -10,7 +10,7 @@ from reslab.commands.options.common import Command, Figure, Force, Json, Open, p
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Compare any runs, or show a study once more.
+    """Compare runs, or show the report of a study again.
 
     `reslab report runs/resnet20-seed* runs/plain20-seed* --out runs/compared`
     """
@@ -18,10 +18,10 @@ class Options(Command):
     runs: ClassVar = "reslab.commands.report:run"
 
     folders: tuple[Path, ...] = ()
-    """Folders of finished runs; runs of one recipe are its seeds. Or the folder of one study."""
+    """Folders of finished runs (runs of the same recipe are grouped as its seeds), or the folder of one study."""
     _: KW_ONLY
     out: Path | None = None
-    """Folder for the page, the tables and the figure."""
+    """Write the page, the tables and the figure to this folder."""
     figure: Figure = ()
     force: Force = False
     open: Open = False

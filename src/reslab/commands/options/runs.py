@@ -10,14 +10,14 @@ from reslab.commands.options.common import Command, Json, positional
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """List your runs: what was trained, how far it is, and its test error.
+    """List your runs: what was trained, its progress, and its test error.
 
-    `reslab runs`, or of another folder `reslab runs results/degradation`
+    `reslab runs`, or for another folder `reslab runs results/degradation`
     """
 
     runs: ClassVar = "reslab.commands.runs:run"
 
     folder: Path = Path("runs")
-    """Folder that the runs lie in, at any depth."""
+    """Folder to search for runs, including subfolders."""
     _: KW_ONLY
     json: Json = False

@@ -25,7 +25,7 @@ from reslab.commands.options.common import (
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Answer over HTTP what images show, with a page to try it at the address that is printed.
+    """Serve a classifier over HTTP, with a web page to try it at the printed address.
 
     On this machine: `reslab serve runs/mine`
 
@@ -33,8 +33,8 @@ class Options(Command):
 
     One image: `curl -F image=@holiday.jpg http://127.0.0.1:8000/v1/predict`
 
-    The OpenAPI is at /openapi.json, figures for Prometheus at /metrics, KServe's protocol at /v2. The log has a line
-    of JSON for each request, on standard error. SIGTERM and Ctrl-C end it when all that was asked is answered.
+    OpenAPI description at /openapi.json, Prometheus metrics at /metrics, KServe protocol at /v2. Logs one line of JSON
+    per request to standard error. SIGTERM and Ctrl-C stop it once all pending requests are answered.
     """
 
     runs: ClassVar = "reslab.commands.serve:run"
@@ -42,28 +42,31 @@ class Options(Command):
     weights: WeightsOrArtefact
     _: KW_ONLY
     host: str = "127.0.0.1"
-    """Listen at this address; 0.0.0.0 is all of this machine's."""
+    """Listen on this address; 0.0.0.0 listens on all of this machine's."""
     port: int = 8000
-    """Listen at this port; 0 is any that is free."""
+    """Listen on this port; 0 picks a free one."""
     token_file: Path | None = None
-    """Ask every request for the token in this file (Authorization: Bearer TOKEN)."""
-    json: Annotated[bool, Parameter(help="Print the address as JSON; a failure too is one object, `error`.")] = False
+    """Require the token in this file from every request (Authorization: Bearer TOKEN)."""
+    json: Annotated[
+        bool, Parameter(help="Print the address as JSON; errors too, as an object with the key `error`.")
+    ] = False
     deadline: float = 10.0
-    """Answer within so many seconds or not at all: 429, and when to ask again."""
+    """Seconds within which a request must be answered; otherwise it gets 429 and when to retry."""
     queue: int = 256
-    """Images that are decoded, wait or are computed at a time; more are answered 429."""
+    """Maximum number of images being decoded, waiting or computed; more get 429."""
     linger: float = 0.0
-    """Milliseconds that an image waits for others to be computed with; those that come together go together anyway."""
+    """Milliseconds that an image waits to be batched with later ones; images that arrive together are always
+    batched."""
     max_bytes: int = 20_000_000
-    """Bytes of a request, at most."""
+    """Maximum size of a request in bytes."""
     max_images: int = 32
-    """Images of a request, at most."""
+    """Maximum number of images in a request."""
     max_pixels: int = 50_000_000
-    """Pixels of an image, at most."""
+    """Maximum number of pixels in an image."""
     decode_seconds: float = 1.0
-    """Seconds of the processor that decoding an image may take."""
+    """CPU seconds that decoding one image may take."""
     decoders: int | None = None
-    """Processes that decode images; by default one for every two cores."""
+    """Processes that decode images; by default one per two cores."""
     net: NetOfWeights = None
     which: WhichWeights = None
     outputs: Outputs = None
@@ -73,13 +76,12 @@ class Options(Command):
         Parameter(
             name="--orient",
             negative="--no-orient",
-            help="Turn photographs upright as their camera notes (EXIF); by default done unless the weights say "
-            "otherwise.",
+            help="Rotate photographs upright by their EXIF orientation; on unless the weights say otherwise.",
         ),
     ] = None
     batch: Batch = 32
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
-    """bf16 is faster where the hardware has it."""
+    """Precision; bf16 is faster where the hardware supports it."""
     runtime: Runtime = None
     device: Device = None
     threads: Threads = None

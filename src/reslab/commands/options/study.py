@@ -24,7 +24,7 @@ from reslab.commands.options.common import (
 class Demo(Command):
     """See the degradation problem and its cure on scanned digits, in about two minutes.
 
-    Trains plain and residual networks of 20 and 56 layers side by side, and says what came of it.
+    Trains plain and residual networks of 20 and 56 layers and compares them.
     """
 
     runs: ClassVar = "reslab.commands.study:demo"
@@ -38,53 +38,55 @@ class Demo(Command):
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Test a claim of the papers: run, judge by a rule fixed beforehand, report.
+    """Test a claim of the papers: train, judge by a rule fixed in advance, report.
 
     How much can an hour decide? `reslab study shortcuts --data cifar10 --budget 60` chooses depth, length and seeds.
 
-    Stopped, or killed? The same command goes on where it was; finished runs are not run again, nor are those that a
-    study beside this one has made.
+    Interrupted? Repeat the command to continue. Finished runs are not repeated, and runs of neighbouring studies are
+    reused.
     """
 
     runs: ClassVar = "reslab.commands.studies:run"
 
     name: str | None = None
-    """Name of the study; without it, all are listed."""
+    """Name of the study; without it, lists all studies."""
     _: KW_ONLY
     data: Data = "digits"
     depths: Annotated[tuple[int, ...], Several] = ()
-    """Depths of the networks; the least and the greatest of several are judged."""
+    """Depths of the networks; the shallowest and the deepest are compared."""
     seeds: int | None = None
     """Number of random seeds, each shared by all networks; by default 3. The rule looks at 3, 5, 8 and 12."""
     iterations: int | None = None
     """Mini-batches per run; by default the paper's 64,000, and 500 on digits."""
     budget: float | None = None
-    """Minutes for everything; whatever is not given is chosen by it, after measuring what a step takes here."""
+    """Time limit in minutes for everything; settings not given are chosen to fit, after timing a step on this
+    machine."""
     batch: BatchOr = None
-    """Images of one training step; by default the paper's 128, and 64 on digits."""
+    """Images per training step; by default the paper's 128, and 64 on digits."""
     settings: Settings = ()
     """Change fields of the recipe: --set optimizer.lr=0.05"""
     dry_run: bool = False
-    """Say what would be run, with --budget how long it would take, and write nothing."""
+    """Print what would be run (with --budget, how long it would take) and write nothing."""
     queue: bool = False
-    """Work through all studies at low priority, what decides most claims an hour first, until --budget is over; the
-    same command goes on. With --dry-run it prints the order."""
+    """Work through all studies at low priority until --budget is used up, starting with those that decide the most
+    claims per hour; repeat the command to continue. With --dry-run, print the order."""
     power: bool = False
-    """Say what effects this many seeds can show, by the spread of the results at hand, and train nothing."""
+    """Print the smallest effect that this many seeds can detect, from the spread of existing results; train nothing."""
     out: Path | None = None
     """Folder of the runs and the report; by default runs/STUDY-DATA."""
     jobs: Annotated[int, Parameter(name=["--jobs", "-j"])] = 1
-    """Runs at a time; they share the CPU's threads."""
+    """Parallel runs, each in its own process; they share the CPU threads."""
     at_a_time: int = 1
-    """Runs at a time in one process, on a GPU that one leaves mostly idle; each is the same as by itself."""
+    """Parallel runs in one process, for a GPU that a single run leaves mostly idle; results are the same as
+    separately."""
     deterministic: bool = False
     """Use only CUDA kernels that repeat bit for bit."""
     on: str | None = None
     """Run on a Ray cluster: ray, or ray://HOST:PORT. Lost runs resume from their checkpoints."""
     store: str | None = None
-    """With --on: an address that all machines share (s3://...), if --out is no shared folder."""
+    """With --on: storage that all machines share (s3://...), if --out is not a shared folder."""
     cpus: int = 1
-    """With --on: CPUs that a run takes."""
+    """With --on: CPUs per run."""
     device: Device = None
     figure: Figure = ()
     force: Annotated[bool, Parameter(help="Overwrite the files of --figure.")] = False

@@ -26,10 +26,10 @@ class Options(Command):
 
     The paper's ResNet-20 on CIFAR-10: `reslab train he2015_cifar --net resnet20 --data cifar10 --out runs/resnet20`
 
-    Stopped, or killed? `reslab train --resume runs/resnet20` ends where it would have ended. Ctrl-C, and SIGTERM as
-    schedulers send it, let the iteration end and leave a checkpoint.
+    Interrupted? `reslab train --resume runs/resnet20` continues to the same result. Ctrl-C, and SIGTERM as sent by
+    schedulers, finish the current iteration and save a checkpoint.
 
-    How long would it take? `reslab train he2015_imagenet --data imagenet --dry-run` measures a few steps.
+    How long will it take? `reslab train he2015_imagenet --data imagenet --dry-run` measures a few steps.
 
     Several GPUs or machines: `torchrun --nproc-per-node 8 -m reslab train ...` trains the same.
     """
@@ -48,16 +48,16 @@ class Options(Command):
     out: Path | None = None
     """Folder of the run; by default runs/RECIPE-NET-DATA-seedS."""
     iterations: int | None = None
-    """Mini-batches to train for; by default the recipe's. The steps of the learning rate move in proportion."""
+    """Mini-batches to train for; by default the recipe's. The learning-rate schedule scales in proportion."""
     epochs: float | None = None
-    """The same, in passes over the training set."""
+    """Length of training in epochs, in place of --iterations."""
     batch: BatchOr = None
-    """Images of one training step, over all devices."""
+    """Images per training step, over all devices."""
     seed: int | None = None
     """Random seed: initial weights, order of the images, augmentation; by default 0."""
     holdout: int | None = None
-    """Hold out so many training images for validation, which choose the weights; the test set is then read once, at
-    the end."""
+    """Hold out this many training images for validation, to choose the best checkpoint; the test set is then evaluated
+    only once, at the end."""
     lr: float | None = None
     """Learning rate; short for --set optimizer.lr=..."""
     wd: float | None = None
@@ -65,51 +65,51 @@ class Options(Command):
     changes: Settings = ()
     """Change fields of the recipe: --set optimizer.nesterov=true data.augment.flip=false"""
     precision: Literal["auto", "bf16", "fp32"] | None = None
-    """bf16 needs hardware for it; by default it is used where there is some."""
+    """Precision; by default bf16 where the hardware supports it."""
     device: str | None = None
-    """cpu, cuda, cuda:1, ...; by default CUDA where there is one."""
+    """cpu, cuda, cuda:1, ...; by default the GPU if there is one."""
     threads: int | None = None
-    """CPU threads; by default all cores, shared out where several processes train."""
+    """CPU threads; by default all cores, divided among the training processes."""
     weights: str | None = None
     """Start from these weights: a file, a run's folder, reslab:NAME, torchvision:NAME/VARIANT, timm:NAME.TAG,
     hf:ORG/NAME."""
     which: WhichWeights = None
     num_classes: int | None = None
-    """Classes of the network; weights of another number get a new head."""
+    """Number of classes; weights for another number get a new last layer."""
     resume: Path | None = None
-    """Resume the run in this folder, by its own recipe, and on its device and threads."""
+    """Resume the run in this folder, with its own recipe, device and threads."""
     checkpoint_every: int | None = None
-    """Iterations between checkpoints; by default at each evaluation and every two minutes."""
+    """Iterations between checkpoints; by default every two minutes and at each evaluation."""
     deterministic: bool | None = None
     """Use only CUDA kernels that repeat bit for bit."""
     checkpoint_activations: bool | None = None
-    """Save memory by activation checkpointing: much less for very deep networks, for about a third more time and the
+    """Save memory by activation checkpointing: much less memory for very deep networks, about a third more time, the
     same result within rounding."""
     memory_budget: str | None = None
-    """Memory that a step may take (4GB, 500MB): as few activations as needed are recomputed. Exact for CPUs; on GPUs
-    a guide."""
+    """Memory limit of a training step (4GB, 500MB): recomputes as few activations as needed. Exact on CPUs, approximate
+    on GPUs."""
     accumulate: int | None = None
-    """Accumulate gradients over so many parts of a batch, to save memory; the recipe's batch stays what it is."""
+    """Split each batch into this many parts and accumulate gradients, to save memory; the batch size stays the same."""
     sync_bn: bool | None = None
-    """Synchronise batch normalisation across ranks, where a recipe normalises over more images than one rank has."""
+    """Synchronise batch normalisation across ranks, if the recipe normalises over more images than one rank has."""
     fused: Annotated[bool | None, Parameter(negative="--no-fused")] = None
-    """On CPUs, compute batch normalisation, addition and ReLU in one kernel; by default where a compiler is found."""
+    """On CPUs, fuse batch normalisation, addition and ReLU into one kernel; on by default if a compiler is found."""
     compile: Annotated[bool | None, Parameter(negative="--no-compile")] = None
-    """Compile forward and backward by torch.compile, in place of Reslab's kernels; compiling takes a minute or more."""
+    """Use torch.compile in place of Reslab's kernels; compiling takes a minute or more."""
     workers: Workers = None
-    """Processes that decode photographs beside the training; by default all cores but one."""
+    """Processes that decode photographs during training; by default one fewer than there are cores."""
     size: int | None = None
-    """Pixels of an image's side: of the crops of photographs (by default 224), or what a folder of small images is
+    """Image size in pixels: crop size for photographs (by default 224), or the size that a folder of small images is
     resized to."""
     labels: Path | None = None
-    """File that gives the class of each validation photograph, one a line, where they lie flat; by default val.txt and
-    the like beside them."""
+    """File with the class of each validation photograph, one per line, if they are not in class folders; by default
+    val.txt or similar next to them."""
     oriented: Oriented = None
     damaged: float | None = None
-    """Share of the photographs that may be damaged before a run stops; by default 0.01. They are left out, counted and
-    named; 0 allows none, any other share one at least."""
+    """Fraction of photographs that may be damaged before a run stops; by default 0.01. Damaged ones are skipped,
+    counted and listed. 0 allows none; any other value allows at least one."""
     dry_run: bool = False
-    """Check everything, measure a few steps, say what the training would take, and write nothing."""
+    """Check everything, time a few steps, estimate how long training would take, and write nothing."""
     json: Json = False
     checkpointed: Annotated[tuple[int, ...] | None, Parameter(parse=False)] = None
     """not given but kept with the run that goes on: blocks that keep no activations"""

@@ -19,7 +19,7 @@ class List(Command):
 @positional
 @dataclass(frozen=True)
 class Inspect(Command):
-    """Say which network weights are of, what travels with them and what had to be assumed."""
+    """Show which network the weights belong to, what metadata they carry, and what had to be assumed."""
 
     runs: ClassVar = "reslab.commands.weights:inspect"
 
@@ -37,7 +37,7 @@ class Inspect(Command):
 @positional
 @dataclass(frozen=True)
 class Convert(Command):
-    """Write weights under the names of Reslab (with all that is known of them), torchvision or timm."""
+    """Convert weights to the parameter names of Reslab (keeping all metadata), torchvision or timm."""
 
     runs: ClassVar = "reslab.commands.weights:convert"
 
@@ -46,11 +46,11 @@ class Convert(Command):
     """The file to write: .safetensors, or .pth for torch.load."""
     _: KW_ONLY
     to: Literal["reslab", "torchvision", "timm"] = "reslab"
-    """Library whose names the tensors get; the result loads there with strict=True."""
+    """Library whose parameter names to use; the result loads there with strict=True."""
     net: NetOfWeights = None
     which: WhichWeights = None
     num_classes: int | None = None
-    """Replace the head by a new one of so many classes."""
+    """Replace the last layer by a new one for this many classes."""
     force: Force = False
     json: Json = False
 
@@ -62,7 +62,7 @@ class Convert(Command):
 @positional
 @dataclass(frozen=True)
 class Fetch(Command):
-    """Fetch weights from a hub into its library's cache."""
+    """Download weights from a hub into its library's cache."""
 
     runs: ClassVar = "reslab.commands.weights:fetch"
 
@@ -70,6 +70,6 @@ class Fetch(Command):
     """torchvision:NAME/VARIANT, timm:NAME.TAG or hf:ORG/NAME."""
     _: KW_ONLY
     out: Path | None = None
-    """Also write them to this file, with network and preprocessing inside."""
+    """Also write them to this file, together with network and preprocessing."""
     force: Force = False
     json: Json = False
