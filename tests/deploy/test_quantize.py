@@ -32,6 +32,13 @@ def network(*, alike: float = 0) -> Network:
     return net
 
 
+def fast_network() -> Network:
+    """Of another form, which NNCF cannot cut into parts."""
+    net = build("cifar_fast(widths=(16, 16, 16))", seed=1)
+    trained(net)
+    return net
+
+
 def graph_of(net: Network, kind: Quantisable, input: Input) -> Any:
     model = onnx_of(program_of(net, net.spec, HOW, input), {})
     return model if kind == "onnx" else openvino_of(model)
@@ -60,6 +67,13 @@ def test_answers_are_nearly_the_same(kind: Quantisable, input: Input) -> None:
     assert made.left < made.layers
     apart = np.abs(after - before).max() / np.abs(before).max()
     assert 1e-4 < apart < 0.2
+
+
+def test_a_graph_that_cannot_be_cut_into_parts() -> None:
+    draw = np.random.default_rng(0)
+    batches: list[Batch] = [draw.standard_normal((1, 3, 32, 32)).astype(np.float32) for _ in range(6)]
+    made = quantised(graph_of(fast_network(), "onnx", "tensors"), "onnx", batches)
+    assert made.layers == 8
 
 
 def test_layers_that_cannot_bear_it_stay() -> None:

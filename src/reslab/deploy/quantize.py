@@ -62,33 +62,36 @@ def quantised(model: Any, kind: Quantisable, batches: Sequence[Batch]) -> Quanti
     expected = [int(answer(batch)[0].argmax()) for batch in batches]
     before = graph.before_the_network()
     nncf = quantiser()
-    with _quiet():
-        settings: dict[str, Any] = {
-            "preset": nncf.QuantizationPreset.MIXED,
-            "subset_size": len(batches),
-            "fast_bias_correction": False,
-            "advanced_quantization_parameters": _ranges(),
-        }
-        if before:
-            settings["ignored_scope"] = nncf.IgnoredScope(names=sorted(before), validate=False)
+    ignored = nncf.IgnoredScope(names=sorted(before), validate=False) if before else None
 
-        def agreement(changed: Any, shown: Iterable[tuple[Batch, int]]) -> tuple[float, list[float]]:
-            compute = graph.computed(changed)
-            same = [float(compute(batch)[0].argmax() == first) for batch, first in shown]
-            return float(np.mean(same)), same  # each, too: else it is called again for every image
+    def agreement(changed: Any, shown: Iterable[tuple[Batch, int]]) -> tuple[float, list[float]]:
+        compute = graph.computed(changed)
+        same = [float(compute(batch)[0].argmax() == first) for batch, first in shown]
+        return float(np.mean(same)), same  # each, too: else it is called again for every image
 
-        try:
-            made = nncf.quantize_with_accuracy_control(
+    def make(*, fast: bool) -> Any:
+        with _quiet():
+            return nncf.quantize_with_accuracy_control(
                 model,
                 nncf.Dataset(list(batches), graph.fed),
                 nncf.Dataset(list(zip(batches, expected, strict=True)), lambda pair: graph.fed(pair[0])),
                 agreement,
                 max_drop=MOST_DISAGREEING,
                 drop_type=nncf.DropType.ABSOLUTE,
-                **settings,
+                preset=nncf.QuantizationPreset.MIXED,
+                subset_size=len(batches),
+                fast_bias_correction=fast,
+                advanced_quantization_parameters=_ranges(),
+                ignored_scope=ignored,
             )
-        except Exception as why:  # of another library, of any kind
-            raise InputError(f"NNCF cannot make int8 of this network: {first_line(why)}") from why
+
+    try:
+        try:
+            made = make(fast=False)
+        except Exception:  # NNCF 3.4 cannot cut every graph of ONNX into the parts that this goes through
+            made = make(fast=True)
+    except Exception as why:  # of another library, of any kind
+        raise InputError(f"NNCF cannot make int8 of this network: {first_line(why)}") from why
     after = type(graph)(made)
     layers = [name for name, kind_of in after.kinds().items() if kind_of in _LAYERS and name not in before]
     return Quantised(made, len(layers), sum(not after.is_int8(name) for name in layers))
