@@ -78,10 +78,9 @@ def prepare(options: Options, console: Console) -> Prepared:
         decode_seconds=options.decode_seconds, patience=options.deadline,
         bytes_at_a_time=max(256_000_000, 4 * options.max_bytes),
     )  # fmt: skip
-    model = _by_artefact if is_artefact(options.weights) else _by_weights
     try:
         service = Service(
-            model(options, console), limits, batch=options.batch, linger=options.linger / 1000,
+            model_of(options, console), limits, batch=options.batch, linger=options.linger / 1000,
             decoders=options.decoders or max(1, cores() // 2),
         )  # fmt: skip
         return Prepared(application(service, token=token), service, listening)
@@ -127,6 +126,11 @@ def _token(path: Path) -> str:
             f"--token-file {path}: expected a token without spaces, found {'one with' if token else 'none'}"
         )
     return token
+
+
+def model_of(options: Options, console: Console) -> "Model":
+    """What is served: weights, or an artefact. Raises `InputError`."""
+    return (_by_artefact if is_artefact(options.weights) else _by_weights)(options, console)
 
 
 def _by_weights(options: Options, console: Console) -> "Model":

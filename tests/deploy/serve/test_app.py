@@ -78,6 +78,21 @@ def test_where_none_can_be_read_the_answer_is_its_status(app: TestClient, data: 
     assert set(answer.json()) == {"error", "request"}
 
 
+def test_decoding_pauses_while_too_many_pixels_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reslab.deploy.serve.service.MOST_HELD", 1)
+    model = Colours()
+    with client(model) as app:
+        warm = len(model.batches)
+        answer = app.post("/v1/predict?top=1", files=upload(*map(picture, ("red", "blue", "lime", "red"))))
+        assert [each["top"][0]["output"] for each in answer.json()["predictions"]] == [0, 2, 1, 0]
+        assert model.batches[warm:] == [1, 1, 1, 1]
+
+
+def test_too_many_images(app: TestClient) -> None:
+    answer = app.post("/v1/predict", files=upload(*[picture()] * 5))
+    assert (answer.status_code, answer.json()["error"]) == (413, "a request may have 4 images, and this one has 5")
+
+
 def test_an_animation_of_ten_thousand_pictures(app: TestClient) -> None:
     with client(limits=SMALL.model_copy(update={"bytes": 2_000_000, "bytes_at_a_time": 2_000_000})) as wide:
         answer = wide.post("/v1/predict", files=upload(animation(10_000)))

@@ -32,11 +32,21 @@ def test_a_wait_that_would_be_too_long_is_refused_at_once() -> None:
     door.answered(5, now=5)  # a second each
     door.leave(5)
     assert door.pace == 1.0
-    door.enter(4, now=5, patience=9)  # 5 before it, and 4
+    door.enter(4, now=5, patience=18)  # 5 before it, and 4
     with pytest.raises(Busy, match=r"9 images are before this one, about 9\.0 s") as refused:
-        door.enter(1, now=5, patience=9)
+        door.enter(1, now=5, patience=18)
     assert refused.value.retry_after == 1
-    door.enter(1, now=5, patience=10)
+    door.enter(1, now=5, patience=20)
+
+
+def test_a_look_takes_no_place() -> None:
+    door = Admission(places=1)
+    door.look(1, patience=10)
+    door.enter(1, now=0, patience=10)
+    with pytest.raises(Busy):
+        door.look(1, patience=10)
+    door.leave(1)
+    door.look(1, patience=10)
 
 
 def test_whoever_comes_alone_is_let_in_however_slow_it_was() -> None:

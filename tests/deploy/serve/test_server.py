@@ -12,7 +12,7 @@ from reslab.deploy.serve.server import bound
 from reslab.errors import InputError
 
 from .listening import exchanged, listening
-from .sample import Colours, picture
+from .sample import SMALL, Colours, picture
 
 HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -85,6 +85,21 @@ def test_nothing_is_computed_for_who_has_hung_up() -> None:
         holds.join()
         assert httpx2.post(address, files={"image": ("a.png", picture())}).status_code == 200
         assert model.batches[warm:] == [1, 1]
+
+
+def test_a_body_is_not_waited_for_when_there_is_no_room() -> None:
+    model = Colours()
+    with listening(model, SMALL.model_copy(update={"places": 1})) as port:
+        warm = len(model.batches)
+        model.goes_on.clear()
+        address = f"http://127.0.0.1:{port}/v1/predict"
+        holds = threading.Thread(target=lambda: httpx2.post(address, files={"image": ("a.png", picture())}))
+        holds.start()
+        while len(model.batches) == warm:
+            time.sleep(0.005)
+        assert exchanged(port, HEAD + b"Content-Length: 100\r\n\r\n").startswith(b"HTTP/1.1 429 ")
+        model.goes_on.set()
+        holds.join()
 
 
 def test_what_was_asked_is_answered_before_the_end() -> None:

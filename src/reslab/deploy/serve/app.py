@@ -82,7 +82,7 @@ def application(service: Service, *, token: str | None = None) -> Front:
         title="Reslab", version=__version__, lifespan=life, docs_url=None, redoc_url=None, redirect_slashes=False,
         description="Images in, probabilities out.", telemetry=dict.fromkeys(TELEMETRY, False),
     )  # fmt: skip
-    intake = Intake(service.limits)
+    intake = Intake(service.limits, service.look)
     _Routes(service, intake).add_to(app)
     protocol.Routes(service, intake).add_to(app, PROBLEMS)
     page.add_to(app)

@@ -25,6 +25,8 @@ PIECE = 1 << 18
 """Bytes that are parsed in one go, with other requests in between."""
 LARGE = 1 << 18
 """Bytes of JSON from which on it is parsed in a thread."""
+MOST_PARTS = 1000
+"""Files of a multipart body that are looked at, to say how many there are."""
 MOST_NAME = 255
 """Letters of a file's name that are repeated in the answer."""
 
@@ -49,8 +51,9 @@ class Asked(BaseModel):
 class Intake:
     """Reads bodies."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, look: Callable[[], None]) -> None:
+        """``look`` raises where what comes would be refused anyway, and need not be read."""
+        self.limits, self.look = limits, look
         self.receiving = 0
         """bytes of bodies that are in memory"""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reslab-parse")
@@ -92,7 +95,7 @@ class Intake:
                 yield data[start : start + PIECE]
                 await asyncio.sleep(0)
 
-        parser = MultiPartParser(request.headers, pieces(), max_files=self.limits.images, max_fields=8)
+        parser = MultiPartParser(request.headers, pieces(), max_files=MOST_PARTS, max_fields=8)
         parser.spool_max_size = len(data) + 1  # nothing of it is written to disk
         try:
             form = await parser.parse()
@@ -121,6 +124,7 @@ class Body:
     async def read(self, request: Request) -> None:
         """Reads it all. Raises `Refused`, `Busy` and `Gone`."""
         limits, intake = self._intake.limits, self._intake
+        intake.look()
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise Refused(415, "a body is taken as it is, not compressed")
         length = request.headers.get("content-length", "")

@@ -10,6 +10,10 @@ Item = TypeVar("Item")
 NEWEST = 0.2
 """The weight of the newest observation in the average of the seconds an image takes."""
 
+SURE = 0.5
+"""How much of the time that an image may take is filled: the wait is an estimate, and what is let in and comes too late
+has been decoded, and perhaps computed, in vain."""
+
 
 class Busy(Exception):
     """There is no room, or no answer in time; ``retry_after`` seconds later there may be."""
@@ -24,7 +28,7 @@ class Admission:
     """Counts the images that are inside, from before they are decoded until they are answered.
 
     An image is refused when all places are taken, or when at the pace of late those before it would take longer than
-    it may wait: better at once than after a wait in vain.
+    half of what it may wait: better at once than after a wait in vain.
     """
 
     places: int
@@ -35,15 +39,20 @@ class Admission:
     _since: float = 0.0
 
     def enter(self, count: int, now: float, patience: float) -> None:
-        """Takes ``count`` places. Raises `Busy` where they are not free, or the wait would exceed ``patience`` s."""
-        wait = self.inside * self.pace
-        if self.inside + count > self.places:
-            raise Busy(f"all {self.places} places are taken", wait / 2)
-        if self.inside and wait + count * self.pace > patience:
-            raise Busy(f"{self.inside} images are before this one, about {wait:.1f} s", wait + self.pace - patience)
+        """Takes ``count`` places. Raises `Busy` as `look` does."""
+        self.look(count, patience)
         if not self.inside:
             self._since = now
         self.inside += count
+
+    def look(self, count: int, patience: float) -> None:
+        """Raises `Busy` where ``count`` places are not free, or the wait would exceed half of ``patience`` s."""
+        wait = self.inside * self.pace
+        if self.inside + count > self.places:
+            raise Busy(f"all {self.places} places are taken", wait / 2)
+        sure = SURE * patience
+        if self.inside and wait + count * self.pace > sure:
+            raise Busy(f"{self.inside} images are before this one, about {wait:.1f} s", wait + self.pace - sure)
 
     def leave(self, count: int) -> None:
         """Gives ``count`` places back."""

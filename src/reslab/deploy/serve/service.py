@@ -40,7 +40,7 @@ class Service:
         how = model.how.model_copy(update={"most_pixels": limits.pixels, "seconds": limits.decode_seconds})
         self.decoders = Decoders(how, decoders)
         self._held = 0
-        self._room = asyncio.Condition()
+        self._room = asyncio.Event()
         self._watch()
 
     @property
@@ -54,7 +54,7 @@ class Service:
         return self.decoders.how
 
     async def start(self) -> None:
-        """Starts decoders, and lets the network compute its first batches. Raises `InputError`."""
+        """Starts decoders, while the network computes its first image. Raises `InputError`."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="reslab-network")
         self._network: Batcher[Pixels, Probabilities] = Batcher(
             self.model.probabilities, batch=self.batch, linger=self.linger, told=self._computed, thread=thread
@@ -64,10 +64,8 @@ class Service:
         )
         crop = self.how.crop or (224, 224)
         image = np.zeros((*crop, self.how.channels), np.uint8)
-        loop = asyncio.get_running_loop()
-        await self.decoders.start()
-        for count in (1, self.batch):  # what is allocated and chosen at the first batch of a size is done
-            await loop.run_in_executor(thread, self.model.probabilities, [image] * count)
+        first = asyncio.get_running_loop().run_in_executor(thread, self.model.probabilities, [image])
+        await asyncio.gather(self.decoders.start(), first)
         self.ready = True
 
     async def close(self) -> None:
@@ -76,6 +74,12 @@ class Service:
         await self._network.close()
         await self._heats.close()
         await self.decoders.close()
+
+    def look(self) -> None:
+        """Raises `Busy` or `Closing` where an image would not be let in, before its bytes have come."""
+        if not self.ready:
+            raise Closing
+        self.admission.look(1, self.limits.patience)
 
     async def predict(self, files: Sequence[bytes], until: float) -> list[Probabilities | Refused]:
         """The probabilities of each image, or why it has none. Raises `Busy` and `Closing`."""
@@ -102,6 +106,8 @@ class Service:
         try:
             async with asyncio.timeout(until - now):
                 yield
+            if time.monotonic() > until:  # where the processor is short of time, alarms are late, too
+                raise TimeoutError
         except TimeoutError:
             raise Busy("the time for an answer is over", 1.0) from None
         finally:
@@ -126,16 +132,16 @@ class Service:
 
         Nothing more is decoded while there are too many.
         """
-        async with self._room:
-            await self._room.wait_for(lambda: self._held < MOST_HELD)
+        while self._held >= MOST_HELD:
+            self._room.clear()
+            await self._room.wait()
         pixels = await self._decoded(data)
         self._held += pixels.nbytes
         try:
             yield pixels
         finally:
             self._held -= pixels.nbytes
-            async with self._room:
-                self._room.notify_all()
+            self._room.set()
 
     def _fitted(self, pixels: Pixels) -> Pixels:
         fit = self.how.fit
