@@ -22,9 +22,9 @@ LARGE = [
     ((2, 2048, 1, 2), 1),
     ((2, 2048, 7, 7), 2),
     ((2, 16, 70, 65), 2),  # several blocks of rows, the last one not full
-    ((1, 64, 112, 111), 1),
+    ((1, 64, 56, 57), 1),
     ((7, 129, 13, 11), 7),
-    ((128, 1, 32, 32), 2),
+    ((32, 1, 32, 32), 2),
 ]
 
 
@@ -145,3 +145,6 @@ def test_every_row_is_somebodys(rows: int, channels: int, groups: int) -> None:
     assert (plan.parts - 1) * plan.part < rows <= plan.parts * plan.part
     assert plan.part % plan.height == 0
     assert plan.parts <= kernels.MOST_PARTS
+    assert (plan.shares - 1) * plan.share < rows <= plan.shares * plan.share
+    assert plan.share % plan.height == 0
+    assert groups * plan.columns * plan.shares <= max(kernels.WRITING, groups * plan.columns)

@@ -24,6 +24,8 @@ WIDEST = 128
 """Channels of a tile at the most."""
 PROGRAMS = 528
 """Programs of a pass that reduces: four for each of an H100's 132 multiprocessors."""
+WRITING = 2112
+"""Programs of a pass that only writes: as many as the multiprocessors hold at a time."""
 MOST_PARTS = 64
 """Blocks of rows of a group, whose sums each program of the next pass merges by itself."""
 
@@ -43,6 +45,10 @@ class Cut:
     """blocks of rows of a group"""
     part: int
     """rows of such a block, a multiple of the height"""
+    shares: int
+    """blocks of rows of a group in a pass that sums nothing, of which there may be more"""
+    share: int
+    """rows of such a block, a multiple of the height"""
 
     @property
     def columns(self) -> int:
@@ -58,7 +64,8 @@ def cut(rows: int, channels: int, groups: int) -> Cut:
     wanted = max(1, PROGRAMS // (groups * columns))
     parts = max(1, min(MOST_PARTS, wanted, -(-rows // height)))
     part = -(-rows // (parts * height)) * height
-    return Cut(rows, channels, width, height, -(-rows // part), part)
+    share = -(-rows // (max(1, WRITING // (groups * columns)) * height)) * height
+    return Cut(rows, channels, width, height, -(-rows // part), part, -(-rows // share), share)
 
 
 @triton.jit
@@ -124,11 +131,12 @@ def _statistics(
 @triton.jit
 def _normalise(
     x, residual, y, weight, bias, part_mean, part_m2, saved, running_mean, running_var, batches, eps, momentum, rows,
-    channels, part, groups: tl.constexpr, parts: tl.constexpr, padded: tl.constexpr, has_residual: tl.constexpr,
-    tracks: tl.constexpr, counts: tl.constexpr, activation: tl.constexpr, width: tl.constexpr, height: tl.constexpr,
+    channels, part, share, shares, groups: tl.constexpr, parts: tl.constexpr, padded: tl.constexpr,
+    has_residual: tl.constexpr, tracks: tl.constexpr, counts: tl.constexpr, activation: tl.constexpr,
+    width: tl.constexpr, height: tl.constexpr,
 ):  # fmt: skip
     """y = act((x - mean) / std * weight + bias + residual); mean and 1/std of each group; running statistics."""
-    group, block = tl.program_id(0) // parts, tl.program_id(0) % parts
+    group, block = tl.program_id(0) // shares, tl.program_id(0) % shares
     column = tl.program_id(1) * width + tl.arange(0, width)
     inside = column < channels
     mean, variance = _merged(part_mean, part_m2, group, column, inside, rows, part, channels, parts, padded)
@@ -152,8 +160,8 @@ def _normalise(
         tl.store(running_var + column, old_var + momentum * (all_variances - old_var), mask=inside)
     scale = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32) * invstd
     shift = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32) - mean * scale
-    first = block * part
-    last = tl.minimum(first + part, rows)
+    first = block * share
+    last = tl.minimum(first + share, rows)
     base = (group * rows).to(tl.int64) * channels
     for start in range(first, last, height):
         row = start + tl.arange(0, height)
@@ -167,7 +175,7 @@ def _normalise(
 
 @triton.jit
 def _scaled(
-    x, residual, y, weight, bias, given_mean, given_var, eps, rows, channels, part, has_residual: tl.constexpr,
+    x, residual, y, weight, bias, given_mean, given_var, eps, rows, channels, share, has_residual: tl.constexpr,
     activation: tl.constexpr, width: tl.constexpr, height: tl.constexpr,
 ):  # fmt: skip
     """y = act((x - mean) / std * weight + bias + residual) with given statistics."""
@@ -177,8 +185,8 @@ def _scaled(
     scale = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32) * invstd
     mean = tl.load(given_mean + column, mask=inside, other=0.0).to(tl.float32)
     shift = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32) - mean * scale
-    first = tl.program_id(0) * part
-    last = tl.minimum(first + part, rows)
+    first = tl.program_id(0) * share
+    last = tl.minimum(first + share, rows)
     for start in range(first, last, height):
         row = start + tl.arange(0, height)
         mask = (row < last)[:, None] & inside[None, :]
@@ -258,12 +266,12 @@ def _summed(
 @triton.jit
 def _gradients(
     grad, also, x, seen, weight, bias, saved, part_g, part_dot, grad_x, grad_residual, grad_weight, grad_bias, rows,
-    channels, part, groups: tl.constexpr, parts: tl.constexpr, padded: tl.constexpr, has_also: tl.constexpr,
+    channels, share, shares, groups: tl.constexpr, parts: tl.constexpr, padded: tl.constexpr, has_also: tl.constexpr,
     has_seen: tl.constexpr, has_residual: tl.constexpr, activation: tl.constexpr, width: tl.constexpr,
     height: tl.constexpr,
 ):  # fmt: skip
     """Gradients of x, of the residual, and, from the sums of all groups, of weight and bias."""
-    group, block = tl.program_id(0) // parts, tl.program_id(0) % parts
+    group, block = tl.program_id(0) // shares, tl.program_id(0) % shares
     column = tl.program_id(1) * width + tl.arange(0, width)
     inside = column < channels
     if tl.program_id(0) == 0:
@@ -280,8 +288,8 @@ def _gradients(
     invstd = tl.load(saved + (2 * groups + group) * channels + column, mask=inside, other=0.0)
     scale = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
     shift = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32)
-    first = block * part
-    last = tl.minimum(first + part, rows)
+    first = block * share
+    last = tl.minimum(first + share, rows)
     base = (group * rows).to(tl.int64) * channels
     for start in range(first, last, height):
         row = start + tl.arange(0, height)
@@ -320,15 +328,16 @@ def forward(
     scratch = torch.empty(2, groups, plan.parts, channels, dtype=torch.float32, device=x.device)
     saved = torch.empty(3, groups, channels, dtype=torch.float32, device=x.device)
     y = torch.empty_like(x)
-    grid = (groups * plan.parts, plan.columns)
     shape: dict[str, Any] = {"width": plan.width, "height": plan.height}
-    _statistics[grid](x, scratch[0], scratch[1], rows, channels, plan.part, plan.parts, **shape)
+    _statistics[groups * plan.parts, plan.columns](
+        x, scratch[0], scratch[1], rows, channels, plan.part, plan.parts, **shape
+    )  # fmt: skip
     mean, var, momentum, batches = running if running is not None else (saved, saved, 0.0, None)
-    _normalise[grid](
+    _normalise[groups * plan.shares, plan.columns](
         x, x if residual is None else residual, y, weight, bias, scratch[0], scratch[1], saved, mean, var,
-        saved if batches is None else batches, eps, momentum, rows, channels, plan.part, groups=groups,
-        parts=plan.parts, padded=triton.next_power_of_2(plan.parts), has_residual=residual is not None,
-        tracks=running is not None, counts=batches is not None,
+        saved if batches is None else batches, eps, momentum, rows, channels, plan.part, plan.share,
+        plan.shares, groups=groups, parts=plan.parts, padded=triton.next_power_of_2(plan.parts),
+        has_residual=residual is not None, tracks=running is not None, counts=batches is not None,
         activation=activation, **shape,
     )  # fmt: skip
     return y, saved
@@ -343,8 +352,8 @@ def inference(
     rows = x.numel() // channels
     plan = cut(rows, channels, 1)
     y = torch.empty_like(x)
-    _scaled[plan.parts, plan.columns](
-        x, x if residual is None else residual, y, weight, bias, mean, var, eps, rows, channels, plan.part,
+    _scaled[plan.shares, plan.columns](
+        x, x if residual is None else residual, y, weight, bias, mean, var, eps, rows, channels, plan.share,
         has_residual=residual is not None, activation=activation, width=plan.width, height=plan.height,
     )  # fmt: skip
     return y
@@ -378,19 +387,19 @@ def backward(
     grad_x = torch.empty_like(x)
     grad_residual = torch.empty_like(x) if has_residual else None
     of_weight, of_bias = torch.empty(2, channels, dtype=torch.float32, device=x.device)
-    grid = (groups * plan.parts, plan.columns)
     given: dict[str, Any] = {
         "has_also": also is not None, "has_seen": seen is not None, "activation": activation,
         "width": plan.width, "height": plan.height,
     }  # fmt: skip
     second, known = x if also is None else also, x if seen is None else seen
-    _reduce[grid](
+    _reduce[groups * plan.parts, plan.columns](
         grad, second, x, known, weight, bias, saved, scratch[0], scratch[1], rows, channels, plan.part, groups,
         plan.parts, **given,
     )  # fmt: skip
-    _gradients[grid](
+    _gradients[groups * plan.shares, plan.columns](
         grad, second, x, known, weight, bias, saved, scratch[0], scratch[1], grad_x,
-        grad_x if grad_residual is None else grad_residual, of_weight, of_bias, rows, channels, plan.part,
-        groups=groups, parts=plan.parts, padded=triton.next_power_of_2(plan.parts), has_residual=has_residual, **given,
+        grad_x if grad_residual is None else grad_residual, of_weight, of_bias, rows, channels, plan.share,
+        plan.shares, groups=groups, parts=plan.parts, padded=triton.next_power_of_2(plan.parts),
+        has_residual=has_residual, **given,
     )  # fmt: skip
     return grad_x, grad_residual, of_weight, of_bias
