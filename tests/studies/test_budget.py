@@ -12,6 +12,7 @@ from reslab.runs import read_json
 from reslab.studies.budget import Budget, Cost, Costs, fitted, guessed
 from reslab.studies.design import Depths
 from reslab.studies.plan import Plan, macs_of
+from reslab.studies.sequential import LOOKS
 
 from .test_degradation import CIFAR10
 
@@ -60,14 +61,14 @@ def test_networks_that_were_not_measured_are_reckoned_by_their_macs() -> None:
 def test_a_dry_run_plans_and_writes_nothing(reslab: Reslab, tmp_path: Path) -> None:
     out = tmp_path / "study"
     words = ("study", "depth", "--data", "digits", "--out", out, "--dry-run", "--json")
-    code, text, err = reslab(*words, "--budget", 2)
+    code, text, err = reslab(*words, "--budget", 60)  # minutes, of which a machine at work has some for it
     assert code == 0, err
     planned = json.loads(text)
-    assert 3 <= planned["seeds"] <= 5
+    assert planned["seeds"] in LOOKS
     assert planned["iterations"] >= studies.find("depth").least
-    assert planned["seconds"] <= 120
+    assert planned["seconds"] <= 3600
     assert not out.exists()
-    code, text, _ = reslab(*words, "--budget", 2, "--depths", 8, 14, "--seeds", 2, "--iterations", 50)
+    code, text, _ = reslab(*words, "--budget", 60, "--depths", 8, 14, "--seeds", 2, "--iterations", 50)
     assert code == 0
     planned = json.loads(text)
     assert (planned["depths"], planned["seeds"], planned["iterations"]) == ([8, 14], 2, 50)
