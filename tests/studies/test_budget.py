@@ -58,7 +58,8 @@ def test_networks_that_were_not_measured_are_reckoned_by_their_macs() -> None:
     assert found["resnet56"].step == pytest.approx(0.3 * ratio)
 
 
-def test_a_dry_run_plans_and_writes_nothing(reslab: Reslab, tmp_path: Path) -> None:
+def test_a_dry_run_plans_and_writes_nothing(reslab: Reslab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reslab.studies.budget.SHARE", 0.0003)  # a second of measuring
     out = tmp_path / "study"
     words = ("study", "depth", "--data", "digits", "--out", out, "--dry-run", "--json")
     code, text, err = reslab(*words, "--budget", 60)  # minutes, of which a machine at work has some for it
