@@ -66,7 +66,7 @@ Refused = Callable[..., str]
     [
         (("trian",), r"Unknown command .?trian.?\. Did you mean .?train"),
         (("train", "--nett", "resnet20"), r"Unknown option: .*--nett.*--net"),
-        (("train",), "name a recipe .he2015_cifar, .*, or go on with a run by --resume DIR"),
+        (("train",), "name a recipe .he2015_cifar, .*, or resume a run with --resume DIR"),
         (("train", "he2015_cifra", "--data", "digits"), "unknown recipe 'he2015_cifra'; did you mean 'he2015_cifar'"),
         (("train", "he2015_cifar"), "name the data: --data digits, cifar10"),
         (("train", "he2015_cifar", "--data", "digitz"), "unknown data set 'digitz'.* did you mean 'digits'"),
@@ -109,7 +109,10 @@ def test_names_and_shapes(words: tuple[object, ...], said: str, refused: Refused
         (("--epochs", 0), "--epochs takes a number above 0, got 0.0"),
         (("--epochs", "nan"), "--epochs takes a number above 0, got nan"),
         (("--epochs", "inf"), "--epochs takes a number above 0, got inf"),
-        (("--epochs", 1, "--iterations", 5), "--iterations and --epochs are two ways to say the same; give one"),
+        (
+            ("--epochs", 1, "--iterations", 5),
+            "--iterations and --epochs both set the length of training; give only one",
+        ),
         (("--batch-size", 0), "--batch-size takes a number above 0, got 0"),
         (("--batch-size", 1), "global_batch: .*greater than or equal to 2, got 1"),
         (("--seed", -1), "seed: .*, got -1"),
@@ -242,7 +245,7 @@ def test_code_in_a_checkpoint_is_never_run(reslab: Reslab, refused: Refused, tmp
     for path, said in ((bare, "is not a whole safetensors file"), (zipped, more), (odd, more)):
         text = refused(*TINY, "--weights", path, "--out", tmp_path / "never")
         assert f"{path} {said}" in text
-        assert "it was refused, and nothing in it run" in text
+        assert "it was refused, and none of it was run" in text
     out = tmp_path / "run"
     assert reslab(*TINY, "--out", out)[0] == 0
     (out / "result.json").unlink()

@@ -79,7 +79,7 @@ def test_for_people(reslab: Reslab) -> None:
     code, out, _ = reslab(*words[:2], "other.safetensors", *words[2:], "--protocol", "ensemble", "--best-subset")
     assert code == 0
     assert "all 2 together" in out
-    assert "Chosen on these very images" in out.replace("\n", " ")
+    assert "The best subset was chosen on these images" in out.replace("\n", " ")
     assert re.search(r"members +which are best", out)
     assert all(len(line) <= 80 for line in out.splitlines())
 
@@ -100,7 +100,7 @@ def test_a_run_is_evaluated_once(reslab: Reslab, caplog: pytest.LogCaptureFixtur
     assert again == first | {"computed_again": False}
     code, _, err = reslab(*(word for word in words if word != "--json"))
     assert code == 0
-    assert f"kept  {place}: nothing is computed again (--fresh does)" in err
+    assert f"kept  {place}: saved before, not computed again (--fresh recomputes)" in err
     assert place.stat().st_mtime_ns == stamp
     assert said(reslab, *words, "--fresh")["computed_again"] is True
     assert place.stat().st_mtime_ns != stamp
@@ -272,7 +272,7 @@ def test_flat_images_with_a_list(reslab: Reslab) -> None:
         (Path("flat") / file.name).write_bytes(file.read_bytes())
     lines = "".join(f"{file.name} {file.name[:3]}\n" for file in sorted(Path("flat").iterdir()))
     words = ("eval", "w.safetensors", "--data", "flat", "--json")
-    assert "nothing says their classes; give a list by --labels" in refused(reslab, *words)
+    assert "have no list of labels; give a list by --labels" in refused(reslab, *words)
     Path("mine.txt").write_text(lines)
     found = said(reslab, *words, "--labels", "mine.txt")
     assert found["loss"] == pytest.approx(by_folders["loss"], rel=1e-5)

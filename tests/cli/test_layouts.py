@@ -129,7 +129,9 @@ def test_a_backbone_is_not_evaluated(backbone: str, reslab: Reslab) -> None:
 def test_a_backbone_is_trained_with_a_new_head(backbone: str, reslab: Reslab) -> None:
     code, _, err = reslab(*TRAIN, "--weights", backbone, "--net", NET, "--out", "tuned")
     assert code == 0, err
-    assert "a new head is drawn, for the 10 classes of the data" in " ".join(err.split())
+    assert "the last layer is replaced by a randomly initialised one for the 10 classes of the data" in " ".join(
+        err.split()
+    )
     tuned = load("tuned")
     assert (tuned.head, tuned.spec.num_classes) == ("own", 10)
     code, _, err = reslab("eval", "tuned", "--data", "digits")

@@ -195,7 +195,7 @@ def test_outputs_by_a_list_of_names(command: str, reslab: Reslab, tmp_path: Path
 def test_figures_that_none_of_the_networks_has(reslab: Reslab, tmp_path: Path) -> None:
     code, _, err = reslab("probe", made(tmp_path), *DIGITS, "--gates")
     assert code == 2
-    assert "nothing of what was asked for can be measured" in err
+    assert "none of the requested figures can be measured" in err
     assert "its blocks have no gates" in err
 
 

@@ -244,7 +244,7 @@ def test_training_from_other_peoples_weights(reslab: Reslab) -> None:
 def test_training_with_a_new_head(reslab: Reslab) -> None:
     torch.save(build("resnet20", num_classes=7, in_channels=1).state_dict(), "w.th")
     said = refused(reslab, *TRAIN, "--weights", "w.th")
-    assert said == "w.th is of 7 classes, the data has 10: --num-classes 10 replaces the head"
+    assert said == "w.th has 7 classes, the data has 10: --num-classes 10 replaces the head"
     code, _, err = reslab(*TRAIN, "--weights", "w.th", "--num-classes", 10, "--out", "run")
     assert code == 0, err
     assert "weights: a new head: 10 classes instead of 7 (fc.weight, fc.bias drawn)" in err

@@ -91,10 +91,10 @@ def test_what_the_words_of_a_list_mean(
 
 
 def test_flat_images_without_what_they_need(flat: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing says their classes; give a list by --labels"):
+    with pytest.raises(InputError, match="have no list of labels; give a list by --labels"):
         listing(str(flat), "test")
     (flat / "val.txt").write_text(LISTED)
-    with pytest.raises(InputError, match="none of them to train on; --split takes test or all"):
+    with pytest.raises(InputError, match="there are none to train on; use --split test or all"):
         listing(str(flat), "train")
     (flat / "val.txt").write_text(LISTED.replace("003.png", "004.png"))
     with pytest.raises(InputError, match=r"val\.txt line 4 names 004\.png, which is not in"):
@@ -118,7 +118,7 @@ def test_a_flat_validation_folder_beside_training_images(flat: Path) -> None:
     assert len(named(every)) == 10
     assert len(list(pixels(every))) == 10
     (root / "val.txt").unlink()
-    with pytest.raises(InputError, match="the images lie flat, and nothing says their classes"):
+    with pytest.raises(InputError, match="the images are not in class folders and have no list of labels"):
         listing(str(root), "test")
     (root / "mine.txt").write_text(LISTED)
     assert len(named(listing(str(root), "test", labels=root / "mine.txt"))) == 4
@@ -129,7 +129,7 @@ def test_a_list_that_is_not_needed(tmp_path: Path) -> None:
         write_images(tmp_path / "train" / name, 1)
         write_images(tmp_path / "val" / name, 1)
     (tmp_path / "mine.txt").write_text(LISTED)
-    with pytest.raises(InputError, match=r"--labels is for .* that lie flat, and .*val has class folders"):
+    with pytest.raises(InputError, match=r"--labels is for .* not in class folders, and .*val has class folders"):
         listing(str(tmp_path), "test", labels=tmp_path / "mine.txt")
     assert len(named(listing(str(tmp_path), "test"))) == 3
 

@@ -115,7 +115,7 @@ def test_too_many_damaged_images_end_the_run(images: Files) -> None:
 def test_a_folder_of_nothing_but_damage(images: Files) -> None:
     for i in range(N):
         Path(images.called(i)).write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"20 images that stood in for .* cannot be decoded either"):
+    with pytest.raises(InputError, match=r"20 images tried in place of .* cannot be decoded either"):
         batches(images, most_damaged=100)(0)
 
 

@@ -537,12 +537,12 @@ class TestBadFolder:
 
     def test_images_without_class_folders(self, tmp_path: Path, cache: Path) -> None:
         write_images(tmp_path / "flat", 3)
-        assert "the images lie flat, and nothing says their classes" in complaint(tmp_path / "flat", cache)
+        assert "the images are not in class folders and have no list of labels" in complaint(tmp_path / "flat", cache)
 
     def test_a_flat_validation_folder(self, folder: Path, cache: Path) -> None:
         shutil.rmtree(folder / "val")
         write_images(folder / "val", 2)
-        assert "val: the images lie flat, and nothing says their classes" in complaint(folder, cache)
+        assert "val: the images are not in class folders and have no list of labels" in complaint(folder, cache)
 
     def test_nothing_known(self, tmp_path: Path, cache: Path) -> None:
         (tmp_path / "x").mkdir()

@@ -106,7 +106,7 @@ def test_interrupted_and_gone_on_with(
         patched.setattr(Trainer, "step", interrupted)
         code, _, said = reslab("detect", "train", folder, *SMALL, "--iterations", 3, "--out", out)
     assert (code, said.splitlines()[-1]) == (
-        130, f"reslab: interrupted; go on by: reslab detect train --resume {out}",
+        130, f"reslab: interrupted; continue with: reslab detect train --resume {out}",
     )  # fmt: skip
     code, text, said = reslab("detect", "train", "--resume", out, "--json")
     assert code == 0, said

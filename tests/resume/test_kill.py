@@ -175,7 +175,7 @@ def test_ctrl_c_says_how_to_go_on(forge: Forge, straight: Callable[[str], dict[s
         code, text, _ = forge("train", *words, stop={"signal": "SIGINT", "run": str(out), "lines": lines})
         assert time.monotonic() - started < 30
         assert code == 130
-        assert f"reslab: interrupted; go on by: reslab train --resume '{out}'" in text
+        assert f"reslab: interrupted; continue with: reslab train --resume '{out}'" in text
         assert "Traceback" not in text
         words = ("--resume", out)
     assert forge("train", *words)[0] == 0
@@ -191,7 +191,7 @@ def test_asked_to_stop_it_leaves_a_checkpoint(
     words = (*DIGITS, *FEW, "--threads", 1, "--checkpoint-every", 1000, "--out", out)
     code, text, _ = forge("train", *words, stop={"signal": sent, "run": str(out), "lines": 3})
     assert code == 130
-    assert "interrupted; go on by" in text
+    assert "interrupted; continue with" in text
     [left] = out.glob("checkpoints/iteration-*")
     recorded = [json.loads(line)["iteration"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert int(left.stem.partition("-")[2]) >= recorded[-1]

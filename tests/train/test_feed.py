@@ -139,13 +139,15 @@ def test_layouts_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "data" / "train").mkdir(parents=True)
     with pytest.raises(InputError, match="expected train/<class>/<image> and val/<class>/<image>"):
         load_photographs(tmp_path / "data", SIZE)
-    with pytest.raises(InputError, match="--labels is for images that lie flat in a folder"):
+    with pytest.raises(InputError, match="--labels is for images that are not in class folders"):
         load_photographs(in_shards(tmp_path / "shards"), SIZE, labels=tmp_path / "list.txt")
-    with pytest.raises(InputError, match=r"--labels is for images that lie flat, and .* has class folders"):
+    with pytest.raises(
+        InputError, match=r"--labels is for images that are not in class folders, and .* has class folders"
+    ):
         load_photographs(in_folders(tmp_path / "folders"), SIZE, labels=tmp_path / "list.txt")
     flat = in_folders(tmp_path / "flat", flat=True)
     (flat / "val.txt").unlink()
-    with pytest.raises(InputError, match="the images lie flat, and nothing says their classes"):
+    with pytest.raises(InputError, match="the images are not in class folders and have no list of labels"):
         load_photographs(flat, SIZE, cache_dir=tmp_path / "cache")
 
 

@@ -108,7 +108,7 @@ def test_one_picture_on_both_sides_of_a_split(reslab: Reslab, start: Path, tmp_p
     code, _, said = reslab("finetune", photos, "--from", start, "--look")
     assert code == 0, said
     assert "18 images to train on and 10 to test on" in said
-    assert "1 picture in more than one split, kept in the last of them alone: train/red/002.png = test/red/" in said
+    assert "1 picture in more than one split, kept only in the last of them: train/red/002.png = test/red/" in said
     assert "train 17, validation 0, test 10\n" in said
 
 
@@ -153,7 +153,7 @@ def test_it_goes_on_by_its_folder_alone(
         patched.setattr(Trainer, "step", stopped)
         code, _, said = reslab(*words, "--out", parts)
     assert code == 130
-    assert f"go on by: reslab finetune --resume {parts}" in said
+    assert f"continue with: reslab finetune --resume {parts}" in said
     code, _, said = reslab("finetune", "--resume", parts, "--threads", 1, "-j", 0)
     assert code == 0, said
     one, other = load(whole).tensors, load(parts).tensors
@@ -206,13 +206,13 @@ def test_the_page_is_opened(
         (("PHOTOS", "--lr", -1), "--lr takes a number above 0, got -1"),
         (("PHOTOS", "--epochs", 0), "--epochs takes a number above 0, got 0"),
         (("PHOTOS", "--validation", 2), "--validation takes a share, 0 to 0.9, got 2"),
-        (("PHOTOS", "--validation", 0, "--early-stop", 2), "early stopping looks at validation images"),
+        (("PHOTOS", "--validation", 0, "--early-stop", 2), "early stopping needs validation images"),
         (("PHOTOS", "--from", "nowhere.pth"), "expected weights at nowhere.pth"),
         (("PHOTOS", "--train", "last", "--stages", 9), "the network has 3 stages, got 9 to train"),
         (("PHOTOS", "--resume", "x"), "leave out FOLDER"),
         (("--resume", "x", "--lr", 0.1), "leave out --lr"),
         (("--resume", "x"), "expected a fine-tuning (finetune.json in it), but there is none"),
-        (("PHOTOS", "--labels", "nowhere.txt"), "--labels is for images that lie flat in a folder"),
+        (("PHOTOS", "--labels", "nowhere.txt"), "--labels is for images that are not in class folders"),
     ],
 )
 def test_what_cannot_be(

@@ -44,8 +44,8 @@ def test_it_holds_what_was_found(made: str) -> None:
     assert re.search(r"<h1>\d+\.\d % of 7 test images are classified correctly</h1>", made)
     assert "95 % interval" in made
     assert ", from w.safetensors, on 27 images in " in made
-    assert "The test images, a held-out fifth of each class, chose nothing and were read once." in made
-    assert "Always answering blue would be right for 28.6 % of them." in made
+    assert "The test images, a held-out fifth of each class, influenced no choice and were evaluated once." in made
+    assert "Always predicting blue would be right for 28.6 % of them." in made
     assert "7 test images are few" in made
     assert all(name in made for name in COLOURS)
     assert made.count("data:image/webp;base64,") >= 3 * (page.TIMES + 1)

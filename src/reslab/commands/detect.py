@@ -39,7 +39,7 @@ def train(options: Train) -> None:
         out = options.resume or Path()
     else:
         if options.data is None:
-            raise InputError("name your pictures: reslab detect train FOLDER; or go on with a run by --resume DIR")
+            raise InputError("name your pictures: reslab detect train FOLDER; or resume a run with --resume DIR")
         data = read(options.data)
         show_look(data)
         if options.look:
@@ -62,7 +62,7 @@ def train(options: Train) -> None:
                 stop=stop,
             )  # fmt: skip
     except (KeyboardInterrupt, Stopped):
-        go_on = f"go on by: reslab detect train --resume {shlex.quote(str(out))}"
+        go_on = f"continue with: reslab detect train --resume {shlex.quote(str(out))}"
         raise KeyboardInterrupt(go_on if RunDir(out).exists else "nothing was written") from None
     if options.json:
         print(json.dumps({"out": str(out), **result}, indent=2))

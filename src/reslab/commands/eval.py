@@ -146,7 +146,7 @@ def _member(source: str, options: Options, execution: Execution, console: Consol
     )  # fmt: skip
     if found.again:
         console.print(
-            f"[bold]{'kept':>8}[/]  {escape(str(found.place))}: nothing is computed again (--fresh does)",
+            f"[bold]{'kept':>8}[/]  {escape(str(found.place))}: saved before, not computed again (--fresh recomputes)",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     return Member(source, found)

@@ -53,7 +53,7 @@ class Where:
                 )
             labels, outputs = None, labels
         if labels is not None and data in KNOWN:
-            raise InputError(f"--labels is for images that lie flat in a folder, not for {data}; leave it out")
+            raise InputError(f"--labels is for images that are not in class folders, not for {data}; leave it out")
         return cls(data, split, labels, outputs, damaged or 0.0)
 
     def most_damaged(self, images: int) -> int:

@@ -47,8 +47,8 @@ def show(records: Sequence[dict[str, Any]]) -> None:
     if "best_subsets" in last:
         console.print(_subsets(last["best_subsets"]))
         console.print(
-            "Chosen on these very images: on others expect a larger error than the least one here. Choose on images "
-            "held out from training, and read the test set once.",
+            "The best subset was chosen on these images: expect a larger error on others. Choose on images "
+            "held out from training, and use the test set once.",
             markup=False, highlight=False,
         )  # fmt: skip
     if "per_class" in last:

@@ -37,7 +37,7 @@ def run(options: Options) -> Path | None:
     if options.resume is not None:
         options = _as_before(options)
     if options.folder is None:
-        raise InputError("name the folder of your images: reslab finetune FOLDER; or go on with a run by --resume DIR")
+        raise InputError("name the folder of your images: reslab finetune FOLDER; or resume a run with --resume DIR")
     _check(options)
     folder = Path(options.folder).expanduser()
     if not folder.exists():
@@ -64,7 +64,7 @@ def run(options: Options) -> Path | None:
         with asked_to_stop() as stop:
             fit(prepared, out, execution=execution, title=prepared.weights.spec.name, stop=stop)
     except (KeyboardInterrupt, Stopped):
-        raise KeyboardInterrupt(f"go on by: reslab finetune --resume {shlex.quote(str(out))}") from None
+        raise KeyboardInterrupt(f"continue with: reslab finetune --resume {shlex.quote(str(out))}") from None
     worth = measure(prepared, out, execution)
     result = runs.read_json(RunDir(out).result)
     path = page.write(prepared, worth, out, execution)
@@ -94,7 +94,7 @@ def _folded(options: Options, folder: Path, execution: Execution, console: Conso
                 told=lambda fold, accuracy: console.print(f"fold {fold}: {accuracy:.1f} %", highlight=False),
             )  # fmt: skip
     except (KeyboardInterrupt, Stopped):
-        raise KeyboardInterrupt("the same command goes on") from None
+        raise KeyboardInterrupt("repeat the command to continue") from None
     if options.json:
         print(json.dumps({"out": str(out), **made.as_dict()}, indent=2))
     else:
@@ -109,7 +109,7 @@ def _check(options: Options) -> None:
         if number is not None and number <= 0:
             raise InputError(f"{name} takes a number above 0, got {number:g}")
     if options.folds is not None and options.resume is not None:
-        raise InputError("--folds goes on by the same command; leave out --resume")
+        raise InputError("--folds resumes when the command is repeated; leave out --resume")
 
 
 def _choice(options: Options) -> Choice:

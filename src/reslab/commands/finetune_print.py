@@ -88,7 +88,7 @@ def show_result(worth: Worth, result: dict[str, Any], out: Path, page: Path, con
     if len(classes) > MOST:
         console.print(f"({len(classes) - MOST} more, all of them better, on the page)")
     if worth.temperature is None:
-        console.print("too few validation images to tell how far its probabilities can be believed", soft_wrap=True)
+        console.print("too few validation images to tell how well its probabilities are calibrated", soft_wrap=True)
     else:
         console.print(
             f"probabilities: off by {plain.calibration_error:.1f} points on average, by "
@@ -96,7 +96,7 @@ def show_result(worth: Worth, result: dict[str, Any], out: Path, page: Path, con
             soft_wrap=True,
         )
     if result.get("at_chance"):
-        console.print("warning: this is no better than always naming the most frequent class", soft_wrap=True)
+        console.print("warning: this is no better than always predicting the most frequent class", soft_wrap=True)
     console.print(f"page: {escape(str(page))}", soft_wrap=True)
     console.print(f"next: reslab predict {escape(str(out))} IMAGE", soft_wrap=True)
 

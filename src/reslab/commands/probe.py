@@ -31,7 +31,7 @@ MOST_NETWORKS = 4
 """That a figure shows over each other."""
 
 
-NO_READING = "figures of its weights are drawn, and what they seem to say is left out"
+NO_READING = "its figures are drawn without an interpretation"
 
 
 def run(options: Options) -> Path | None:
@@ -62,7 +62,7 @@ def run(options: Options) -> Path | None:
     planned = plan(subjects, names, folder)
     if not planned.tasks:
         raise InputError(
-            "nothing of what was asked for can be measured: "
+            "none of the requested figures can be measured: "
             + "; ".join(dict.fromkeys(why for *_, why in planned.left_out))
         )
     _state(console, subjects, found, planned)
@@ -121,7 +121,9 @@ def _state(console: Console, subjects: Sequence[Subject], found: Sequence[Seen],
         for text in one.weights.said:
             console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
     for label, said in planned.at_chance.items():
-        console.print(f"{label} is at chance: {said}; {NO_READING}", style="yellow", highlight=False, soft_wrap=True)
+        console.print(
+            f"{label} is at chance level: {said}; {NO_READING}", style="yellow", highlight=False, soft_wrap=True
+        )
     kept = sum(task.kept is not None for task in planned.tasks)
     there = f", {kept} there already" if kept else ""
     left: dict[str, float] = {}

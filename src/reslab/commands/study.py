@@ -190,7 +190,7 @@ def _planned(plan: Plan, budget: Budget | None, *, as_json: bool) -> None:
         return
     Console().print(
         f"{len(plan.planned())} runs: {', '.join(arm.label for arm in plan.arms)}; {plan.seeds} seeds, "
-        f"{plan.iterations:,} iterations. Nothing was written. Without --dry-run it starts.",
+        f"{plan.iterations:,} iterations. Nothing was written. Run without --dry-run to start.",
         highlight=False,
     )
 

@@ -111,7 +111,7 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
     console.print(how, highlight=False, soft_wrap=True, markup=False)
     if RunDir(out).finished:
         console.print(
-            f"{out} holds this run, finished already: nothing is trained, and this is its result. "
+            f"{out} already holds this run, finished; nothing is trained, and its result is shown. "
             "Choose another --out folder to train again",
             highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip
@@ -141,7 +141,7 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
                 stop=stop,
             )
     except (KeyboardInterrupt, Stopped):
-        go_on = f"go on by: reslab train --resume {shlex.quote(str(out))}"
+        go_on = f"continue with: reslab train --resume {shlex.quote(str(out))}"
         raise KeyboardInterrupt(go_on if RunDir(out).exists else "nothing was written") from None
     if execution.world.leads:
         _print(result, out, options.json)
@@ -150,7 +150,7 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
 def _images(info: DataInfo, holdout: int) -> str:
     """Which images are for what: nobody should have to guess what a test error is of."""
     held = f", {holdout:,} of them held out for validation" if holdout else ""
-    return f"images: {info.n_train:,} to train on{held}, {info.n_test:,} to test on, from {info.source}"
+    return f"images: {info.n_train:,} for training{held}, {info.n_test:,} for testing, from {info.source}"
 
 
 @contextmanager
@@ -232,7 +232,7 @@ def _loaded(options: Options, photographs: bool, world: World, *, tests: Sequenc
         raise InputError(f"--size takes 1 or more pixels, got {options.size}")
     if not photographs:
         if options.labels is not None:
-            raise InputError("--labels is for photographs on disk, whose validation images lie flat")
+            raise InputError("--labels is for photographs on disk, whose validation images are not in class folders")
         return load(options.data, size=options.size, oriented=options.oriented)
     if options.data in KNOWN:
         raise InputError(
@@ -271,14 +271,14 @@ def _begun(options: Options, execution: Execution) -> Begun:
 
 def _new(options: Options, execution: Execution) -> Begun:
     if options.recipe is None:
-        raise InputError(f"name a recipe ({', '.join(recipes.RECIPES)}), or go on with a run by --resume DIR")
+        raise InputError(f"name a recipe ({', '.join(recipes.RECIPES)}), or resume a run with --resume DIR")
     entry = recipes.find(options.recipe)
     net: str | AnyNet = options.net or entry.net
     if options.data is None:
         what = "the path of a folder" if entry.photographs else "digits, cifar10, cifar100, synthetic, or a path"
         raise InputError(f"name the data: --data {what}")
     if options.iterations is not None and options.epochs is not None:
-        raise InputError("--iterations and --epochs are two ways to say the same; give one")
+        raise InputError("--iterations and --epochs both set the length of training; give only one")
     for name, value in (
         ("iterations", options.iterations),
         ("epochs", options.epochs),
@@ -318,12 +318,14 @@ def _with_classes(options: Options, weights: Weights, classes: int) -> AnyNet:
     """
     own = weights.spec.num_classes
     if weights.head == "none":
-        Console(stderr=True).print(f"weights: a new head is drawn, for the {classes} classes of the data")
+        Console(stderr=True).print(
+            f"weights: the last layer is replaced by a randomly initialised one for the {classes} classes of the data"
+        )
         return resolve_any(weights.spec, num_classes=classes)
     if options.num_classes is None and own != classes:
         keep = f", --num-classes {own} keeps it" if own > classes else ""
         raise InputError(
-            f"{weights.origin} is of {own} classes, the data has {classes}: --num-classes {classes} replaces the "
+            f"{weights.origin} has {own} classes, the data has {classes}: --num-classes {classes} replaces the "
             f"head{keep}"
         )
     return weights.spec
@@ -412,8 +414,8 @@ def _print(result: dict[str, Any], out: Path, as_json: bool) -> None:
         print(f"{result['damaged_images']} images could not be decoded and were left out: {some}", file=sys.stderr)
     if result.get("at_chance"):
         print(
-            "warning: the training ended at chance: its training error is not lower than that of always naming the "
-            "most frequent class. Train longer (--epochs), by another learning rate (--lr), or look at the labels",
+            "warning: the network learned nothing: its training error is no lower than that of always predicting the "
+            "most frequent class. Train longer (--epochs), try another learning rate (--lr), or check the labels",
             file=sys.stderr,
         )
     print(

@@ -32,7 +32,7 @@ def fitted(
         arguments["batch"] = batch_within(own, images, parts)
         said.append(
             f"training with a batch of {arguments['batch']}, not the recipe's {own}: there are {images} training "
-            "images (--batch-size chooses)"
+            "images (--batch-size sets it)"
         )
         recipe = make(net, info, **arguments)
     batch = recipe.global_batch
@@ -43,8 +43,8 @@ def fitted(
         arguments["iterations"] = iterations_of(epochs, images, batch)
         said.append(
             f"training for {epochs} epochs, not the recipe's {recipe.iterations * batch / images:.3g}: on {images} "
-            f"images those are only {recipe.iterations} steps, and a network takes about {ENOUGH} to learn anything "
-            "(--epochs chooses)"
+            f"images that would be only {recipe.iterations} steps, and a network needs about {ENOUGH} to learn "
+            "anything (--epochs sets it)"
         )
     settings = options.settings
     if options.num_classes is not None:  # the data's own number is a recipe's choice

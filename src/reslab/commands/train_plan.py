@@ -39,4 +39,4 @@ def show(plan: Rehearsal, recipe: Recipe, how: str, *, as_json: bool) -> None:
         table.add_row(name, text)
     console = Console()
     console.print(table)
-    console.print("Nothing was written. Without --dry-run it starts.", highlight=False)
+    console.print("Nothing was written. Run without --dry-run to start.", highlight=False)

@@ -77,7 +77,7 @@ def _hash_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
     except OSError as why:
-        raise InputError(f"{path}: expected a readable file, but {why.strerror or why}; mend or remove it") from why
+        raise InputError(f"{path}: expected a readable file, but {why.strerror or why}; repair or remove it") from why
 
 
 def _stamps(paths: Iterable[Path]) -> list[tuple[int, int] | None]:

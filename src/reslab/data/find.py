@@ -60,5 +60,7 @@ def find(root: Path, asked: Asked = Asked()) -> Found:  # noqa: B008 (frozen)
             )
         layout = next(layout for layout in layouts() if layout.matches(root))
     except OSError as why:
-        raise InputError(f"{root}: expected a readable folder, but {why.strerror or why}; mend its rights") from why
+        raise InputError(
+            f"{root}: expected a readable folder, but {why.strerror or why}; change its permissions"
+        ) from why
     return layout.find(root, asked)

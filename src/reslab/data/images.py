@@ -70,7 +70,7 @@ def decoded(train: ImageSet, test: ImageSet, classes: Sequence[str], *, where: s
         if low < 0 or high >= len(classes):
             raise InputError(
                 f"{where}: expected {split} labels from 0 to {len(classes) - 1} ({len(classes)} classes), "
-                f"found {low if low < 0 else high}; mend the label or the list of classes"
+                f"found {low if low < 0 else high}; correct the label or the list of classes"
             )
     present = torch.unique(train.labels).tolist()
     if len(present) < 2:

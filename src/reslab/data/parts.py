@@ -49,7 +49,10 @@ def parts(found: Found, *, whole: bool = False, called: str | None = None) -> Pa
     if whole:
         return Parts(everything, everything, _source(found, "all images", called))
     if found.train is None:
-        raise InputError(f"{found.root}: the images lie flat, none of them to train on; --split takes test or all here")
+        raise InputError(
+            f"{found.root}: the images are not in class folders, and there are none to train on; use --split test "
+            "or all"
+        )
     if found.test is not None:
         return Parts((found.train,), (found.test,), _source(found, found.said, called))
     out = _held_out(found, found.train)

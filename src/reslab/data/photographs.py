@@ -97,7 +97,7 @@ class Maker:
             else:
                 some = "; ".join(list(damaged.values())[:2])
                 given_up = (
-                    f"{TRIES} images that stood in for {self.stored.called(index)} cannot be decoded either: {some}"
+                    f"{TRIES} images tried in place of {self.stored.called(index)} cannot be decoded either: {some}"
                 )
                 return Made(torch.empty(0), labels, wanted, damaged, given_up)
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)

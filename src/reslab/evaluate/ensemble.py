@@ -32,7 +32,9 @@ def check_together(members: Sequence[Predictions], names: Sequence[str]) -> None
                 f"{mine.data_fingerprint}); an ensemble needs the same ones in the same order"
             )
         if mine.left_out != theirs.left_out:
-            raise InputError(f"{name} and {called} left out different images that could not be decoded; mend those")
+            raise InputError(
+                f"{name} and {called} left out different images that could not be decoded; repair those images"
+            )
         if first.logs.shape[1] != other.logs.shape[1]:
             raise InputError(
                 f"{name} has {other.logs.shape[1]} classes, {called} {first.logs.shape[1]}; an ensemble needs the same"

@@ -45,7 +45,7 @@ ONE_SIDED = 1.6448536269514722
 
 
 def at_chance(hits: int, n: int, most: float) -> bool:
-    """Whether a network does no better than always naming the most frequent class.
+    """Whether a network does no better than always predicting the most frequent class.
 
     That is so where its accuracy cannot be told from that class's share: the share is not below the one-sided 95 %
     bound (Wilson) of ``hits`` of ``n``; ``most`` is how many of the n images are of the most frequent class.

@@ -88,7 +88,7 @@ def pick_device(name: str | None) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if launched() and name.startswith("cuda"):
         if name != "cuda":
-            raise InputError(f"--device {name}: of several ranks each has a GPU of its own; give cuda alone")
+            raise InputError(f"--device {name}: with several ranks, each uses its own GPU; give just cuda")
         name = f"cuda:{local_rank()}"
     try:
         device = torch.device(name)
@@ -177,6 +177,6 @@ def describe(device: torch.device, precision: str, fused: bool, compiles: bool =
     if fused:
         how.append("fused BN+ReLU")
     if compiles:
-        how.append("compiled (which comes first, and takes a minute or more)")
+        how.append("compiled (compiling takes a minute or more at the start)")
     off = " (--precision fp32 turns bf16 off)" if precision == "bf16" else ""
     return f"{where}; {precision}, {', '.join(how)}{off}"

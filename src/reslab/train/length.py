@@ -39,14 +39,14 @@ def doubts(iterations: int, batch: int, images: int) -> str:
     epochs = iterations * batch / images
     if iterations < FEWEST:
         return (
-            f"the training has only {plural(iterations, 'step')}, and the network may learn nothing: it takes {FEWEST} "
+            f"the training has only {plural(iterations, 'step')}, and the network may learn nothing: it needs {FEWEST} "
             f"at least; --epochs {proposed(images, batch)} would be {ENOUGH} steps"
         )
     if epochs > LONGEST:
         instead = max(USUAL, proposed(images, batch))
         return (
-            f"{epochs:,.0f} epochs see each of the {images:,} images {epochs:,.0f} times, far more than usual "
-            f"(the paper's trainings are of 120 to 182 epochs); --epochs {instead} would be "
+            f"{epochs:,.0f} epochs show each of the {images:,} images {epochs:,.0f} times, far more than usual "
+            f"(the paper trains for 120 to 182 epochs); --epochs {instead} would be "
             f"{iterations_of(instead, images, batch):,} steps"
         )
     return ""

@@ -35,7 +35,7 @@ RARE = 10
 EXAMPLES = 3
 """Names that a warning gives."""
 SMALL = 32
-"""Pixels of a shorter side below which a photograph has little to show."""
+"""Pixels with a shorter side below which a photograph has little to show."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Look:
             said.append(f"{plural(len(found), 'picture')} in more than one class: {self._pairs(found)}")
         if found := self.across:
             what = plural(len(found), "picture")
-            said.append(f"{what} in more than one split, kept in the last of them alone: {self._pairs(found)}")
+            said.append(f"{what} in more than one split, kept only in the last of them: {self._pairs(found)}")
         known = {*self.across, *self.contradicting}
         if found := [group for group in self.twins if group not in known]:
             said.append(
@@ -133,7 +133,7 @@ class Look:
             said.append(f"{much} has {times:.0f} times as many images as {rare}; --balanced may help")
         small = int((self.shorter < SMALL).sum())
         if 0 < small < len(self.labels):
-            said.append(f"{plural(small, 'image')} of a shorter side below {SMALL} pixels")
+            said.append(f"{plural(small, 'image')} with a shorter side below {SMALL} pixels")
         return said
 
     def _pairs(self, groups: Sequence[tuple[int, ...]]) -> str:

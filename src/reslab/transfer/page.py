@@ -72,9 +72,9 @@ def write(prepared: Prepared, worth: Worth, out: Path, execution: Execution) -> 
         worst=(shown := _shown(prepared, worth, out, execution))[0],
         unsure=shown[1],
         curve=_curve(RunDir(out)),
-        chosen="The validation images chose the weights; the test images were read once, at the end."
+        chosen="The validation images chose the weights; the test images were evaluated once, at the end."
         if prepared.recipe.select == "best-validation"
-        else "The weights are those of the last step; the test images were read once, at the end.",
+        else "The weights are those of the last step; the test images were evaluated once, at the end.",
         augmented=_augmented(prepared),
         commands=_commands(prepared, out),
         facts=_facts(prepared, out, result),
@@ -104,8 +104,8 @@ def _lede(prepared: Prepared, worth: Worth, result: dict[str, Any]) -> str:
     usual = worth.classes[int(counts.argmax())]
     return (
         f"{TRAINED[rule.trains]}, from {source}, on {words.plural(len(parts.train), 'image')} in "
-        f"{words.duration(result['seconds'])}. The test images{held} chose nothing and were read once. "
-        f"Always answering {usual} would be right for {100 * counts.max() / counts.sum():.1f} % of them."
+        f"{words.duration(result['seconds'])}. The test images{held} influenced no choice and were evaluated once. "
+        f"Always predicting {usual} would be right for {100 * counts.max() / counts.sum():.1f} % of them."
     )
 
 
@@ -113,10 +113,11 @@ def _warnings(prepared: Prepared, worth: Worth, result: dict[str, Any]) -> list[
     looked = prepared.looked
     said = []
     if result.get("at_chance"):
-        said.append("This is no better than always naming the most frequent class: the network has learnt nothing.")
+        said.append("This is no better than always predicting the most frequent class: the network has learnt nothing.")
     if len(worth.test) < FEW:
         said.append(
-            f"{len(worth.test)} test images are few: another such set could well give anything in the interval above."
+            f"{len(worth.test)} test images are few: on another such set the result could well be anywhere in "
+            "the interval above."
         )
     return [*said, *(text[0].upper() + text[1:] + "." for text in looked.warnings())]
 

@@ -100,7 +100,7 @@ def recipe_of(
     if choice.augment not in get_args(AugmentPreset):
         raise InputError(f"expected an augmentation of {', '.join(get_args(AugmentPreset))}, got '{choice.augment}'")
     if choice.early_stop is not None and not validation:
-        raise InputError("early stopping looks at validation images, and none are set aside; --validation 0.2 does")
+        raise InputError("early stopping needs validation images, and none are held out; add --validation 0.2")
     fitting = info.n_train - validation
     batch = max(2, min(choice.batch, fitting))
     length = usual_steps(fitting) if choice.epochs is None else iterations_of(choice.epochs, fitting, batch)

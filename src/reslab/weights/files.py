@@ -115,7 +115,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"expected a checkpoint at {path}, but there is no such file") from None
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         what = "file of weights" if path.suffix in PICKLES else "safetensors file"
-        raise InputError(f"{path} is not a whole {what} ({error}); it was refused, and nothing in it run") from None
+        raise InputError(f"{path} is not a whole {what} ({error}); it was refused, and none of it was run") from None
     written = header.pop("digest", None)  # which files of earlier versions have not
     if written is not None and written != (found := digest_of(tensors)):
         raise InputError(
@@ -132,6 +132,6 @@ def _check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
         if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             kind = f"{tensor.layout}, {tensor.dtype}, on {tensor.device}".replace("torch.", "")
             raise InputError(
-                f"{path}: expected ordinary tensors, found '{name}' ({kind}); it was refused, and nothing in it run. "
+                f"{path}: expected ordinary tensors, found '{name}' ({kind}); it was refused, and none of it was run. "
                 "Save its values as floating-point numbers on the CPU"
             )

@@ -100,7 +100,7 @@ def unpickled(path: Path) -> Any:
     except Exception as error:  # bytes from anywhere: a damaged archive fails in any of a dozen ways
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path} is not a whole file of weights ({first[:120]}); it was refused, and nothing in it run"
+            f"{path} is not a whole file of weights ({first[:120]}); it was refused, and none of it was run"
         ) from None
 
 
@@ -116,17 +116,18 @@ def _refusal(message: str) -> str:
     if _WHOLE.fullmatch(name):
         return (
             f"holds a whole network as a Python object ({name}), which could run code when opened: it was refused, "
-            "and nothing in it run. Where it was made, save the weights alone, torch.save(model.state_dict(), "
+            "and none of it was run. Where it was made, save the weights alone, torch.save(model.state_dict(), "
             "'weights.pth'), and give that"
         )
     if name.startswith("fastai."):
         return (
-            f"is a whole Learner of fastai ({name}), which could run code when opened: it was refused, and nothing in "
-            "it run. Where it was made, call learn.save('weights', with_opt=False), and give the file that it writes"
+            f"is a whole Learner of fastai ({name}), which could run code when opened: it was refused, and none of "
+            "it was run. Where it was made, call learn.save('weights', with_opt=False), and give the file that "
+            "it writes"
         )
     return (
-        "holds more than tensors and plain values, and could run code when opened: it was refused, and nothing in it "
-        f"run ({name or reason or 'not a plain pickle'}). Where you trust it, save its weights alone, "
+        "holds more than tensors and plain values, and could run code when opened: it was refused, and none of it "
+        f"was run ({name or reason or 'not a plain pickle'}). Where you trust it, save its weights alone, "
         "torch.save(model.state_dict(), 'weights.pth'), and give that"
     )
 

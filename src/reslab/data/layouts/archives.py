@@ -37,7 +37,7 @@ def matches(root: Path) -> bool:
 def find(root: Path, asked: Asked) -> Found:
     """The images of the challenge. Orientations are left as stored, as published figures have them."""
     if asked.labels is not None:
-        raise InputError(f"--labels is for images that lie flat in a folder, and {root} has archives")
+        raise InputError(f"--labels is for images that are not in class folders, and {root} has archives")
     train, test = archives(root, cache_dir=asked.cache_dir, oriented=bool(asked.oriented))
     return Found(root, train, test, "test set: the challenge's validation images")
 

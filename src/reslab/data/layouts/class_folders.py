@@ -56,7 +56,7 @@ def find(root: Path, asked: Asked, *, lists_in: Path | None = None) -> Found:
         if tests and not set(_folders_in(root)) - set(TESTS):
             raise InputError(f"{root}: expected train/ beside {tests[0]}/, found none; the layout is {LAYOUT}")
         if asked.labels is not None:
-            raise InputError(f"--labels is for images that lie flat in a folder, and {root} has folders of classes")
+            raise InputError(f"--labels is for images that are not in class folders, and {root} has folders of classes")
         return _alone(root, root, asked)
     if not tests:
         return _alone(root, root / "train", asked)
@@ -66,7 +66,9 @@ def find(root: Path, asked: Asked, *, lists_in: Path | None = None) -> Found:
     validation = None
     if listed is None:
         if asked.labels is not None:
-            raise InputError(f"--labels is for images that lie flat, and {root / name} has class folders")
+            raise InputError(
+                f"--labels is for images that are not in class folders, and {root / name} has class folders"
+            )
         test, left = files_in_classes(root / name, asked, classes=train.classes, base=root)
         unused.join(left)
         said = f"test set: its {name}/"
@@ -98,8 +100,8 @@ def _test_split(root: Path, tests: Sequence[str], asked: Asked, beside: Path) ->
     if listed is not None:
         return flat[0], listed
     raise InputError(
-        f"{root / flat[0]}: the images lie flat, and nothing says their classes; put a list {LISTS[0]} of lines "
-        f"'FILE CLASS' into {beside}, or move them into a folder for each class"
+        f"{root / flat[0]}: the images are not in class folders and have no list of labels; put a list "
+        f"{LISTS[0]} of lines 'FILE CLASS' into {beside}, or move them into a folder for each class"
     )
 
 

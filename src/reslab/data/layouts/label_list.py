@@ -39,8 +39,8 @@ def find(root: Path, asked: Asked) -> Found:
     listed = asked.labels or next((place for place in places if place.is_file()), None)
     if listed is None:
         raise InputError(
-            f"{root}: the images lie flat, and nothing says their classes; give a list by --labels, of lines 'FILE "
-            "CLASS', or move them into a folder for each class"
+            f"{root}: the images are not in class folders and have no list of labels; give a list by --labels, "
+            "of lines 'FILE CLASS', or move them into a folder for each class"
         )
     words = listed_classes(listed)
     known = next((tuple(names) for names in asked.namings if words <= set(names)), tuple(sorted(words)))
@@ -52,7 +52,7 @@ def find(root: Path, asked: Asked) -> Found:
 def files_with_labels(
     root: Path, labels: Path, classes: Sequence[str], asked: Asked, *, base: Path | None = None
 ) -> Files:
-    """The images that lie flat in a folder, with the class of each in a text file.
+    """The images that are not in class folders, with the class of each in a text file.
 
     A line of the file is a name and a class (``ILSVRC2012_val_00000001.JPEG n01751748``, or the class's number in
     the sorted order), separated by blanks or a comma; what follows is left aside, and so is a heading (Kaggle's

@@ -54,7 +54,7 @@ def find(root: Path, asked: Asked) -> Found:
     Raises `InputError` for a file that is damaged or missing, columns that are not there, labels out of range.
     """
     if asked.labels is not None:
-        raise InputError(f"--labels is for images that lie flat in a folder, and {root} has Parquet files")
+        raise InputError(f"--labels is for images that are not in class folders, and {root} has Parquet files")
     layout = _examine(root)
     labels = _labels(layout.train, layout.label)
     classes = layout.names or _numbered(labels, layout)
@@ -83,7 +83,7 @@ def _rows(
         wrong = int(labels.max()) if int(labels.max()) >= len(classes) else int(labels.min())
         raise InputError(
             f"{layout.root}: expected labels from 0 to {len(classes) - 1} ({len(classes)} classes), found {wrong}; "
-            "mend the label or the list of classes"
+            "correct the label or the list of classes"
         )
     groups = []
     for number, file in enumerate(files):

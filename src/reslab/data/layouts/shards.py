@@ -28,7 +28,7 @@ def find(root: Path, asked: Asked) -> Found:
     Raises `InputError` for a damaged shard, and images without a class.
     """
     if asked.labels is not None:
-        raise InputError(f"--labels is for images that lie flat in a folder, and {root} has tar files")
+        raise InputError(f"--labels is for images that are not in class folders, and {root} has tar files")
     train = tar_files(
         _named(root, "train"), classes=_names(root), cache_dir=asked.cache_dir, oriented=bool(asked.oriented)
     )

@@ -50,7 +50,7 @@ def find(root: Path, asked: Asked) -> Found:
     table = table_in(root)
     assert table is not None
     if asked.labels is not None:
-        raise InputError(f"--labels is for images that lie flat in a folder, and {table.name} has labels")
+        raise InputError(f"--labels is for images that are not in class folders, and {table.name} has labels")
     path, label, split = _columns(table)
     if path is None or label is None:
         raise InputError(
