@@ -18,17 +18,19 @@ from .sample import SMALL, Colours, ExplainedColours
 
 
 class Impatient(Patient):
-    """For tests: a tenth of the patience."""
+    """For tests of who says nothing."""
 
     silence = 0.3
 
 
 @contextmanager
-def listening(model: Colours | None = None, limits: Limits = SMALL, **more: Any) -> Iterator[int]:
+def listening(
+    model: Colours | None = None, limits: Limits = SMALL, protocol: type = Patient, **more: Any
+) -> Iterator[int]:
     """The port."""
     service = Service(model or ExplainedColours(), limits, batch=4)
     place = bound("127.0.0.1", 0)
-    server = uvicorn.Server(configured(application(service, **more), patience=limits.patience, protocol=Impatient))
+    server = uvicorn.Server(configured(application(service, **more), patience=limits.patience, protocol=protocol))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[place])))
     thread.start()
     try:

@@ -54,7 +54,7 @@ def picture(colour: str = "red", size: tuple[int, int] = (20, 20), kind: str = "
 
 
 SMALL = Limits(
-    bytes=100_000, bytes_at_a_time=250_000, images=4, pixels=1_000_000, receive_seconds=0.5, places=8, patience=5.0
+    bytes=100_000, bytes_at_a_time=250_000, images=4, pixels=1_000_000, receive_seconds=60.0, places=8, patience=60.0
 )
 
 

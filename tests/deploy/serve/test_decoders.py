@@ -62,13 +62,13 @@ def test_a_refusal_says_why_and_the_process_goes_on() -> None:
 
 def test_an_image_that_takes_too_long_is_ended_with_its_process() -> None:
     async def work(decoders: Decoders) -> None:
-        with pytest.raises(Refused, match=r"more than 0.05 s to decode") as refused:
+        with pytest.raises(Refused, match="to decode") as refused:
             await decoders(of_many_chunks(500_000))
         assert refused.value.status == 422
         assert (await decoders(photograph())).shape == (24, 24, 3)
         assert decoders.replaced == 1
 
-    with_decoders(work, HOW.model_copy(update={"seconds": 0.05}))
+    with_decoders(work, HOW.model_copy(update={"seconds": 0.3}))
 
 
 def test_a_process_that_dies_is_replaced() -> None:

@@ -11,10 +11,10 @@ import pytest
 from reslab.deploy.serve.server import bound
 from reslab.errors import InputError
 
-from .listening import exchanged, listening
+from .listening import Impatient, exchanged, listening
 from .sample import SMALL, Colours, picture
 
-HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +23,19 @@ def port() -> Iterator[int]:
         yield found
 
 
-def test_who_says_nothing_is_hung_up_on(port: int) -> None:
-    assert exchanged(port) == b""
+def test_who_says_nothing_is_hung_up_on() -> None:
+    with listening(protocol=Impatient) as port:
+        assert exchanged(port) == b""
 
 
-def test_who_never_comes_to_the_end_of_the_head_is_hung_up_on(port: int) -> None:
-    assert exchanged(port, b"GET / HTTP/1.1\r\nHost: x\r\n", b"X: y\r\n") == b""
+def test_who_never_comes_to_the_end_of_the_head_is_hung_up_on() -> None:
+    with listening(protocol=Impatient) as port:
+        assert exchanged(port, b"GET / HTTP/1.1\r\nHost: x\r\n", b"X: y\r\n") == b""
 
 
-def test_a_body_that_takes_too_long(port: int) -> None:
-    answer = exchanged(port, HEAD + b"Content-Length: 100\r\n\r\n", b'{"ima')
+def test_a_body_that_takes_too_long() -> None:
+    with listening(limits=SMALL.model_copy(update={"receive_seconds": 0.5})) as port:
+        answer = exchanged(port, HEAD + b"Content-Length: 100\r\n\r\n", b'{"ima')
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"may take 0.5 s to come" in answer
 
@@ -45,11 +48,11 @@ def test_too_long_a_body_is_refused_before_it_comes(port: int) -> None:
     "request_",
     [
         b"nonsense\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 1_000_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: " + b"y" * 1_000_000 + b"\r\n\r\n",
         HEAD + b"Content-Length: -1\r\n\r\n",
         HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: a\x00b\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
     ids=["nonsense", "long head", "negative", "two lengths", "chunks", "nul", "tls"],
