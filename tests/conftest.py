@@ -46,6 +46,11 @@ SLOW = {
 }  # fmt: skip
 """Modules whose tests take seconds each: clusters, killed processes, browsers, other libraries' largest networks."""
 SLOW_TESTS = {
+    "bench/test_paired.py": ("test_processes_of_their_own_take_turns",),
+    "cli/test_bad_input.py": ("test_a_disk_that_fills_up", "test_a_file_that_may_not_grow"),
+    "cli/test_eval_protocols.py": ("test_a_run_is_evaluated_once", "test_an_ensemble_of_weights_runs_and_predictions"),
+    "nets/test_published.py": ("test_other_libraries_count_the_same",),
+    "probes/test_prune.py": ("test_latency_falls", "test_a_bound_for_the_error"),
     "bench/test_gpu_floor.py": ("test_the_page_has_these_figures",),
     "kernels/test_gpu_mode.py": ("test_a_network_learns_as_by_its_modules",),
     "kernels/test_triton_norm.py": ("test_large_ones",),
@@ -73,7 +78,6 @@ SLOW_TESTS = {
         "test_the_page_of_a_detector",
     ),
     "probes/test_claims.py": ("test_from_a_run_to_the_ledger",),
-    "probes/test_prune.py": ("test_latency_falls",),
     "report/test_ledger.py": ("test_a_real_study_ends_up_in_the_ledger",),
     "studies/test_article.py": ("test_it_is_what_the_records_say",),
     "studies/test_queue.py": ("test_the_command_works_through_them_and_goes_on",),

@@ -41,6 +41,7 @@ class Service:
         self.decoders = Decoders(how, decoders)
         self._held = 0
         self._room = asyncio.Event()
+        self._decoding = asyncio.Semaphore(decoders)
         self._watch()
 
     @property
@@ -132,11 +133,12 @@ class Service:
 
         Nothing more is decoded while there are too many.
         """
-        while self._held >= MOST_HELD:
-            self._room.clear()
-            await self._room.wait()
-        pixels = await self._decoded(data)
-        self._held += pixels.nbytes
+        async with self._decoding:  # or all that waited would pass at once, before the first of them is counted
+            while self._held >= MOST_HELD:
+                self._room.clear()
+                await self._room.wait()
+            pixels = await self._decoded(data)
+            self._held += pixels.nbytes
         try:
             yield pixels
         finally:
