@@ -52,6 +52,7 @@ def run(options: Options) -> None:
     def macs(net: str) -> int:
         return macs_of(net, data.info)
 
+    tried: set[tuple[str | None, Path | None, int | None]] = set()
     while True:
         begun = next(_unfinished(folder), None)
         rows = ledger.read(roots).rows
@@ -61,11 +62,15 @@ def run(options: Options) -> None:
             _show(order, as_json=options.json)
             return
         left = until - time.monotonic()
-        upcoming = begun or next((_options(each, options, folder) for each in order if each.seconds <= left), None)
+        fit = (_options(each, options, folder) for each in order if each.seconds <= left)
+        every = (each for each in (begun, *fit) if each is not None)
+        # One that was carried out and still looks open would be chosen for ever.
+        upcoming = next((each for each in every if (each.name, each.out, each.seeds) not in tried), None)
         if upcoming is None:
             why = "no study that could decide anything fits into what is left" if order else "nothing is left to decide"
             console.print(f"{len(undecided)} of {len(rows)} claims are not decided; {why}", highlight=False)
             return
+        tried.add((upcoming.name, upcoming.out, upcoming.seeds))
         console.print(f"\n[bold]{upcoming.name}[/]: {_words(upcoming)}", highlight=False)
         carry_out(replace(upcoming, data=options.data, jobs=options.jobs, device=options.device, json=False))
 
