@@ -1,7 +1,6 @@
 """``reslab detect``: from pictures with boxes to a detector, its figures, and boxes in new pictures."""
 
 import json
-import os
 import re
 import signal
 import sys
@@ -99,7 +98,7 @@ def test_interrupted_and_gone_on_with(
     step, out = Trainer.step, tmp_path / "run"
 
     def interrupted(self: Trainer) -> float:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         return step(self)
 
     with monkeypatch.context() as patched:
