@@ -546,12 +546,12 @@ def test_weights_are_told_by_what_they_hold(reslab: Reslab, tmp_path: Path) -> N
 
 def test_a_finished_run_is_not_presented_as_a_new_one(reslab: Reslab, tmp_path: Path) -> None:
     words = (*TINY, *NET, *DIGITS, *SHORT, "--out", tmp_path / "run")
-    assert "finished already" not in reslab(*words)[2]
+    assert "already holds this run" not in reslab(*words)[2]
     code, out, err = reslab(*words)
     assert code == 0
-    assert "holds this run, finished already: nothing is trained, and this is its result" in err
+    assert "already holds this run, finished; nothing is trained, and its result is shown" in err
     assert "test error" in out
-    assert "finished already" in reslab("train", "--resume", tmp_path / "run")[2]
+    assert "already holds this run, finished" in reslab("train", "--resume", tmp_path / "run")[2]
 
 
 def test_why_a_plain_network_is_not_trained_in_bf16(
