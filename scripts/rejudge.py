@@ -13,18 +13,17 @@ from reslab import studies
 from reslab.report import files
 from reslab.report.summary import Run, Summary, rows_of
 from reslab.runs import read_json
-from reslab.studies.design import of_papers_data
+from reslab.studies.records import depths_of, on_papers_data
 from reslab.studies.verdict import judge
 
 
 def again(summary: Summary) -> Summary:
     """The summary with the verdict of today's rule."""
     study = studies.find(summary.study)
-    depths = tuple(sorted({row.depth for row in summary.rows if row.train_error is not None}))
-    papers = of_papers_data(str(summary.data["name"]), int(str(summary.data["n_train"])))
     if study.threshold != summary.threshold:
         summary = _crossing(summary, study.threshold)
-    return summary.model_copy(update={"verdict": judge(study, depths, summary.runs, papers_data=papers)})
+    verdict = judge(study, depths_of(summary), summary.runs, papers_data=on_papers_data(summary))
+    return summary.model_copy(update={"verdict": verdict})
 
 
 def _crossing(summary: Summary, threshold: float | None) -> Summary:

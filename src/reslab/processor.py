@@ -15,6 +15,11 @@ from reslab.errors import InputError, nearest
 VARIABLE = "RESLAB_CPU"
 
 
+def allowed_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Level:
     """A kind of processor, with all that the kinds before it have."""

@@ -80,7 +80,7 @@ def test_the_command_works_through_them_and_goes_on(
     """On the digits in place of CIFAR-10, and with sizes that take seconds; the second seed is cut short."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study_queue, "of_papers_data", lambda name, images: True)
-    monkeypatch.setattr("reslab.studies.queue.of_papers_data", lambda name, images: True)
+    monkeypatch.setattr("reslab.studies.queue.on_papers_data", lambda summary: True)
     monkeypatch.setattr("reslab.studies.queue.LENGTHS", (12,))
     monkeypatch.setattr("reslab.studies.queue.LOOKS", (1, 2))
     monkeypatch.setattr("reslab.studies.queue.sizes", lambda study: [(8, 14)] if study.name == "degradation" else [])

@@ -1,17 +1,22 @@
 """Looks, p-values of several together, the false-discovery rate."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from reslab.studies.sequential import EACH, LEVEL, LOOKS, adjusted, looked, next_look, p_value, p_values
+from reslab.studies.sequential import EACH, LEVEL, LOOKS, Side, adjusted, looked, p_values
 
 VALUES = [0.9, 1.4, 0.6, 1.1, 0.2, 1.9, 0.7, 1.3, 0.4, 1.0, 0.8, 1.2]
 
 
+def p_value(values: Sequence[float], bound: float, side: Side) -> float:
+    return float(p_values(np.asarray(values, dtype=np.float64), bound, side))
+
+
 def test_looks() -> None:
     assert [looked(n) for n in (0, 2, 3, 4, 12, 40)] == [(), (), (3,), (3,), LOOKS, LOOKS]
-    assert [next_look(n) for n in (0, 3, 4, 11, 12)] == [3, 5, 5, 12, None]
 
 
 @pytest.mark.parametrize(("seeds", "looks"), [(3, [3]), (4, [3]), (5, [3, 5]), (12, [3, 5, 8, 12])])

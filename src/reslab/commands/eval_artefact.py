@@ -32,9 +32,7 @@ def artefact_member(
     )  # fmt: skip
     artefact, runtime = found.artefact, found.runtime
     weights = behind(artefact, artefact.about.models[READS[runtime.name]])
-    how = artefact.about.preprocessing
-    if options.oriented is not None:
-        how = how.model_copy(update={"oriented": options.oriented})
+    how = found.about(options.oriented).preprocessing
     images = images_of(where, weights, how, one_crop=False)
     if images.channels != artefact.about.channels:
         raise InputError(

@@ -1,7 +1,6 @@
 """``reslab serve``."""
 
 import json
-import os
 import socket
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from reslab.commands.options.serve import Options
 from reslab.commands.output_names import output_names
 from reslab.deploy.artefact import is_artefact
 from reslab.errors import InputError
+from reslab.processor import allowed_cores
 
 if TYPE_CHECKING:
     from reslab.deploy.serve.front import Front
@@ -81,17 +81,12 @@ def prepare(options: Options, console: Console) -> Prepared:
     try:
         service = Service(
             model_of(options, console), limits, batch=options.batch, linger=options.linger / 1000,
-            decoders=options.decoders or max(1, cores() // 2),
+            decoders=options.decoders or max(1, allowed_cores() // 2),
         )  # fmt: skip
         return Prepared(application(service, token=token), service, listening)
     except BaseException:
         listening.close()
         raise
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check(options: Options) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
@@ -19,7 +20,7 @@ from reslab.report import files
 from reslab.report.words import duration
 from reslab.runs import read_json
 from reslab.studies import ledger
-from reslab.studies.design import Study, of_papers_data
+from reslab.studies.design import Depths, Study, of_papers_data
 from reslab.studies.plan import MARK, macs_of
 from reslab.studies.power import differences_seen
 from reslab.studies.queue import Candidate, Ranked, ranked, seeds_done
@@ -54,7 +55,6 @@ def run(options: Options) -> None:
 
     tried: set[tuple[str | None, Path | None, int | None]] = set()
     while True:
-        begun = next(_unfinished(folder), None)
         rows = ledger.read(roots).rows
         undecided = {row.key for row in rows if row.verdict == "not decided"}
         order = ranked(seeds_done(roots), undecided, differences_seen(roots), macs=macs, per_mac=per_mac)
@@ -63,15 +63,16 @@ def run(options: Options) -> None:
             return
         left = until - time.monotonic()
         fit = (_options(each, options, folder) for each in order if each.seconds <= left)
-        every = (each for each in (begun, *fit) if each is not None)
-        # One that was carried out and still looks open would be chosen for ever.
+        # What was begun goes first. One that was carried out and still looks open would be chosen for ever.
+        every = chain(_unfinished(folder), fit)
         upcoming = next((each for each in every if (each.name, each.out, each.seeds) not in tried), None)
         if upcoming is None:
             why = "no study that could decide anything fits into what is left" if order else "nothing is left to decide"
             console.print(f"{len(undecided)} of {len(rows)} claims are not decided; {why}", highlight=False)
             return
         tried.add((upcoming.name, upcoming.out, upcoming.seeds))
-        console.print(f"\n[bold]{upcoming.name}[/]: {_words(upcoming)}", highlight=False)
+        size = _words(upcoming.depths, upcoming.iterations, upcoming.seeds)
+        console.print(f"\n[bold]{upcoming.name}[/]: {size}, into {upcoming.out}", highlight=False)
         carry_out(replace(upcoming, data=options.data, jobs=options.jobs, device=options.device, json=False))
 
 
@@ -126,9 +127,8 @@ def _options(each: Ranked, options: Options, folder: Path) -> Options:
     )  # fmt: skip
 
 
-def _words(options: Options) -> str:
-    layers = " and ".join(map(str, options.depths))
-    return f"{layers} layers, {options.iterations:,} iterations, {options.seeds} seeds, into {options.out}"
+def _words(depths: Depths, iterations: int | None, seeds: int | None) -> str:
+    return f"{' and '.join(map(str, depths))} layers, {iterations:,} iterations, {seeds} seeds"
 
 
 def _show(order: list[Ranked], *, as_json: bool) -> None:
@@ -142,9 +142,8 @@ def _show(order: list[Ranked], *, as_json: bool) -> None:
     console = Console()
     for name, each in best.items():
         chosen: Candidate = each.candidate
-        layers = " and ".join(map(str, chosen.depths))
         console.print(
-            f"{name}: {layers} layers, {chosen.iterations:,} iterations, {chosen.seeds} seeds: "
+            f"{name}: {_words(chosen.depths, chosen.iterations, chosen.seeds)}: "
             f"{each.claims:.1f} claims in about {duration(each.seconds)}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from reslab.data.decode.modes import pixels_of
 from reslab.data.decode.whole import Encoded, Fit, Interpolation, fitted_image, in_threads, resized, whole
 from reslab.data.photographs import Damage
 from reslab.data.stream import Listing
@@ -181,10 +182,5 @@ class Views:
             except InputError as why:
                 made.append((index, str(why)))
                 continue
-            made.append((index, [tuple(_pixels(part) for part in group) for group in seen(image, self.how)]))
+            made.append((index, [tuple(pixels_of(part) for part in group) for group in seen(image, self.how)]))
         return made
-
-
-def _pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
-    pixels = np.asarray(image)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from reslab.deploy.artefact import About
-from reslab.deploy.feed import MOST_WAITING, logits_of, normalised, pixels_of, probabilities
+from reslab.deploy.feed import MOST_WAITING, logits_of, normalised, probabilities, shown_pixels
 from reslab.deploy.runtimes import Runtime
 from reslab.errors import InputError
 from reslab.evaluate.classify import SOME, Answering, Answers, AnyImage, Shown, decoded
@@ -35,7 +35,7 @@ class Exported(Answering):
     def pixels(self, image: AnyImage, name: str = "the image") -> npt.NDArray[np.uint8]:
         """An image as pixels (H, W, C), whole if the artefact resizes it. `InputError` begins with its name."""
         how = self.about.preprocessing
-        return pixels_of(decoded(image, name, self.about.channels, oriented=how.oriented is not False), self.about)
+        return shown_pixels(decoded(image, name, self.about.channels, oriented=how.oriented is not False), self.about)
 
     def at_once(self, waiting: Sequence[Shown]) -> int:
         """Fewer than a batch where they are large."""

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from reslab.data.decode.modes import pixels_of
 from reslab.data.decode.whole import Fit, fitted_image
 from reslab.deploy.artefact import About
 from reslab.deploy.runtimes import Batch, Logits, Runtime
@@ -19,16 +20,15 @@ MOST_WAITING = 512 * 2**20
 
 def row(image: Image.Image, about: About) -> Row:
     """A decoded image, upright and in the artefact's number of channels, as the artefact takes it."""
-    return normalised(pixels_of(image, about), about)
+    return normalised(shown_pixels(image, about), about)
 
 
-def pixels_of(image: Image.Image, about: About) -> npt.NDArray[np.uint8]:
+def shown_pixels(image: Image.Image, about: About) -> npt.NDArray[np.uint8]:
     """Its pixels (H, W, C), resized and cropped unless that is done inside."""
     if about.input != "photographs":
         how = about.preprocessing
         image = fitted_image(image, Fit(how.crop, how.resize, how.interpolation))
-    pixels = np.asarray(image)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+    return pixels_of(image)
 
 
 def normalised(pixels: npt.NDArray[np.uint8], about: About) -> Row:

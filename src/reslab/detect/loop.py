@@ -74,7 +74,8 @@ def train(
         "threads": torch.get_num_threads(), "checkpoint_every": checkpoint_every, "started": runs.now(),
         "data": {"path": str(data.root.resolve()), "layout": data.layout, "fingerprint": fingerprint(data)},
     }  # fmt: skip
-    if run.exists:
+    fresh = not run.exists
+    if not fresh:
         _check_same(run, env)
     elif weights is not None:
         load_backbone(trainer.detector, load(weights).tensors)
@@ -85,7 +86,7 @@ def train(
         saved = checkpoints.newest_checkpoint(run.checkpoints)
         if saved is not None:
             trainer.restore(*saved)
-        elif weights is not None:
+        elif weights is not None and not fresh:  # of a fresh one they were read before anything was written
             load_backbone(trainer.detector, load(weights).tensors)
         run.clean()
         run.truncate_metrics(trainer.iteration)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from reslab.data.decode.modes import in_mode, upright
+from reslab.data.decode.modes import in_mode, pixels_of, upright
 from reslab.data.decode.whole import Encoded, Fit, fitted_image, in_threads, whole
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
@@ -134,8 +134,7 @@ class Classifying(Answering):
             decoded(image, name, self.channels, oriented=how.oriented is not False),
             Fit(how.crop, how.resize, how.interpolation),
         )
-        pixels = np.asarray(seen)
-        return pixels if pixels.ndim == 3 else pixels[:, :, None]
+        return pixels_of(seen)
 
     @torch.no_grad()
     def answer(self, shown: Sequence[Shown]) -> Answers:

@@ -21,8 +21,8 @@ from reslab.probes.claims import GROUP_OF, PairClaim, ProbeClaim, decided
 from reslab.probes.result import FORMAT
 from reslab.probes.rules import Measured, has_learnt, of_papers_data
 from reslab.report.claims import ClaimRow, Evidence
-from reslab.report.files import SUMMARY
 from reslab.report.summary import Judgement
+from reslab.studies import records
 from reslab.studies.design import Claim, Study
 from reslab.studies.design import of_papers_data as of_photographs
 from reslab.studies.sequential import LEVEL, LOOKS, adjusted
@@ -174,7 +174,7 @@ class _Found:
 def _summaries(roots: Sequence[Path]) -> tuple[list[_Found], list[Path]]:
     """The summaries of judged studies, wherever they lie under some folders; and the files that cannot be read."""
     found, unread = [], []
-    for path in (path for root in roots for path in _files(root)):
+    for path in records.paths(roots):
         try:
             summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if summary["verdict"] is not None:  # a comparison of runs has none
@@ -182,12 +182,6 @@ def _summaries(roots: Sequence[Path]) -> tuple[list[_Found], list[Path]]:
         except (OSError, ValueError, KeyError, TypeError):
             unread.append(path)  # not a study's summary, or one of another version
     return found, unread
-
-
-def _files(root: Path) -> Iterator[Path]:
-    # A folder below a folder, and no deeper: the runs of a study are many files.
-    for depth in ("", "*/", "*/*/"):
-        yield from sorted(root.glob(f"{depth}{SUMMARY}"))
 
 
 def _found(summary: dict[str, Any], path: Path) -> _Found:

@@ -5,22 +5,19 @@ seeds, and from the looks that its seeds allow. The difference is the paper's wh
 that of the committed records: of the same quantity, and of the length nearest to it.
 """
 
-import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from reslab import studies
-from reslab.errors import InputError
-from reslab.report.files import SUMMARY
-from reslab.report.summary import Summary
-from reslab.studies.design import Absolute, Below, Depths, Sooner, Study, Test, Within, of_papers_data
-from reslab.studies.sequential import LEVEL, LOOKS, Floats, p_values
-from reslab.studies.verdict import Found, against_from, differences, in_words
+from reslab.studies.design import Absolute, Below, Depths, Sooner, Study, Test, Within
+from reslab.studies.records import depths_of, iterations_of, on_papers_data, summaries
+from reslab.studies.sequential import LEVEL, LOOKS, Floats
+from reslab.studies.verdict import Found, differences, in_words, levels_of_rows
 
 DRAWS = 4_000
 CLEAR = 0.8
@@ -52,34 +49,16 @@ class Seen:
         return float(np.std(self.values, ddof=1))
 
 
-def summaries(roots: Sequence[Path]) -> Iterator[tuple[Path, Summary]]:
-    """Those of judged studies that this version can read, under some folders."""
-    for path in sorted({path for root in roots for depth in ("", "*/", "*/*/") for path in root.glob(depth + SUMMARY)}):
-        try:
-            summary = Summary.of(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, InputError):
-            continue
-        if summary.verdict is not None and summary.study in studies.MODULES:
-            yield path, summary
-
-
-def depths_of(summary: Summary) -> Depths:
-    """Of the networks that were trained."""
-    return tuple(sorted({row.depth for row in summary.rows if row.train_error is not None}))
-
-
 def differences_seen(roots: Sequence[Path]) -> list[Seen]:
     """Of every comparison in the records under some folders that has two seeds or more."""
     found = []
     for _, summary in summaries(roots):
-        depths, runs = depths_of(summary), Found(summary.runs)
-        papers = of_papers_data(str(summary.data["name"]), int(str(summary.data["n_train"])))
+        depths, runs, papers = depths_of(summary), Found(summary.runs), on_papers_data(summary)
         for claim in studies.find(summary.study).claims:
             for test in claim.tests(depths):
                 values = tuple(differences(test, runs))
                 if len(values) > 1:
-                    length = int(str(summary.recipe["iterations"]))
-                    found.append(Seen(summary.study, test, depths, length, values, papers))
+                    found.append(Seen(summary.study, test, depths, iterations_of(summary), values, papers))
     return found
 
 
@@ -101,12 +80,8 @@ def spread_of(metric: str, iterations: int, seen: Sequence[Seen]) -> float | Non
 
 
 @cache
-def _all_drawn() -> Floats:
+def _drawn() -> Floats:
     return np.random.default_rng(0).standard_normal((DRAWS, LOOKS[-1]))
-
-
-def _drawn(seeds: int) -> Floats:
-    return _all_drawn()[:, :seeds]
 
 
 def chance(test: Test, mean: float, spread: float, seeds: int, level: float = LEVEL) -> float:
@@ -119,30 +94,24 @@ def chance(test: Test, mean: float, spread: float, seeds: int, level: float = LE
         seeds: how many there are.
         level: at which a verdict is reached.
     """
+    return _chance(_nameless(test), mean, spread, seeds, level)
+
+
+def _nameless(test: Test) -> Test:
+    """The test without names of rows and metric, on which its chance does not depend."""
     match test:
-        case Within():
-            return _chance_within(test.margin, mean, spread, seeds, level)
-        case Below():
-            return _chance_beside(test.bound, against_from(test), mean, spread, seeds, level)
-        case Absolute():
-            return _chance_beside(test.bound, test.bound, mean, spread, seeds, level)
         case Sooner():
-            return _chance_beside(0.0, 0.0, mean, spread, seeds, level)
+            return Sooner("", "")
+        case Absolute():
+            return replace(test, a="", metric="")
+        case Below() | Within():
+            return replace(test, a="", b="", metric="")
 
 
 @cache
-def _chance_beside(below: float, above: float, mean: float, spread: float, seeds: int, level: float) -> float:
-    values = mean + spread * _drawn(seeds)
-    p = np.minimum(p_values(values, below, "below"), p_values(values, above, "above"))
+def _chance(test: Test, mean: float, spread: float, seeds: int, level: float) -> float:
+    p = np.minimum(*levels_of_rows(test, mean + spread * _drawn()[:, :seeds]))
     return float((p <= level).mean())
-
-
-@cache
-def _chance_within(margin: float, mean: float, spread: float, seeds: int, level: float) -> float:
-    values = mean + spread * _drawn(seeds)
-    inside = np.maximum(p_values(values, margin, "below"), p_values(values, -margin, "above"))
-    outside = 2 * np.minimum(p_values(values, margin, "above"), p_values(values, -margin, "below"))
-    return float((np.minimum(inside, outside) <= level).mean())
 
 
 @cache
@@ -179,21 +148,27 @@ class Sight:
         return self.chance is not None and self.chance < 0.5
 
 
+def as_published(test: Test) -> float | None:
+    """The mean of a test's differences if what the paper says is exactly so; None where it gives no figure."""
+    if isinstance(test, Within):
+        return 0.0
+    return -test.published if isinstance(test, Below) and test.published else None
+
+
 def sights(study: Study, depths: Depths, iterations: int, seeds: int, seen: Sequence[Seen]) -> list[Sight]:
     """For each comparison of a study's claims."""
     found = []
+    least = visible(seeds)
     for claim in study.claims:
         for test in claim.tests(depths):
-            spread = spread_of(metric_of(test), iterations, seen)
-            published = -test.published if isinstance(test, Below) and test.published else None
-            mean = 0.0 if isinstance(test, Within) else published
-            known = spread is not None and mean is not None
+            spread, mean = spread_of(metric_of(test), iterations, seen), as_published(test)
             found.append(
                 Sight(
                     claim.key, in_words(test), metric_of(test),
-                    None if published is None else -published, spread,
-                    None if spread is None or math.isinf(visible(seeds)) else spread * visible(seeds),
-                    chance(test, mean, spread, seeds) if known and spread is not None and mean is not None else None,
+                    published=(test.published or None) if isinstance(test, Below) else None,
+                    spread=spread,
+                    least=None if spread is None or math.isinf(least) else spread * least,
+                    chance=None if spread is None or mean is None else chance(test, mean, spread, seeds),
                 )
             )  # fmt: skip
     return found

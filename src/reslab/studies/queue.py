@@ -14,9 +14,10 @@ from pathlib import Path
 
 from reslab import studies
 from reslab.runs import read_json
-from reslab.studies.design import COURSE, END, ITERATIONS, Below, Depths, Extent, Study, Test, Within, of_papers_data
+from reslab.studies.design import COURSE, END, ITERATIONS, Depths, Extent, Study, Test
 from reslab.studies.plan import MARK
-from reslab.studies.power import CLEAR, Seen, chance, depths_of, metric_of, spread_of, summaries
+from reslab.studies.power import CLEAR, Seen, as_published, chance, metric_of, spread_of
+from reslab.studies.records import depths_of, iterations_of, on_papers_data, summaries
 from reslab.studies.sequential import LEVEL, LOOKS
 from reslab.studies.verdict import short_of
 
@@ -112,13 +113,8 @@ def _chance(test: Test, candidate: Candidate, seen: Sequence[Seen]) -> float | N
         and each.test == test
         and len(each.values) >= LOOKS[0]
     ]
-    if here:
-        return chance(test, math.fsum(here[0]) / len(here[0]), spread, candidate.seeds, STRICTER)
-    if isinstance(test, Within):
-        return chance(test, 0.0, spread, candidate.seeds, STRICTER)
-    if isinstance(test, Below) and test.published:
-        return chance(test, -test.published, spread, candidate.seeds, STRICTER)
-    return None
+    mean = math.fsum(here[0]) / len(here[0]) if here else as_published(test)
+    return None if mean is None else chance(test, mean, spread, candidate.seeds, STRICTER)
 
 
 def seconds(candidate: Candidate, macs: Callable[[str], int], per_mac: Callable[[Study], float]) -> float:
@@ -147,17 +143,17 @@ def seeds_done(roots: Sequence[Path]) -> dict[Size, int]:
     """Seeds of each study at each size, on the papers' data, that are judged already."""
     found: dict[Size, int] = {}
     for path, summary in summaries(roots):
-        if of_papers_data(str(summary.data["name"]), int(str(summary.data["n_train"]))):
+        if on_papers_data(summary):
             mark = path.with_name(MARK)
             marked = read_json(mark).get("depths", ()) if mark.exists() else ()
             depths = tuple(marked) or depths_of(summary)
-            size = (summary.study, depths, int(str(summary.recipe["iterations"])))
+            size = (summary.study, depths, iterations_of(summary))
             found[size] = max(found.get(size, 0), min(row.n for row in summary.rows if row.train_error is not None))
     return found
 
 
 def cheapest(claim: str, done: Mapping[Size, int], seen: Sequence[Seen], *, macs: Callable[[str], int],
              per_mac: Callable[[Study], float]) -> Ranked | None:  # fmt: skip
-    """The least that decides a claim more often than not; None if no size with seeds as the rule allows does."""
+    """The least with a fair chance of deciding a claim; None if no size with seeds as the rule allows has one."""
     of_it = ranked(done, {claim}, seen, macs=macs, per_mac=per_mac)
     return min(of_it, key=lambda each: each.seconds, default=None)

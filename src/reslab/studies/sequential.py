@@ -37,11 +37,6 @@ def looked(seeds: int) -> tuple[int, ...]:
     return tuple(look for look in LOOKS if look <= seeds)
 
 
-def next_look(seeds: int) -> int | None:
-    """The number of seeds of the next look; None after the last."""
-    return next((look for look in LOOKS if look > seeds), None)
-
-
 def p_values(values: Floats, bound: float, side: Side) -> Floats:
     """Of "the mean is not above the bound", one for each row of values (..., seeds), in the order of the seeds.
 
@@ -66,11 +61,6 @@ def half_width(values: Sequence[float], tail: float) -> float:
     n = len(values)
     std = max(float(np.std(values, ddof=1)), RESOLUTION)
     return float(stats.t.isf(tail, n - 1)) * std / math.sqrt(n)
-
-
-def p_value(values: Sequence[float], bound: float, side: Side) -> float:
-    """Of one comparison."""
-    return float(p_values(np.asarray(values, dtype=np.float64), bound, side))
 
 
 def adjusted(p: Mapping[str, float]) -> dict[str, float]:

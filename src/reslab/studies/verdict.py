@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
+import numpy as np
+
 from reslab.report.summary import Judgement, Run, Verdict, VerdictPart
 from reslab.studies.design import (
     FIXED,
@@ -20,7 +22,7 @@ from reslab.studies.design import (
     Test,
     Within,
 )
-from reslab.studies.sequential import EACH, LEVEL, LOOKS, Side, half_width, looked, p_value
+from reslab.studies.sequential import EACH, LEVEL, LOOKS, Floats, Side, half_width, looked, p_values
 
 
 @dataclass(frozen=True)
@@ -147,19 +149,25 @@ def differences(test: Test, found: Found) -> list[float]:
 
 def levels(test: Test, values: Sequence[float]) -> tuple[float, float]:
     """p-values of what a test says not being so, and of it being so, of its `differences`."""
+    speaks_for, against = levels_of_rows(test, np.asarray(values, dtype=np.float64))
+    return float(speaks_for), float(against)
+
+
+def levels_of_rows(test: Test, seen: Floats) -> tuple[Floats, Floats]:
+    """The same of many rows of differences at once (..., seeds)."""
     match test:
         case Sooner():
-            return p_value(values, 0, "above"), p_value(values, 0, "below")
+            return p_values(seen, 0, "above"), p_values(seen, 0, "below")
         case Absolute():
             other: Side = "below" if test.side == "above" else "above"
-            return p_value(values, test.bound, test.side), p_value(values, test.bound, other)
+            return p_values(seen, test.bound, test.side), p_values(seen, test.bound, other)
         case Within():
             margin = test.margin
-            inside = max(p_value(values, margin, "below"), p_value(values, -margin, "above"))
-            outside = min(p_value(values, margin, "above"), p_value(values, -margin, "below"))
-            return inside, min(1.0, 2 * outside)
+            inside = np.maximum(p_values(seen, margin, "below"), p_values(seen, -margin, "above"))
+            outside = np.minimum(p_values(seen, margin, "above"), p_values(seen, -margin, "below"))
+            return inside, np.minimum(1.0, 2 * outside)
         case Below():
-            return p_value(values, test.bound, "below"), p_value(values, against_from(test), "above")
+            return p_values(seen, test.bound, "below"), p_values(seen, against_from(test), "above")
 
 
 def against_from(test: Below) -> float:

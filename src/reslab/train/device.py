@@ -10,7 +10,7 @@ import torch
 from reslab.errors import InputError
 from reslab.kernels.build import library
 from reslab.kernels.gpu import usable
-from reslab.processor import level
+from reslab.processor import allowed_cores, level
 from reslab.train.distributed import ALONE, World, launched, local_rank, ranks_here
 from reslab.train.recipe import Precision
 
@@ -78,8 +78,7 @@ class Execution:
 
 def cores() -> int:
     """Cores that this process may use: those it is allowed, shared out to the ranks on this machine."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, allowed // ranks_here())
+    return max(1, allowed_cores() // ranks_here())
 
 
 def pick_device(name: str | None) -> torch.device:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from reslab.data.decode.modes import ORIENTATION, QUARTER_TURNED, in_mode, is_turned, upright
+from reslab.data.decode.modes import in_mode, is_turned, seen_size, upright
 from reslab.data.decode.whole import Encoded, in_threads, late_bar, opened
 from reslab.data.layouts.found import Found
 from reslab.data.memo import Arrays, kept
@@ -255,14 +255,12 @@ def _seen(sets: Sequence[Stored], count: int, what: str) -> Arrays:
 def _one(item: Encoded) -> _Seen:
     try:
         with opened(item) as image:
-            height, width, mode = image.height, image.width, image.mode
-            turned = item.oriented and is_turned(image)
-            if turned and image.getexif()[ORIENTATION] >= QUARTER_TURNED:
-                height, width = width, height
+            mode, turned = image.mode, item.oriented and is_turned(image)
+            size = seen_size(image) if turned else (image.height, image.width)
             image.draft("L", (2 * SIDE, 2 * SIDE))
             image.load()
             small = thumbnail(in_mode(upright(image) if turned else image, "L"))
-            return _Seen((height, width), mode, turned, small)
+            return _Seen(size, mode, turned, small)
     except InputError as why:
         return _Seen(why=str(why).removeprefix(f"{item.name}: "))
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as why:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from reslab import __version__, runs
+from reslab.data.decode.modes import pixels_of
 from reslab.data.decode.whole import Fit, fitted_image, whole
 from reslab.data.images import ImageSet
 from reslab.data.loader import Batches
@@ -217,8 +218,7 @@ def _fitted(images: Stored, index: int, prepared: Prepared) -> npt.NDArray[np.ui
     seen = fitted_image(
         whole(encoded(images, index), prepared.data.info.channels), Fit(how.crop, how.resize, how.interpolation)
     )
-    pixels = np.asarray(seen)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+    return pixels_of(seen)
 
 
 def _maps(

@@ -78,6 +78,17 @@ Oriented = Annotated[
         "and tar shards.",
     ),
 ]
+OrientedAsWeights = Annotated[
+    bool | None,
+    Parameter(
+        name="--orient",
+        negative="--no-orient",
+        help="Rotate photographs upright by their EXIF orientation; on unless the weights say otherwise.",
+    ),
+]
+AnsweringPrecision = Annotated[
+    Literal["auto", "bf16", "fp32"], Parameter(help="Precision; bf16 is faster where the hardware supports it.")
+]
 Figure = Annotated[
     tuple[Path, ...], Parameter(consume_multiple=True, help="Also write the figure to these files: .pdf, .svg or .png.")
 ]

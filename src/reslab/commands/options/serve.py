@@ -2,17 +2,19 @@
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from cyclopts import Parameter
 
 from reslab.commands.options.common import (
     GIVEN,
+    AnsweringPrecision,
     Batch,
     Command,
     Device,
     Given,
     NetOfWeights,
+    OrientedAsWeights,
     Outputs,
     Runtime,
     Threads,
@@ -71,17 +73,9 @@ class Options(Command):
     which: WhichWeights = None
     outputs: Outputs = None
     given: Annotated[Given, Parameter(name="*")] = GIVEN
-    oriented: Annotated[
-        bool | None,
-        Parameter(
-            name="--orient",
-            negative="--no-orient",
-            help="Rotate photographs upright by their EXIF orientation; on unless the weights say otherwise.",
-        ),
-    ] = None
+    oriented: OrientedAsWeights = None
     batch: Batch = 32
-    precision: Literal["auto", "bf16", "fp32"] = "fp32"
-    """Precision; bf16 is faster where the hardware supports it."""
+    precision: AnsweringPrecision = "fp32"
     runtime: Runtime = None
     device: Device = None
     threads: Threads = None

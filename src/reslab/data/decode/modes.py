@@ -9,6 +9,7 @@
 """
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
 ORIENTATION = 274
@@ -28,6 +29,19 @@ def is_turned(image: Image.Image) -> bool:
 def upright(image: Image.Image) -> Image.Image:
     """The image as it is to be seen."""
     return ImageOps.exif_transpose(image) if is_turned(image) else image
+
+
+def seen_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width of an image, whose header has been read, as it is to be seen."""
+    if is_turned(image) and image.getexif()[ORIENTATION] >= QUARTER_TURNED:
+        return image.width, image.height
+    return image.height, image.width
+
+
+def pixels_of(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """A decoded image in ``L`` or ``RGB`` as (H, W, C)."""
+    pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
 def in_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -18,7 +18,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from reslab.data.decode.modes import ORIENTATION, QUARTER_TURNED, in_mode, is_turned, upright
+from reslab.data.decode.modes import in_mode, seen_size, upright
 from reslab.errors import InputError
 
 if TYPE_CHECKING:  # one image is decoded without it: a server of other runtimes never imports it
@@ -158,9 +158,7 @@ def _survey_chunk(chunk: Sequence[Encoded]) -> Survey:
     grey = True
     for item in chunk:
         with opened(item) as image:
-            sides = image.height, image.width
-            turned = item.oriented and is_turned(image) and image.getexif()[ORIENTATION] >= QUARTER_TURNED
-            sizes.setdefault(sides[::-1] if turned else sides, item.name)
+            sizes.setdefault(seen_size(image) if item.oriented else (image.height, image.width), item.name)
             grey = grey and image.mode in _GREY
     return Survey(sizes, grey)
 

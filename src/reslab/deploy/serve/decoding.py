@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from pydantic import BaseModel, ConfigDict
 
+from reslab.data.decode.modes import pixels_of
 from reslab.data.decode.whole import Encoded, Fit, Interpolation, fitted_image, opened, whole
 from reslab.deploy.serve.refusals import plain
 from reslab.errors import InputError
@@ -96,8 +97,7 @@ def decoded(data: bytes, how: How) -> Pixels:
         image = whole(item, how.channels)
         if how.fit is not None:
             image = fitted_image(image, how.fit)
-        pixels = np.asarray(image)
-        return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[:, :, None])
+        return np.ascontiguousarray(pixels_of(image))
     except Rejected:
         raise
     except InputError as why:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from reslab.data.decode.modes import pixels_of
 from reslab.data.decode.whole import fitted_image
 from reslab.deploy.serve.batching import Batcher, Closing
 from reslab.deploy.serve.decoders import Decoders
@@ -150,8 +151,7 @@ class Service:
         if fit is None:
             return pixels
         flat = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-        seen = np.asarray(fitted_image(Image.fromarray(flat), fit))
-        return seen if seen.ndim == 3 else seen[:, :, None]
+        return pixels_of(fitted_image(Image.fromarray(flat), fit))
 
     def _heat(self, asked: Sequence[tuple[Pixels, int | None]]) -> Sequence[Heat]:
         assert isinstance(self.model, Explaining)

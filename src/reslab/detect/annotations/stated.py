@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from reslab.data.decode.modes import ORIENTATION, QUARTER_TURNED
+from reslab.data.decode.modes import seen_size
 from reslab.detect.annotations.types import (
     LOST,
     MOST_LOST,
@@ -141,9 +141,7 @@ def _measured(picture: StatedPicture, problems: list[Problem]) -> tuple[int, int
     """Height and width, as it is seen upright; None where it cannot be had."""
     try:
         with Image.open(picture.path) as image:
-            width, height = image.size
-            if image.getexif().get(ORIENTATION, 1) >= QUARTER_TURNED:
-                width, height = height, width
+            height, width = seen_size(image)
     except FileNotFoundError:
         problems.append(Problem(Kind.ABSENT, _place(picture), str(picture.path)))
         return None
