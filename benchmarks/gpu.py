@@ -135,6 +135,7 @@ CALLS: tuple[tuple[str, ...], ...] = (
         "kernels",
         "captured-is-eager",
         "profile-resnet20",
+        "profile-resnet50",
         "speed-resnet20",
         "speed-resnet50",
         "at-a-time",
@@ -346,37 +347,59 @@ def kernels(context: Context) -> dict[str, Any]:
     return found | gpu_kernels.speed(CUDA, tiny=REHEARSES)
 
 
-def profiled(net: str) -> Callable[[Context], dict[str, Any]]:
+def profiled(made: Callable[[Context], Callable[[], object]]) -> Callable[[Context], dict[str, Any]]:
     """Kernels of a captured step and their time: by our kernels, and by PyTorch's own."""
 
     def run(context: Context) -> dict[str, Any]:
-        data, found = load(context.data or "synthetic"), {}
+        found = {}
         for way, rule in (("reslab", "own"), ("by PyTorch", "library")):
             os.environ["RESLAB_KERNELS"] = rule
-            trainer = Trainer(_paper(_net(net), data, 0), data, Execution(CUDA))
-            trainer.net.train()
+            start = time.perf_counter()
+            step = made(context)
             for _ in range(10):
-                trainer.step()
-            trainer.look()
+                step()
+            _synchronize()
+            begun = time.perf_counter()
+            steps = 2 if REHEARSES else 50
+            for _ in range(steps):
+                step()
+            _synchronize()
+            seconds = (time.perf_counter() - begun) / steps
             steps = 5
             with profile() as seen:
                 for _ in range(steps):
-                    trainer.step()
+                    step()
                 _synchronize()
             ran = [event for event in seen.events() if event.device_type.name == "CUDA"]
             by_name: dict[str, list[float]] = {}
             for event in ran:
                 by_name.setdefault(event.name, []).append(event.device_time)
-            longest = sorted(by_name.items(), key=lambda item: -sum(item[1]))[:25]
+            longest = sorted(by_name.items(), key=lambda item: -sum(item[1]))[:40]
             found[way] = {
-                "kernels": len(ran) / steps, "device_microseconds": sum(event.device_time for event in ran) / steps,
+                "seconds": seconds, "seconds_until_captured": begun - start, "kernels": len(ran) / steps,
+                "device_microseconds": sum(event.device_time for event in ran) / steps,
                 "longest": [[name[:120], len(each) / steps, sum(each) / steps] for name, each in longest],
             }  # fmt: skip
             context.keep(found)
-            del trainer
+            del step
+            gc.collect()
         return found
 
     return run
+
+
+def _paper_step(net: str, context: Context) -> Callable[[], object]:
+    """A step of the paper's recipe."""
+    data = load(context.data or "synthetic")
+    trainer = Trainer(_paper(_net(net), data, 0), data, Execution(CUDA))
+    trainer.net.train()
+    return trainer.step
+
+
+def _step_of_photographs(net: str, context: Context) -> Callable[[], object]:
+    """A step of 256 images at 224 pixels."""
+    batch = 2 if REHEARSES else 256
+    return works.step_of(works.Case(resolve_any(_net(net)), batch, Execution(CUDA), "bf16"))
 
 
 def at_a_time(context: Context) -> dict[str, Any]:
@@ -611,7 +634,9 @@ def agenda() -> list[Job]:
     jobs = [
         Job("kernels", "the GPU's kernels against fp64, and their bytes a second", 0.8, 8, kernels),
         Job("captured-is-eager", "captured steps equal eager ones", 0.4, 2, captured_is_eager),
-        Job("profile-resnet20", "kernels of a step of ResNet-20", 0.4, 4, profiled("resnet20")),
+        Job("profile-resnet20", "kernels of a step of ResNet-20", 0.4, 4, profiled(partial(_paper_step, "resnet20"))),
+        Job("profile-resnet50", "kernels of a step of ResNet-50 at 224", 0.5, 60,
+            profiled(partial(_step_of_photographs, "resnet50"))),
         Job("speed-resnet20", "ResNet-20 against eager", 0.7, 4, fast("resnet20")),
         Job("speed-resnet50", "ResNet-50 at 224 against torchvision", 1.0, 60,
             throughput("resnet50", 256, "torchvision", compiled=False)),

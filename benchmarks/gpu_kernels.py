@@ -8,7 +8,12 @@ With ``--rehearse`` on the CPU, by Triton's interpreter, at sizes that show only
 
 import argparse
 import json
+import multiprocessing
 import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +26,20 @@ SHAPES = (  # (N, C, H, W), groups; each is compiled for: half a second for a ke
 )  # fmt: skip
 TINY = (((4, 16, 4, 4), 2), ((2, 3, 1, 2), 1))
 TIMED = (((128, 16, 32, 32), 2), ((128, 64, 8, 8), 2), ((256, 64, 112, 112), 1), ((256, 256, 56, 56), 1))
+TUNED = (
+    ((128, 16, 32, 32), 2), ((128, 32, 16, 16), 2), ((128, 64, 8, 8), 2), ((256, 64, 112, 112), 1),
+    ((256, 256, 56, 56), 1), ((256, 512, 28, 28), 1), ((256, 2048, 7, 7), 1),
+)  # fmt: skip
+PLAIN = {"TILE": 4096, "WARPS": 4, "PROGRAMS": 528, "WRITING": 2112, "MOST_PARTS": 64}
+WAYS: tuple[dict[str, int], ...] = (
+    PLAIN, *(PLAIN | other for other in (
+        {"TILE": 2048}, {"TILE": 8192}, {"WARPS": 8}, {"TILE": 8192, "WARPS": 8}, {"TILE": 1024}, {"WRITING": 1056},
+        {"WRITING": 528}, {"MOST_PARTS": 32}, {"MOST_PARTS": 128, "PROGRAMS": 1056}, {"TILE": 2048, "MOST_PARTS": 128},
+        {"TILE": 2048, "MOST_PARTS": 32}, {"TILE": 2048, "WARPS": 2}, {"TILE": 1024, "WARPS": 2},
+        {"PROGRAMS": 264, "WRITING": 528, "WARPS": 8}, {"TILE": 2048, "WRITING": 528, "MOST_PARTS": 32},
+    ))
+)  # fmt: skip
+"""How the passes may be cut into programs: the names are those of `reslab.kernels.triton_norm`."""
 CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.02}
 """How far results may be from those of fp64, as a share of the largest."""
 
@@ -52,12 +71,12 @@ def apart(shape: tuple[int, ...], groups: int, dtype: torch.dtype, activation: i
 
 
 def correctness(device: torch.device, *, tiny: bool) -> dict[str, Any]:
-    """Every shape, type and activation; and a batch of images, bit for bit. Raises where one is wrong."""
+    """Every shape, type and activation; and a batch of images, bit for bit. Raises where any is wrong, with all."""
     from reslab.data.spec import Augment
     from reslab.data.transforms import Normalizer, OnGpu, augment
     from reslab.kernels import triton_norm as own
 
-    found = {}
+    found, wrong = {}, list[str]()
     shapes = TINY if tiny else SHAPES
     for shape, groups in shapes:
         for dtype, close in CLOSE.items():
@@ -65,7 +84,7 @@ def correctness(device: torch.device, *, tiny: bool) -> dict[str, Any]:
                 far = apart(shape, groups, dtype, activation, device)
                 found[f"{shape} in {groups}, {dtype}, activation {activation}"] = far
                 if not far <= close:
-                    raise AssertionError(f"BN of {shape} in {groups} groups, {dtype}, activation {activation}: {far:g}")
+                    wrong.append(f"BN of {shape} in {groups} groups, {dtype}, activation {activation}: {far:g}")
     draw = torch.Generator().manual_seed(0)
     pictures = torch.randint(0, 256, (100, 3, 32, 32), dtype=torch.uint8, generator=draw)
     pictures = pictures.to(device, memory_format=torch.channels_last)
@@ -75,7 +94,9 @@ def correctness(device: torch.device, *, tiny: bool) -> dict[str, Any]:
             normalizer = Normalizer.of(kind, pictures.cpu()).to(device)
             wanted = augment(pictures[index], index, normalizer=normalizer, spec=spec, seed=1, epoch=index + 5)
             if not torch.equal(OnGpu(pictures, normalizer, spec, 1)(index, index + 5), wanted):
-                raise AssertionError(f"augmentation {spec}, {kind}: other numbers than PyTorch's")
+                wrong.append(f"augmentation {spec}, {kind}: other numbers than PyTorch's")
+    if wrong:
+        raise AssertionError("\n".join(wrong))
     return {"apart": found}
 
 
@@ -109,14 +130,90 @@ def speed(device: torch.device, *, tiny: bool) -> dict[str, Any]:
     return {"speed": found}
 
 
+def _microseconds(work: Callable[[], object], device: torch.device, *, tiny: bool) -> float:
+    """Of a call inside a captured graph, as training has it: the host's part is not counted."""
+    calls, replays = (1, 1) if tiny else (20, 20)
+    if device.type != "cuda":
+        start = time.perf_counter()
+        work()
+        return 1e6 * (time.perf_counter() - start)
+    aside = torch.cuda.Stream(device)
+    with torch.cuda.stream(aside):
+        work()
+    torch.cuda.synchronize(device)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=aside):
+        for _ in range(calls):
+            work()
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    graph.replay()
+    begin.record()
+    for _ in range(replays):
+        graph.replay()
+    end.record()
+    torch.cuda.synchronize(device)
+    return float(1e3 * begin.elapsed_time(end) / (calls * replays))
+
+
+def _cut_so(way: Mapping[str, int]) -> None:
+    from reslab.kernels import triton_norm as own
+
+    for name, value in way.items():
+        setattr(own, name, value)
+
+
+def _passes(shape: tuple[int, ...], groups: int, device: torch.device) -> tuple[Callable[[], object], ...]:
+    """BN, addition and ReLU of a training step, forward and backward."""
+    from reslab.kernels import triton_norm as own
+
+    x = torch.randn(shape, device=device).to(torch.bfloat16, memory_format=torch.channels_last)
+    one, mean, var = (torch.ones(shape[1], device=device) for _ in range(3))
+    running = (mean, var, 0.1, torch.zeros((), dtype=torch.int64, device=device))
+
+    def forward() -> tuple[Tensor, Tensor]:
+        return own.forward(x, x, one, one, eps=1e-5, groups=groups, activation=own.RELU, running=running)
+
+    y, saved = forward()
+
+    def backward() -> object:
+        return own.backward(x, x, x, y, one, one, saved, groups=groups, activation=own.RELU, has_residual=True)
+
+    return forward, backward
+
+
+def _compile(device: torch.device, tiny: bool, way: Mapping[str, int]) -> None:
+    _cut_so(way)
+    for shape, groups in TINY if tiny else TUNED:
+        for work in _passes(shape, groups, device):
+            work()
+
+
+def tune(device: torch.device, *, tiny: bool) -> dict[str, Any]:
+    """Microseconds of the passes at each way to cut them into programs; compiled by several processes at once."""
+    ways = WAYS[:2] if tiny else WAYS
+    with ProcessPoolExecutor(min(len(ways), 8), multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(partial(_compile, device, tiny), ways))
+    found = dict[str, dict[str, list[float]]]()
+    for way in ways:
+        _cut_so(way)
+        for shape, groups in TINY if tiny else TUNED:
+            taken = [_microseconds(work, device, tiny=tiny) for work in _passes(shape, groups, device)]
+            found.setdefault(f"{shape} in {groups}", {})[" ".join(f"{k}={v}" for k, v in way.items())] = taken
+    return {"microseconds": found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, by Triton's interpreter")
+    parser.add_argument("--tune", action="store_true", help="only time the ways to cut the passes into programs")
     given = parser.parse_args()
     if given.rehearse:
         os.environ["TRITON_INTERPRET"] = "1"
     device = torch.device("cpu" if given.rehearse else "cuda")
-    found = correctness(device, tiny=given.rehearse) | speed(device, tiny=given.rehearse)
+    if given.tune:
+        found = tune(device, tiny=given.rehearse)
+    else:
+        found = correctness(device, tiny=given.rehearse) | speed(device, tiny=given.rehearse)
     print(json.dumps(found, indent=2))
 
 

@@ -20,6 +20,8 @@ NONE, RELU, GELU = 0, 1, 2
 """Activations, as the kernels know them."""
 TILE = 4096
 """Numbers that a program works on at a time."""
+WARPS = 4
+"""Warps of a program."""
 WIDEST = 128
 """Channels of a tile at the most."""
 PROGRAMS = 528
@@ -328,7 +330,7 @@ def forward(
     scratch = torch.empty(2, groups, plan.parts, channels, dtype=torch.float32, device=x.device)
     saved = torch.empty(3, groups, channels, dtype=torch.float32, device=x.device)
     y = torch.empty_like(x)
-    shape: dict[str, Any] = {"width": plan.width, "height": plan.height}
+    shape: dict[str, Any] = {"width": plan.width, "height": plan.height, "num_warps": WARPS}
     _statistics[groups * plan.parts, plan.columns](
         x, scratch[0], scratch[1], rows, channels, plan.part, plan.parts, **shape
     )  # fmt: skip
@@ -355,6 +357,7 @@ def inference(
     _scaled[plan.shares, plan.columns](
         x, x if residual is None else residual, y, weight, bias, mean, var, eps, rows, channels, plan.share,
         has_residual=residual is not None, activation=activation, width=plan.width, height=plan.height,
+        num_warps=WARPS,
     )  # fmt: skip
     return y
 
@@ -389,7 +392,7 @@ def backward(
     of_weight, of_bias = torch.empty(2, channels, dtype=torch.float32, device=x.device)
     given: dict[str, Any] = {
         "has_also": also is not None, "has_seen": seen is not None, "activation": activation,
-        "width": plan.width, "height": plan.height,
+        "width": plan.width, "height": plan.height, "num_warps": WARPS,
     }  # fmt: skip
     second, known = x if also is None else also, x if seen is None else seen
     _reduce[groups * plan.parts, plan.columns](
