@@ -20,8 +20,23 @@ from reslab.deploy.runtimes import Batch
 from reslab.errors import InputError
 
 Quantisable = Literal["onnx", "openvino"]
-MOST_DISAGREEING = 0.005
-"""Share of the calibration images of which the int8 graph may say another class first."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How NNCF quantises. As they stand, what costs ResNet-20 on CIFAR-10 least (docs/deploying.md)."""
+
+    preset: Literal["mixed", "performance"] = "mixed"
+    """activations below zero have ranges of their own (mixed), or only symmetric ones"""
+    ranges: Literal["HISTOGRAM", "MEAN_MINMAX", "MINMAX"] = "HISTOGRAM"
+    """of activations: of least error by their histogram, by the mean of the largest of each image, or by the largest"""
+    layer_by_layer: bool = True
+    """biases are corrected in the order of the layers, each with those before it in int8; else all at once"""
+    most_disagreeing: float = 0.005
+    """share of the calibration images of which the int8 graph may say another class first"""
+
+
+SETTINGS = Settings()
 _LAYERS = ("Convolution", "GroupConvolution", "MatMul", "Conv", "Gemm")
 """What multiplies weights, in OpenVINO's words and ONNX's."""
 
@@ -76,9 +91,9 @@ def quantised(model: Any, kind: Quantisable, batches: Sequence[Batch]) -> Quanti
                 nncf.Dataset(list(batches), graph.fed),
                 nncf.Dataset(list(zip(batches, expected, strict=True)), lambda pair: graph.fed(pair[0])),
                 agreement,
-                max_drop=MOST_DISAGREEING,
+                max_drop=SETTINGS.most_disagreeing,
                 drop_type=nncf.DropType.ABSOLUTE,
-                preset=nncf.QuantizationPreset.MIXED,
+                preset=nncf.QuantizationPreset(SETTINGS.preset),
                 subset_size=len(batches),
                 fast_bias_correction=fast,
                 advanced_quantization_parameters=_ranges(),
@@ -87,7 +102,7 @@ def quantised(model: Any, kind: Quantisable, batches: Sequence[Batch]) -> Quanti
 
     try:
         try:
-            made = make(fast=False)
+            made = make(fast=not SETTINGS.layer_by_layer)
         except Exception:  # NNCF 3.4 cannot cut every graph of ONNX into the parts that this goes through
             made = make(fast=True)
     except Exception as why:  # of another library, of any kind
@@ -98,11 +113,7 @@ def quantised(model: Any, kind: Quantisable, batches: Sequence[Batch]) -> Quanti
 
 
 def _ranges() -> Any:
-    """Ranges of activations by their histogram rather than by the mean of the largest.
-
-    With biases corrected layer by layer it is what costs ResNet-20 on CIFAR-10 least (docs/deploying.md).
-    """
-    estimator = library("nncf.quantization.range_estimator").RangeEstimatorParametersSet.HISTOGRAM
+    estimator = getattr(library("nncf.quantization.range_estimator").RangeEstimatorParametersSet, SETTINGS.ranges)
     return library("nncf").AdvancedQuantizationParameters(activations_range_estimator_params=estimator)
 
 
