@@ -8,11 +8,11 @@ CIFAR10 is the data set as `reslab` takes it (cifar10, or a Parquet folder), PHO
 int8: the shipped ResNet-20, written by `reslab export` in fp32 and in int8 for each format, names all 10,000 test
 images; so does what NNCF makes of the same network by its own defaults. Speed plays no part in it.
 
-speed: ResNet-50 at 224 pixels, in batches of 16 and of 1, all sides by turns, each in a process of its own: torchvision's
-in eager PyTorch as it comes and in each way that could be its best (bf16 where the processor has it, channels-last, BN
-folded); what `reslab export` writes, by each runtime; and the runtimes used by hand on torchvision's network. All take
-fp32 tensors that are ready. Weights are drawn, as speed does not depend on them. BN's statistics are those of the
-photographs, from which int8 takes its ranges, too; what NNCF's accuracy control leaves in fp32 is said.
+speed: ResNet-50 at 224 pixels, in batches of 16 and of 1, all sides by turns, each in a process of its own:
+torchvision's in eager PyTorch as it comes and in each way that could be its best (bf16 where the processor has it,
+channels-last, BN folded); what `reslab export` writes, by each runtime; and the runtimes used by hand on torchvision's
+network. All take fp32 tensors that are ready. Weights are drawn, as speed does not depend on them. BN's statistics are
+those of the photographs, from which int8 takes its ranges, too; what accuracy control leaves in fp32 is said.
 """
 
 import argparse
@@ -45,8 +45,9 @@ from reslab.deploy.export import FILES, onnx_of, openvino_of, program_of, write_
 from reslab.deploy.feed import logits_of, row, stacked
 from reslab.deploy.gate import Original
 from reslab.deploy.quantize import SETTINGS, Quantisable, quantised, quantiser
-from reslab.deploy.runtimes import READS, Logits, Way, open_runtime, opened, ways
+from reslab.deploy.runtimes import Logits, Way, open_runtime, opened, ways
 from reslab.evaluate.figures import wilson
+from reslab.nets import build
 from reslab.runs import made, write_json
 from reslab.train.device import has_bf16
 from reslab.weights.load import Weights, load
@@ -91,7 +92,8 @@ def about_of(weights: Weights, kind: Literal["photographs", "tensors"]) -> About
 def in_pytorch(weights: Weights, shown: Tested) -> npt.NDArray[np.int64]:
     """What the network says first of each image, in fp32."""
     net = weights.module().to(memory_format=torch.channels_last).eval()
-    return Original(net, about_of(weights, "photographs")).all(shown.images, 100).argmax(1)
+    first: npt.NDArray[np.int64] = Original(net, about_of(weights, "photographs")).all(shown.images, 100).argmax(1)
+    return first
 
 
 def exported(weights: str, source: str, folder: Path, *more: str) -> str:
@@ -273,9 +275,7 @@ def written_by_hand(net: nn.Module, rows: Sequence[Any], folder: Path) -> dict[s
 
 def written_by_reslab(net: nn.Module, rows: Sequence[Any], folder: Path) -> tuple[dict[str, Path], dict[str, int]]:
     """The same network by Reslab in fp32 and int8, and how many layers each int8 graph has left in fp32."""
-    from reslab.nets.network import build_any
-
-    own = build_any("resnet50").eval()
+    own = build("resnet50").eval()
     own.load_state_dict(net.state_dict())
     spec = own.spec
     program = program_of(own, spec, IMAGENET, "tensors")
@@ -309,7 +309,7 @@ def sides(state: Path, ours: dict[str, Path], others: dict[str, Path], batch: in
         for last in (False, True):
             name = f"pytorch {'bf16' if bf16 else 'fp32'}, {'channels-last' if last else 'channels-first'}, folded"
             todo[name] = partial(eager, state, batch, bf16=bf16, channels_last=last, folded=True)
-    for precision, folder in ours.items():
+    for folder in ours.values():
         for way in ways(read(folder).about):
             if way.precision != "bf16" or half:
                 todo[f"reslab, {way}"] = partial(artefact, folder, way, batch)

@@ -152,3 +152,56 @@ def test_a_runtime_goes_with_an_artefact(reslab: Reslab, exported: Get) -> None:
         code, _, err = reslab(*words, "--runtime", "openvino")
         assert code == 2
         assert "--runtime openvino goes with an artefact that 'reslab export' wrote, not with weights" in err
+
+
+def benched(reslab: Reslab, *words: object) -> dict[str, Any]:
+    short = ("--rounds", 2, "--turn", 0.01, "-b", 3, "--threads", 1, "--compile-limit", 0, "--json")
+    code, out, err = reslab("bench", "infer", *words, *short)
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def test_bench_by_the_quickest_and_against_the_same_network_in_pytorch(reslab: Reslab, exported: Get) -> None:
+    made = exported("photographs")
+    found = benched(reslab, made.artefact.folder, "--against", "eager", "--peer", "default", "--precision", "fp32")
+    assert found["images_per_second"].keys() == {"reslab", "eager as it comes"}
+    assert found["runtime"] in get_args(RuntimeName)
+    assert found["net"] == made.net.spec.name
+    assert (found["precision"], found["size"]) == ("fp32", [32, 32])
+    assert (found["input"], found["shape"]) == ("photographs", [53, 72, 3])
+    assert "photographs of 53x72, and resizes, crops and normalises them" in found["mode"]
+    assert found["share_of_peak"] > 0
+
+
+@pytest.mark.parametrize("kind", get_args(Input))
+def test_bench_by_a_runtime_that_is_named(reslab: Reslab, exported: Get, kind: Input) -> None:
+    folder = exported(kind).artefact.folder
+    found = benched(reslab, folder, "--runtime", "onnxruntime")
+    assert (found["runtime"], found["input"]) == ("onnxruntime", kind)
+    assert found["images_per_second"]["reslab"] > 0
+    assert found["command"].startswith(f"reslab bench infer {folder} --batch-size 3 --runtime onnxruntime")
+
+
+def test_bench_of_weights(reslab: Reslab, exported: Get) -> None:
+    found = benched(reslab, weights_of(exported("crops")), "--size", 16, "--against", "eager", "--peer", "default")
+    assert found["images_per_second"].keys() == {"reslab", "eager as it comes"}
+    assert found["size"] == [16, 16]
+    assert found["weights"] == "w.safetensors"
+
+
+def test_what_bench_refuses(reslab: Reslab, exported: Get) -> None:
+    folder = exported("crops").artefact.folder
+    for words, said in (
+        (("infer", folder, "--compile"), "is an artefact: --compile needs the weights"),
+        (("infer", folder, "--size", 16), "is an artefact: --size needs the weights"),
+        (("infer", folder, "-b", 0), "--batch-size takes 1 or more, got 0"),
+        (("infer", "--runtime", "openvino"), "--runtime openvino goes with an artefact"),
+        (("infer", "--which", "raw"), "--which raw chooses among the weights of a file"),
+        (("train", folder), "bench train takes a network by --net; weights and artefacts go with bench infer"),
+        (("infer", "nowhere.safetensors"), "nowhere.safetensors"),
+    ):
+        code, out, err = reslab("bench", *words)
+        assert (code, out) == (2, ""), words
+        assert said in err
+        assert len(err.strip().splitlines()) == 1

@@ -111,6 +111,34 @@ def test_another_answer_does_not_pass() -> None:
     assert found.accuracy is None
 
 
+class Wrong(Echo):
+    """Of the first image it says something else, or of all in larger batches."""
+
+    precision: Precision = "int8"
+
+    def __init__(self, net: torch.nn.Module, first: Batch | None) -> None:
+        super().__init__(net)
+        self.first = first
+
+    def logits(self, batch: Batch) -> Logits:
+        found = super().logits(batch)
+        for number, each in enumerate(batch):
+            if np.array_equal(each, self.first) if self.first is not None else len(batch) > 1:
+                found[number] = np.roll(found[number], 1)
+        return found
+
+
+def test_an_image_in_a_hundred_passes_at_any_batch_and_a_batch_that_is_wrong_does_not() -> None:
+    net = a_network()
+    sample = Sample([Image.fromarray(photograph(20 + number, 30)) for number in range(100)], None)
+    passed = check(Original(net, about()), Wrong(net, row(sample.images[0], about())), sample, speed=False)
+    assert passed.agreement == pytest.approx(99)
+    assert passed.passed
+    refused = check(Original(net, about()), Wrong(net, None), sample, speed=False)
+    assert refused.agreement == pytest.approx(0)
+    assert not refused.passed
+
+
 def test_images_of_many_sizes_come_back_in_their_order() -> None:
     rows = [row(image, about("photographs")) for image in images()]
     assert [some for some, _ in in_batches(rows, 2)] == [[0, 2], [1], [3]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reslab.data.images import Dataset, ImageSet, dataset, decoded
 from reslab.errors import InputError
@@ -77,10 +77,15 @@ def fixed_batch(case: Case) -> tuple[Tensor, Tensor]:
 
 
 def inference(case: Case) -> Call:
-    """Our evaluation of a batch."""
+    """Our evaluation of a batch, by a network as it begins."""
+    return answering(case, build_any(case.spec))
+
+
+def answering(case: Case, net: nn.Module) -> Call:
+    """Our evaluation of a batch by a network: images (N, C, H, W) -> logits."""
     use_exact_fp32(case.execution.device)
     device = case.execution.device
-    net = build_any(case.spec).to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    net = net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     if isinstance(net, Network):
         net.fuse(case.execution.fuses)
     answer = compiled(net) if case.execution.compile else net
@@ -101,10 +106,14 @@ def batches(case: Case) -> Callable[[], Sequence[Tensor]]:
     return lambda: feed(next(numbers))
 
 
-def check(case: Case, what: What) -> None:
-    """Raises `InputError` where nothing could be measured."""
+def check_batch(batch: int, what: What) -> None:
+    """Raises `InputError` for a number of images that nothing could be measured with."""
     least = 2 if what == "train" else 1  # BN has no variance of a single image
-    if case.batch < least:
-        raise InputError(f"--batch-size takes {least} or more, got {case.batch}")
+    if batch < least:
+        raise InputError(f"--batch-size takes {least} or more, got {batch}")
+
+
+def check(case: Case) -> None:
+    """Raises `InputError` where nothing could be measured."""
     if case.spec.size == (1, 1):
         raise InputError(f"'{case.spec.name}' takes vectors; bench is for networks of images")

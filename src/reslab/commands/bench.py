@@ -18,13 +18,12 @@ from reslab import runs
 from reslab.bench import peak, peers, works
 from reslab.bench.best import Best, best_of
 from reslab.bench.paired import Work, ratio, take_turns_apart
+from reslab.commands.bench_subject import USUAL, Subject, subject_of
 from reslab.commands.options.bench import Options
 from reslab.commands.targets import check_target
-from reslab.commands.train import start
 from reslab.errors import InputError
-from reslab.nets.catalog import resolve_any
 from reslab.nets.cost import cost_any
-from reslab.train.device import describe, is_out_of_memory, resolve_precision
+from reslab.train.device import is_out_of_memory
 
 Maker = Callable[[], Work]
 PASSES = {"train": 3, "infer": 1}
@@ -41,24 +40,22 @@ def run(options: Options) -> None:
     check_target("--out", options.out, (".json",), force=options.force)
     if options.compile and options.what == "data":
         raise InputError("bench data makes batches, which has nothing to do with --compile; leave it out")
-    execution = start(options.device, options.threads, compile=options.compile)
-    overrides = {"size": (options.size, options.size)} if options.size else {}
-    spec = resolve_any(options.net, **overrides)
-    case = works.Case(spec, options.batch, execution, resolve_precision(options.precision, execution.device))
-    works.check(case, options.what)
+    works.check_batch(options.batch, options.what)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    subject = subject_of(options, console)
+    case, spec = subject.case, subject.case.spec
+    works.check(case)
     if options.against is not None:
         _check_peer(options, case, options.against)
-    mode = describe(execution.device, case.precision, execution.fuses, execution.compile)
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     turns = " by turns" if options.against else ""
     try:
         console.print(
-            f"{options.what}: {spec.name}, {options.batch} images of {spec.size[0]}x{spec.size[1]}; {mode}\n"
+            f"{options.what}: {spec.name}, {options.batch} images of {spec.size[0]}x{spec.size[1]}; {subject.mode}\n"
             f"{options.rounds} rounds of {options.turn:g} s{turns}, in processes of their own, which start first"
         )
-        todo, best = _todo(options, case, console)
+        todo, best = _todo(options, subject, console)
         seconds = _timed(todo, options, case, console)
-        record = _record(options, case, seconds, best) | {"mode": mode}
+        record = _record(options, case, seconds, best) | {"mode": subject.mode} | subject.more
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -88,11 +85,6 @@ def _too_large(case: works.Case) -> InputError:
     )
 
 
-_OURS: dict[works.What, Callable[[works.Case], Work]] = {
-    "train": works.step_of, "infer": works.inference, "data": works.batches
-}  # fmt: skip
-
-
 def _check_peer(options: Options, case: works.Case, against: peers.Against) -> None:
     """What cannot be had is refused before anything is measured."""
     if options.what != "data":
@@ -101,9 +93,10 @@ def _check_peer(options: Options, case: works.Case, against: peers.Against) -> N
         raise InputError("bench data compares with torchvision's transforms: --against torchvision")
 
 
-def _todo(options: Options, case: works.Case, console: Console) -> tuple[dict[str, Maker], Best | None]:
+def _todo(options: Options, subject: Subject, console: Console) -> tuple[dict[str, Maker], Best | None]:
     """What is timed, by name; and how the peer is at its best, where that was asked for."""
-    todo: dict[str, Maker] = {"reslab": partial(_OURS[options.what], case)}
+    todo: dict[str, Maker] = {"reslab": subject.maker}
+    case = subject.case
     against, best = options.against, None
     if against is None:
         return todo, None
@@ -133,9 +126,12 @@ def _default(options: Options, case: works.Case, against: peers.Against) -> Make
 
 def command_of(options: Options) -> str:
     """The command line that measures the same."""
-    words = ["reslab", "bench", options.what, "--net", options.net, "--batch-size", str(options.batch)]
+    words = ["reslab", "bench", options.what]
+    words += ["--net", options.net or USUAL] if options.weights is None else [options.weights]
+    words += ["--batch-size", str(options.batch)]
     for name, value in (
-        ("against", options.against), ("size", options.size), ("rounds", options.rounds),
+        ("net", options.net if options.weights is not None else None), ("which", options.which),
+        ("runtime", options.runtime), ("against", options.against), ("size", options.size), ("rounds", options.rounds),
         ("turn", f"{options.turn:g}"), ("workers", options.workers), ("precision", options.precision),
         ("device", options.device), ("threads", options.threads),
     ):  # fmt: skip
@@ -153,9 +149,10 @@ def _record(
     own = seconds["reslab"]
     rates = {name: case.batch / statistics.median(each) for name, each in seconds.items()}
     ratios = {name: asdict(ratio(each, own)) for name, each in seconds.items() if name != "reslab"}
-    limit = peak.measure(case.execution.device, case.precision)
+    # PyTorch has no large product in int8 to hold it against.
+    limit = None if case.precision == "int8" else peak.measure(case.execution.device, case.precision)
     share = None
-    if options.what != "data":
+    if limit is not None and options.what != "data":
         macs = cost_any(case.spec).macs * case.batch * PASSES[options.what]
         share = round(limit.share(macs, statistics.median(own)), 4)
     return {
@@ -170,7 +167,7 @@ def _record(
         "images_per_second": {name: round(rate, 2) for name, rate in rates.items()},
         "ratios": {name: {k: round(value, 3) for k, value in found.items()} for name, found in ratios.items()},
         "seconds": {name: _rounded(each) for name, each in seconds.items()},
-        "peak": {"gflops": round(limit.gflops, 1), "copy_gigabytes_per_second": round(limit.gigabytes, 1)},
+        "peak": limit and {"gflops": round(limit.gflops, 1), "copy_gigabytes_per_second": round(limit.gigabytes, 1)},
         "share_of_peak": share,
         "when": runs.now(),
         "machine": runs.describe() | {"threads": str(torch.get_num_threads())},

@@ -16,6 +16,7 @@ from reslab.errors import InputError
 from reslab.evaluate.predict import Question, timed
 from reslab.evaluate.predictions import Predictions
 from reslab.evaluate.scores import Scored
+from reslab.nets.spec import AnyNet
 from reslab.weights.load import Weights
 
 
@@ -30,16 +31,21 @@ class Behind(Weights):
         return self.print
 
 
+def spec_of(artefact: Artefact) -> AnyNet:
+    """The network that an artefact was made of. Raises `InputError` for one that does not describe it."""
+    if artefact.about.spec is None:
+        raise InputError(f"{artefact.folder} does not say which network it is; export it anew")
+    return artefact.about.spec
+
+
 def behind(artefact: Artefact, file: str) -> Behind:
     """The network that an artefact was made of, as far as an evaluation asks; ``file`` is what is computed.
 
     Raises `InputError` for an artefact that does not describe its network.
     """
     about = artefact.about
-    if about.spec is None:
-        raise InputError(f"{artefact.folder} does not say which network it is; export it anew")
     return Behind(
-        about.spec, {}, str(artefact.folder), "exported", about.preprocessing, about.classes, certain=True,
+        spec_of(artefact), {}, str(artefact.folder), "exported", about.preprocessing, about.classes, certain=True,
         print=about.files[file].sha256[:16],
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from reslab.deploy.artefact import About, Artefact, Checked, Format, Precision, RuntimeName
+from reslab.deploy.artefact import About, Artefact, Checked, Format, Precision, RuntimeName, read
 from reslab.deploy.libraries import first_line, library
 from reslab.errors import InputError
 
@@ -148,6 +148,14 @@ def open_runtime(
     if way not in known:
         raise InputError(f"{artefact.folder} cannot be computed by {way}; it can by {', '.join(map(str, known))}")
     return opened(artefact.file(READS[name]), way, threads=threads)
+
+
+def answering(folder: Path, way: Way, *, batch: int, threads: int | None) -> Callable[[], Logits]:
+    """An artefact, opened, that computes the same random images whenever it is called: to be timed."""
+    artefact = read(folder)
+    runtime = open_runtime(artefact, way.name, precision=way.precision, threads=threads)
+    images = example(artefact.about, batch)
+    return lambda: runtime.logits(images)
 
 
 @dataclass(frozen=True)

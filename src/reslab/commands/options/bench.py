@@ -6,7 +6,19 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 
-from reslab.commands.options.common import Command, Device, Force, Json, Threads, Workers, positional
+from reslab.commands.options.common import (
+    WEIGHTS_OR_ARTEFACT,
+    Command,
+    Device,
+    Force,
+    Json,
+    Net,
+    Runtime,
+    Threads,
+    WhichWeights,
+    Workers,
+    positional,
+)
 
 
 @positional
@@ -16,6 +28,8 @@ class Options(Command):
 
     `reslab bench train --net resnet50 -b 32 --against torchvision`
 
+    What was exported: `reslab bench infer mine --against torchvision`
+
     The two sides take turns, each in its own process, so that drifts in the machine's speed affect both alike. The
     ratio shown is the median.
     """
@@ -24,9 +38,13 @@ class Options(Command):
 
     what: Literal["train", "infer", "data"]
     """train: complete training steps, including data loading. infer: forward passes. data: data loading only."""
+    weights: Annotated[str | None, Parameter(help=f"With infer, instead of --net. {WEIGHTS_OR_ARTEFACT}")] = None
     _: KW_ONLY
-    net: Annotated[str, Parameter(name=["--net", "--model"])] = "resnet20"
-    """Any network of `reslab nets`, timm:NAME, torchvision:NAME."""
+    net: Net = None
+    """Any network of `reslab nets`, timm:NAME, torchvision:NAME; by default resnet20. With weights: their network, if
+    their names and shapes do not identify it."""
+    which: WhichWeights = None
+    runtime: Runtime = None
     against: Literal["eager", "torchvision", "timm"] | None = None
     """Compare with torchvision's or timm's version of the network, or with ours in plain, eager PyTorch (eager)."""
     peer: Literal["best", "default", "both"] = "both"
@@ -58,4 +76,4 @@ class Options(Command):
 
     def names(self) -> dict[str, Any]:
         """What may be misspelt."""
-        return {"net": self.net}
+        return {"net": self.net, "weights": [] if self.weights is None else [self.weights]}
