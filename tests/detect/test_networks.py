@@ -241,3 +241,47 @@ def test_boxes_are_decoded_in_fp32_whatever_the_precision() -> None:
     proposals = torch.cat(taken[0])
     assert proposals.dtype == torch.float32
     assert not torch.equal(proposals, proposals.bfloat16().float())
+
+
+@pytest.mark.parametrize("size", [(1, 95), (1, 96), (1, 97), (1, 5000), (5000, 1), (2, 191), (3, 400)])
+def test_a_picture_of_any_shape_is_looked_at_and_learnt_from(size: tuple[int, int]) -> None:
+    detector = build_detector(spec("cifar_resnet(depth=8)", anchors=(8, 16, 32, 64), channels=16, norm="batch"))
+    with torch.no_grad():
+        found = detector.eval()([torch.rand(3, *size)])
+    assert isinstance(found, list)
+    edges = found[0]["boxes"]
+    assert len(edges) > 0
+    assert float(edges.max()) > max(size) / 2, "boxes are in pixels of the picture as it came"
+    assert float(edges[:, 2].max()) <= size[1]
+    assert float(edges[:, 3].max()) <= size[0]
+    losses = detector.train()(
+        [torch.rand(3, *size)], [{"boxes": torch.tensor([[0.0, 0, *size[::-1]]]), "labels": torch.tensor([1])}]
+    )
+    assert isinstance(losses, dict)
+    assert all(bool(loss.isfinite()) for loss in losses.values())
+
+
+@pytest.mark.parametrize(
+    ("net", "kind"), [("resnet18", "fpn"), ("resnet18", "c4"), ("cifar_resnet(depth=8)", "fpn"), ("vgg16", "c4")]
+)
+@torch.no_grad()
+def test_strides_are_those_of_the_maps(net: str, kind: str) -> None:
+    detector = build_detector(spec(net, kind=kind, anchors=())).eval()
+    maps = detector.model.backbone(torch.rand(1, 3, 128, 128))
+    maps = maps if isinstance(maps, dict) else {"0": maps}
+    expected = [maps[name].shape[-1] / 128 for name in sorted(maps) if name != "pool"]
+    assert detector.model.roi_heads.box_roi_pool.scales == expected
+
+
+@pytest.mark.parametrize("pooling", ["align", "max"])
+@torch.no_grad()
+def test_what_is_found_does_not_depend_on_the_pictures_before(pooling: str) -> None:
+    made = spec("resnet18", kind="c4", pooling=pooling, norm="batch")
+    narrow, picture = torch.rand(3, 1, 500), pictures(1)[0]
+    fresh, used = (build_detector(made).eval() for _ in range(2))
+    used([narrow])
+    [expected], [found] = fresh([picture]), used([picture])
+    assert isinstance(expected, dict)
+    assert isinstance(found, dict)
+    torch.testing.assert_close(found["boxes"], expected["boxes"], atol=0, rtol=0)
+    torch.testing.assert_close(found["scores"], expected["scores"], atol=0, rtol=0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from reslab.commands.artefacts import check_options, check_weights, open_artefact
+from reslab.commands.options.common import GIVEN
 from reslab.commands.options.serve import Options
 from reslab.commands.output_names import output_names
 from reslab.deploy.artefact import is_artefact
@@ -18,7 +19,7 @@ from reslab.processor import allowed_cores
 
 if TYPE_CHECKING:
     from reslab.deploy.serve.front import Front
-    from reslab.deploy.serve.model import Model
+    from reslab.deploy.serve.model import Detecting, Model
     from reslab.deploy.serve.service import Service
 
 EXTRA = ("fastapi", "uvicorn", "multipart", "prometheus_client")
@@ -69,6 +70,7 @@ def prepare(options: Options, console: Console) -> Prepared:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     from reslab.deploy.serve.app import application
     from reslab.deploy.serve.limits import Limits
+    from reslab.deploy.serve.model import Detecting
     from reslab.deploy.serve.server import bound
     from reslab.deploy.serve.service import Service
 
@@ -79,8 +81,9 @@ def prepare(options: Options, console: Console) -> Prepared:
         bytes_at_a_time=max(256_000_000, 4 * options.max_bytes),
     )  # fmt: skip
     try:
+        model = model_of(options, console)
         service = Service(
-            model_of(options, console), limits, batch=options.batch, linger=options.linger / 1000,
+            model, limits, batch=1 if isinstance(model, Detecting) else options.batch, linger=options.linger / 1000,
             decoders=options.decoders or max(1, allowed_cores() // 2),
         )  # fmt: skip
         return Prepared(application(service, token=token), service, listening)
@@ -123,9 +126,29 @@ def _token(path: Path) -> str:
     return token
 
 
-def model_of(options: Options, console: Console) -> "Model":
-    """What is served: weights, or an artefact. Raises `InputError`."""
-    return (_by_artefact if is_artefact(options.weights) else _by_weights)(options, console)
+def model_of(options: Options, console: Console) -> "Model | Detecting":
+    """What is served: a classifier's weights, an artefact, or a detector. Raises `InputError`."""
+    if is_artefact(options.weights):
+        return _by_artefact(options, console)
+    from reslab.detect.saved import is_detector
+
+    return _by_detector(options) if is_detector(options.weights) else _by_weights(options, console)
+
+
+def _by_detector(options: Options) -> "Detecting":
+    from reslab.commands.detect_eval import ready
+    from reslab.detect.served import DetectorModel
+
+    check_weights(options.runtime)
+    for name, given in (
+        ("--net", options.net), ("--which", options.which), ("--outputs", options.outputs),
+        ("--mean, --std, --resize, --crop and --interpolation", options.given != GIVEN),
+        ("--no-orient", options.oriented is False),
+    ):  # fmt: skip
+        if given:
+            raise InputError(f"{options.weights} is a detector, which has its classes and its size; leave out {name}")
+    detector, _, precision = ready(options.weights, options.device, options.threads, None, 0.0, options.precision)
+    return DetectorModel(detector, precision)
 
 
 def _by_weights(options: Options, console: Console) -> "Model":

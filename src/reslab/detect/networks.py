@@ -1,6 +1,7 @@
 """Detectors: torchvision's RPN, heads and box coder on networks of the catalogue."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -9,12 +10,15 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNN
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import MultiScaleRoIAlign, RoIPool
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
+from torchvision.ops.poolers import initLevelMapper
 
 from reslab.detect.spec import DetectorSpec
 from reslab.errors import InputError
 from reslab.nets.network import Network, build_any
+from reslab.nets.sizes import stem_size
 from reslab.nets.spec import NetSpec
 from reslab.train.optim import NORMS
 
@@ -96,14 +100,28 @@ class Flat(nn.Module):
 class MaxPooledRegions(nn.Module):
     """RoI max pooling of one map (Girshick 2015, arXiv 1504.08083, section 2.1), called as torchvision's RoIAlign."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, stride: int) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.stride = size, stride
 
     def forward(self, maps: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]) -> Tensor:
         """Maps, boxes of each picture (R_i, 4) in its pixels -> (R, C, size, size)."""
-        scale = 2.0 ** round(float(torch.tensor(maps["0"].shape[-1] / max(w for _, w in shapes)).log2()))
-        return RoIPool(self.size, scale)(maps["0"], boxes)  # type: ignore[no-any-return]
+        return RoIPool(self.size, 1 / self.stride)(maps["0"], boxes)  # type: ignore[no-any-return]
+
+
+class Resizing(GeneralizedRCNNTransform):  # type: ignore[misc]
+    """torchvision's, which leaves at least a pixel of a picture's short side, however long and narrow it is."""
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """A picture (3, H, W), and its boxes where there are some, at the detector's size."""
+        height, width = image.shape[-2:]
+        if min(height, width) * self.max_size >= 2 * max(height, width):
+            return super().resize(image, target)  # type: ignore[no-any-return]
+        size = (1, self.max_size) if height < width else (self.max_size, 1)
+        resized = nn.functional.interpolate(image[None], size=size, mode="bilinear")[0]
+        if target is not None:
+            target = target | {"boxes": resize_boxes(target["boxes"], [height, width], list(size))}
+        return resized, target
 
 
 class Detector(nn.Module):
@@ -156,6 +174,7 @@ def build_detector(spec: DetectorSpec, *, seed: int = 0) -> Detector:
             model = _on_pyramid(spec, net) if spec.kind == "fpn" else _on_last_stage(spec, net)
         else:
             model = _on_vgg(spec, net)
+    model.transform = Resizing(spec.short, spec.long, list(spec.mean), list(spec.std))
     # torchvision decodes boxes in the type that the regression comes in: bf16 would round them to pixels.
     model.rpn.head.register_forward_hook(_in_fp32)
     model.roi_heads.box_predictor.register_forward_hook(_in_fp32)
@@ -180,14 +199,42 @@ def _common(spec: DetectorSpec) -> dict[str, object]:
     }  # fmt: skip
 
 
+_SIDE = 1024
+
+
+def strides(net: NetSpec) -> tuple[int, ...]:
+    """Pixels of the picture between two places of each stage's map."""
+    assert net.stem.kind != "dense", "checked by the spec"
+    side, found = stem_size((_SIDE, _SIDE), net.stem)[0], []
+    for stage in net.stages:
+        for block in stage:
+            side = math.ceil(side / block.stride)
+        found.append(2 ** round(math.log2(_SIDE / side)))  # a stem without padding leaves a little less
+    return tuple(found)
+
+
+def _aligned(size: int, strides: Sequence[int]) -> MultiScaleRoIAlign:
+    """RoIAlign on maps of these strides, with two samples a side.
+
+    torchvision infers them from the first picture that it sees, wrongly if that is small or narrow, and keeps them.
+    """
+    pool = MultiScaleRoIAlign([str(level) for level in range(len(strides))], size, 2)
+    pool.scales = [1 / stride for stride in strides]
+    lowest, highest = (int(math.log2(stride)) for stride in (strides[0], strides[-1]))
+    pool.map_levels = initLevelMapper(
+        lowest, highest, canonical_scale=pool.canonical_scale, canonical_level=pool.canonical_level
+    )
+    return pool
+
+
 def _on_pyramid(spec: DetectorSpec, net: Network) -> GeneralizedRCNN:
-    levels = [str(level) for level in range(len(net.spec.stages))]
+    places = strides(net.spec)
     make = MaskRCNN if spec.masks else FasterRCNN
-    masks = {"mask_roi_pool": MultiScaleRoIAlign(levels, 14, 2)} if spec.masks else {}
+    masks = {"mask_roi_pool": _aligned(14, places)} if spec.masks else {}
     return make(
         Pyramid(_headless(net), spec.channels), len(spec.classes) + 1,
         rpn_anchor_generator=AnchorGenerator(tuple((side,) for side in spec.sides), (RATIOS,) * len(spec.sides)),
-        box_roi_pool=MultiScaleRoIAlign(levels, 7, 2), **masks, **_common(spec),
+        box_roi_pool=_aligned(7, places), **masks, **_common(spec),
     )  # fmt: skip
 
 
@@ -196,7 +243,7 @@ def _on_last_stage(spec: DetectorSpec, net: Network) -> GeneralizedRCNN:
         raise InputError(f"a detector of kind 'c4' needs a network of two stages or more, '{net.spec.name}' has one")
     shared = Shared(_headless(net))
     head = LastStage(net)
-    return _on_one_map(spec, shared, head, head.out_channels, size=14)
+    return _on_one_map(spec, shared, head, head.out_channels, size=14, stride=strides(net.spec)[-2])
 
 
 def _on_vgg(spec: DetectorSpec, net: nn.Module) -> GeneralizedRCNN:
@@ -208,18 +255,20 @@ def _on_vgg(spec: DetectorSpec, net: nn.Module) -> GeneralizedRCNN:
     for parameter in shared[: poolings[FIXED_VGG - 1]].parameters():
         parameter.requires_grad = False
     shared.out_channels = WIDTH_VGG  # type: ignore[assignment]  # where torchvision looks for it
-    return _on_one_map(spec, shared, Flat(classifier), 4096, size=7)
+    return _on_one_map(spec, shared, Flat(classifier), 4096, size=7, stride=2 ** len(poolings))
 
 
-def _on_one_map(spec: DetectorSpec, shared: nn.Module, head: nn.Module, width: int, size: int) -> GeneralizedRCNN:
+def _on_one_map(
+    spec: DetectorSpec, shared: nn.Module, head: nn.Module, width: int, *, size: int, stride: int
+) -> GeneralizedRCNN:
     model = FasterRCNN(
         shared, rpn_anchor_generator=AnchorGenerator((spec.sides,), (RATIOS,)),
-        box_roi_pool=MultiScaleRoIAlign(["0"], size, 2), box_head=head,
+        box_roi_pool=_aligned(size, [stride]), box_head=head,
         box_predictor=FastRCNNPredictor(width, len(spec.classes) + 1),
         rpn_pre_nms_top_n_train=12000, rpn_pre_nms_top_n_test=6000, **_common(spec),
     )  # fmt: skip
     if spec.pooling == "max":
-        model.roi_heads.box_roi_pool = MaxPooledRegions(size)
+        model.roi_heads.box_roi_pool = MaxPooledRegions(size, stride)
     return model
 
 

@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from reslab import runs
 from reslab.detect.networks import Detector, build_detector, load_torchvision
 from reslab.detect.spec import DetectorSpec
 from reslab.errors import InputError
+from reslab.runs import RunDir
 from reslab.train.recipe import what_is_wrong
 from reslab.train.state import save
-from reslab.weights.files import read_safetensors
+from reslab.weights.files import header_of, read_safetensors
 
 FINAL = Path("checkpoints") / "final.safetensors"
 """Where the folder of a run has its result."""
@@ -20,6 +22,16 @@ FINAL = Path("checkpoints") / "final.safetensors"
 def save_detector(path: Path, detector: Detector, **about: Any) -> None:
     """Writes a detector, with more ``about`` it in the header."""
     save(path, dict(detector.model.state_dict()), {"detector": detector.spec.model_dump(mode="json"), **about})
+
+
+def is_detector(source: str | Path) -> bool:
+    """Whether this is the folder of a detector's run, finished or not, or a file that one wrote; nothing is loaded."""
+    path = Path(source).expanduser()
+    run = RunDir(path)
+    try:
+        return "detector" in (runs.read_json(run.recipe) if run.exists else header_of(path))
+    except (InputError, OSError, ValueError):  # of a recipe that is damaged
+        return False
 
 
 def load_detector(source: str | Path, device: torch.device | str = "cpu") -> Detector:

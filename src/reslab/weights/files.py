@@ -104,6 +104,19 @@ def _other_kind(path: Path, start: bytes) -> str:
     return next((what for magic, what in _KINDS if start.startswith(magic)), _SUFFIXES.get(path.suffix.lower(), ""))
 
 
+_UNREADABLE = (SafetensorError, OSError, ValueError, TypeError, RecursionError)
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """Our header of a safetensors file, of which no tensor is read; empty where it is none, or another's."""
+    try:
+        with safe_open(path, framework="pt") as handle:
+            meta = (handle.metadata() or {}).get("reslab")
+        return dict(json.loads(meta)) if meta else {}
+    except _UNREADABLE:
+        return {}
+
+
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a safetensors file, and our header (empty if another program wrote it)."""
     try:
@@ -113,7 +126,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         header = dict(json.loads(meta)) if meta else {}
     except FileNotFoundError:
         raise InputError(f"expected a checkpoint at {path}, but there is no such file") from None
-    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+    except _UNREADABLE as error:
         what = "file of weights" if path.suffix in PICKLES else "safetensors file"
         raise InputError(f"{path} is not a whole {what} ({error}); it was refused, and none of it was run") from None
     written = header.pop("digest", None)  # which files of earlier versions have not

@@ -11,10 +11,11 @@ import uvicorn
 
 from reslab.deploy.serve.app import application
 from reslab.deploy.serve.limits import Limits
+from reslab.deploy.serve.model import Detecting, Model
 from reslab.deploy.serve.server import Patient, bound, configured
 from reslab.deploy.serve.service import Service
 
-from .sample import SMALL, Colours, ExplainedColours
+from .sample import SMALL, ExplainedColours
 
 
 class Impatient(Patient):
@@ -25,7 +26,7 @@ class Impatient(Patient):
 
 @contextmanager
 def listening(
-    model: Colours | None = None, limits: Limits = SMALL, protocol: type = Patient, **more: Any
+    model: Model | Detecting | None = None, limits: Limits = SMALL, protocol: type = Patient, **more: Any
 ) -> Iterator[int]:
     """The port."""
     service = Service(model or ExplainedColours(), limits, batch=4)

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from reslab.deploy.serve.app import application
 from reslab.deploy.serve.decoding import How, Pixels
 from reslab.deploy.serve.limits import Limits
-from reslab.deploy.serve.model import Probabilities
+from reslab.deploy.serve.model import Detecting, Found, Model, Probabilities
 from reslab.deploy.serve.service import Service
 
 
@@ -47,6 +47,34 @@ class ExplainedColours(Colours):
         return found, chosen, out.getvalue()
 
 
+class Patches:
+    """As `reslab.deploy.serve.model.Detecting`: where a picture is red, by halves of it surer and less sure."""
+
+    name = "patches"
+    classes = ("red <i>", "half")
+    how = How(channels=3, crop=None)
+
+    def detect(self, images: Sequence[Pixels]) -> Sequence[Found]:
+        return [self._one(image) for image in images]
+
+    def _one(self, image: Pixels) -> Found:
+        rows, columns = np.nonzero((image[..., 0] > 200) & (image[..., 1] < 80))
+        if not len(rows):
+            return Found(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), *image.shape[:2])
+        left, top, right, bottom = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+        boxes = np.array([[left, top, right, bottom], [left, top, (left + right) / 2, bottom]], np.float64)
+        return Found(boxes, np.array([0.9, 0.3]), np.array([0, 1]), *image.shape[:2])
+
+
+def patch(size: tuple[int, int], box: tuple[int, int, int, int], kind: str = "PNG") -> bytes:
+    """A blue picture of width and height ``size``, red in the box (left, top, right, bottom)."""
+    out = io.BytesIO()
+    image = Image.new("RGB", size, "blue")
+    image.paste("red", box)
+    image.save(out, kind)
+    return out.getvalue()
+
+
 def picture(colour: str = "red", size: tuple[int, int] = (20, 20), kind: str = "PNG") -> bytes:
     out = io.BytesIO()
     Image.new("RGB", size, colour).save(out, kind)
@@ -59,7 +87,7 @@ SMALL = Limits(
 
 
 @contextmanager
-def client(model: Colours | None = None, limits: Limits = SMALL, **more: Any) -> Iterator[TestClient]:
+def client(model: Model | Detecting | None = None, limits: Limits = SMALL, **more: Any) -> Iterator[TestClient]:
     service = Service(model or ExplainedColours(), limits, batch=4)
     with TestClient(application(service, **more), raise_server_exceptions=False) as found:
         yield found

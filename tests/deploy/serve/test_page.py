@@ -15,7 +15,7 @@ import pytest
 
 from .listening import listening
 from .sample import SMALL as LIMITS
-from .sample import Colours, ExplainedColours, picture
+from .sample import Colours, ExplainedColours, Patches, patch, picture
 
 CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
@@ -235,3 +235,39 @@ def test_a_new_picture_takes_the_place_of_the_old(browser: Any, tmp_path: Path) 
         assert page.get_attribute("#heat", "aria-pressed") == "false"
         assert page.inner_text("#best").startswith("blue")
         assert page.get_attribute("#picture", "src").startswith("blob:")
+
+
+def test_boxes_are_drawn_over_the_picture(browser: Any, tmp_path: Path) -> None:
+    with listening(Patches()) as port, opened(browser, port) as page:
+        choose(page, "a.png", patch((300, 200), (30, 20, 150, 120)), tmp_path)
+        page.wait_for_selector("#result:not([hidden])")
+        assert page.inner_text("#best") == "1 × red <i>"
+        assert page.locator("#classes li").count() == 1
+        until(page, "picture.complete && picture.naturalWidth === 300")
+        image = page.locator("#picture").bounding_box()
+        box = page.locator("#boxes rect:not(.under)").bounding_box()
+        scale = image["width"] / 300
+        assert abs(box["x"] - image["x"] - 30 * scale) < 3
+        assert abs(box["y"] - image["y"] - 20 * scale) < 3
+        assert abs(box["width"] - 120 * scale) < 5
+        page.focus("#least")
+        for _ in range(5):
+            page.keyboard.press("ArrowLeft")
+        assert page.inner_text("#from") == "25 %"
+        assert page.locator("#boxes rect:not(.under)").count() == 2
+        assert page.inner_text("#best") == "1 × red <i>, 1 × half"
+        choose(page, "sea.png", picture("blue", (50, 50)), tmp_path)
+        until(page, "document.getElementById('name').textContent === 'sea.png'")
+        assert page.inner_text("#best") == "Nothing was found"
+        assert page.locator("#boxes rect").count() == 0
+        assert page.is_hidden("#seen")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_boxes_can_be_used_by_everybody(browser: Any, usable: Any, tmp_path: Path, width: int) -> None:
+    view = {"viewport": {"width": width, "height": 900}, "bypass_csp": True}
+    with listening(Patches()) as port, opened(browser, port, **view) as page:
+        choose(page, "a.png", patch((300, 200), (30, 20, 150, 120)), tmp_path)
+        page.wait_for_selector("#result:not([hidden])")
+        assert usable(page, width) == []
+        assert usable.by_keys(page) == []

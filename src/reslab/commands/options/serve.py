@@ -27,13 +27,13 @@ from reslab.commands.options.common import (
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Serve a classifier over HTTP, with a web page to try it at the printed address.
+    """Serve a classifier or a detector over HTTP, with a web page to try it at the printed address.
 
     On this machine: `reslab serve runs/mine`
 
     For others, with a token: `reslab serve runs/mine --host 0.0.0.0 --token-file token.txt`
 
-    One image: `curl -F image=@holiday.jpg http://127.0.0.1:8000/v1/predict`
+    One image: `curl -F image=@holiday.jpg http://127.0.0.1:8000/v1/predict`; of a detector `/v1/detect`
 
     OpenAPI description at /openapi.json, Prometheus metrics at /metrics, KServe protocol at /v2. Logs one line of JSON
     per request to standard error. SIGTERM and Ctrl-C stop it once all pending requests are answered.

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reslab.deploy.serve.model import Probabilities
+from reslab.deploy.serve.model import Found, Probabilities
 
 
 class Body(BaseModel):
@@ -37,6 +37,33 @@ class Predicted(Body):
     milliseconds: float = Field(description="from the last byte of the request until now")
 
 
+class Box(Body):
+    """An object: its class, how sure that is, and where it is."""
+
+    output: int = Field(description="the number of the class, from 0")
+    name: Annotated[str, Field(alias="class")]
+    score: float = Field(description="0 to 1")
+    box: tuple[float, float, float, float] = Field(description="left, top, right, bottom, in pixels from the top left")
+
+
+class Detection(Body):
+    """What was found in one image."""
+
+    name: str | None = Field(None, description="of the file, as it was sent")
+    width: int | None = Field(None, description="of the image, upright")
+    height: int | None = None
+    boxes: tuple[Box, ...] = Field((), description="the surest first")
+    error: str | None = Field(None, description="why there is no answer")
+
+
+class Detected(Body):
+    """Answer to `POST /v1/detect`, in the order of the images."""
+
+    model: str
+    detections: tuple[Detection, ...]
+    milliseconds: float = Field(description="from the last byte of the request until now")
+
+
 class Explained(Body):
     """Answer to `POST /v1/explain`."""
 
@@ -52,6 +79,7 @@ class AboutModel(Body):
 
     name: str
     classes: tuple[str, ...]
+    detects: bool = Field(description="whether it is a detector: /v1/detect is there, and /v1/predict is not")
     explains: bool = Field(description="whether /v1/explain is there")
     size: tuple[int, ...] | None = Field(description="height and width that images are fitted to; null: any")
     most_bytes: int
@@ -76,3 +104,13 @@ def top(probabilities: Probabilities, classes: tuple[str, ...], count: int) -> t
 def guess(probabilities: Probabilities, classes: tuple[str, ...], output: int) -> Guess:
     """One class."""
     return Guess(output=output, name=classes[output], probability=float(probabilities[output]))
+
+
+def boxes(found: Found, classes: tuple[str, ...], least: float) -> tuple[Box, ...]:
+    """Those with at least this score, in their order."""
+    rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
+    return tuple(
+        Box(output=label, name=classes[label], score=score, box=tuple(edges))
+        for edges, score, label in rows
+        if score >= least
+    )

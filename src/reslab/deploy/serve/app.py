@@ -3,9 +3,9 @@
 import base64
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,12 +14,23 @@ from starlette.exceptions import HTTPException
 
 from reslab import __version__
 from reslab.deploy.serve import page, protocol
-from reslab.deploy.serve.answers import AboutModel, Explained, Predicted, Prediction, Problem, guess, top
+from reslab.deploy.serve.answers import (
+    AboutModel,
+    Detected,
+    Detection,
+    Explained,
+    Predicted,
+    Prediction,
+    Problem,
+    boxes,
+    guess,
+    top,
+)
 from reslab.deploy.serve.batching import Closing
 from reslab.deploy.serve.decoding import FORMATS
 from reslab.deploy.serve.disconnect import Gone, unless_gone
 from reslab.deploy.serve.front import Front
-from reslab.deploy.serve.intake import Asked, Intake
+from reslab.deploy.serve.intake import Asked, Body, Intake, Sent
 from reslab.deploy.serve.line import Busy
 from reslab.deploy.serve.logs import REQUESTS
 from reslab.deploy.serve.metrics import CONTENT_TYPE
@@ -27,6 +38,7 @@ from reslab.deploy.serve.refusals import Refused, plain
 from reslab.deploy.serve.service import Service
 
 _log = logging.getLogger(REQUESTS)
+Out = TypeVar("Out")
 MOST_TOP = 1000
 TELEMETRY = ("tracing", "metrics", "logs", "auto_configure")
 """Of the framework: nothing is sent anywhere."""
@@ -57,7 +69,8 @@ def _body(multipart: bool = True) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content | ({"multipart/form-data": MULTIPART})}}
 
 
-Top = Annotated[int, Query(ge=1, le=MOST_TOP, description="so many of the likeliest classes")]
+Top = Annotated[int, Query(alias="top", ge=1, le=MOST_TOP, description="so many of the likeliest classes")]
+Score = Annotated[float, Query(ge=0, le=1, description="boxes with at least this score")]
 Output = Annotated[int | None, Query(ge=0, description="the class to explain, by its number; by default the likeliest")]
 
 
@@ -80,11 +93,13 @@ def application(service: Service, *, token: str | None = None) -> Front:
     # Its own pages of documentation load scripts from elsewhere; the OpenAPI is at /openapi.json.
     app = FastAPI(
         title="Reslab", version=__version__, lifespan=life, docs_url=None, redoc_url=None, redirect_slashes=False,
-        description="Images in, probabilities out.", telemetry=dict.fromkeys(TELEMETRY, False),
+        description=f"Images in, {'boxes' if service.detects else 'probabilities'} out.",
+        telemetry=dict.fromkeys(TELEMETRY, False),
     )  # fmt: skip
     intake = Intake(service.limits, service.look)
     _Routes(service, intake).add_to(app)
-    protocol.Routes(service, intake).add_to(app, PROBLEMS)
+    if not service.detects:  # the protocol's one output is probabilities
+        protocol.Routes(service, intake).add_to(app, PROBLEMS)
     page.add_to(app)
     _say_problems(app)
     return Front(app, service.metrics, token)
@@ -100,8 +115,12 @@ class _Routes:
         """Declares them."""
         some = {status: PROBLEMS[status] for status in (400, 401, 408, 413, 415, 422, 429, 503)}
         add = app.add_api_route
-        add("/v1/predict", self.predict, methods=["POST"], response_model=Predicted, responses=some,
-            openapi_extra=_body(), summary="What images show")  # fmt: skip
+        if self.service.detects:
+            add("/v1/detect", self.detect, methods=["POST"], response_model=Detected, responses=some,
+                openapi_extra=_body(), summary="What is where in images")  # fmt: skip
+        else:
+            add("/v1/predict", self.predict, methods=["POST"], response_model=Predicted, responses=some,
+                openapi_extra=_body(), summary="What images show")  # fmt: skip
         if self.service.explains:
             add("/v1/explain", self.explain, methods=["POST"], response_model=Explained, responses=some,
                 openapi_extra=_body(), summary="Where in an image a class was seen (Grad-CAM)")  # fmt: skip
@@ -112,28 +131,53 @@ class _Routes:
         add("/metrics", self.metrics, methods=["GET"], summary="Figures for Prometheus", response_class=Response,
             responses={401: PROBLEMS[401], 200: {"content": {CONTENT_TYPE: {}}}})  # fmt: skip
 
-    async def predict(self, request: Request, top_: Annotated[int, Query(alias="top", ge=1, le=MOST_TOP)] = 5) -> Any:
+    async def predict(self, request: Request, top_: Top = 5) -> Any:
         """Takes files as multipart, or base64 in JSON: one image or many.
 
         Of several images those that cannot be read have `error` in their place; where none can be, the answer is the
         first one's status.
         """
-        service, model = self.service, self.service.model
+        classes = self.service.model.classes
         with self.intake.body() as body:
-            sent = await self.intake.images(request, body)
-            until = body.came + service.limits.patience
-            found = await unless_gone(request, service.predict([each.data for each in sent], until))
-            _note(request, images=len(sent), refused=sum(isinstance(each, Refused) for each in found))
-            refused = [each for each in found if isinstance(each, Refused)]
-            if len(refused) == len(found):
-                raise refused[0]
+            sent, found = await self._answered(request, body, self.service.predict)
             made = tuple(
                 Prediction(name=image.name, error=each.reason)
                 if isinstance(each, Refused)
-                else Prediction(name=image.name, top=top(each, model.classes, top_))
+                else Prediction(name=image.name, top=top(each, classes, top_))
                 for image, each in zip(sent, found, strict=True)
             )
-            return Predicted(model=model.name, predictions=made, milliseconds=_since(body.came))
+            return Predicted(model=self.service.model.name, predictions=made, milliseconds=_since(body.came))
+
+    async def detect(self, request: Request, score: Score = 0.5) -> Any:
+        """Takes images as files in multipart, or base64 in JSON: one or many.
+
+        Of several images those that cannot be read have `error` in their place; where none can be, the answer is the
+        first one's status.
+        """
+        classes = self.service.model.classes
+        with self.intake.body() as body:
+            sent, found = await self._answered(request, body, self.service.detect)
+            made = tuple(
+                Detection(name=image.name, error=each.reason)
+                if isinstance(each, Refused)
+                else Detection(name=image.name, width=each.width, height=each.height, boxes=boxes(each, classes, score))
+                for image, each in zip(sent, found, strict=True)
+            )
+            return Detected(model=self.service.model.name, detections=made, milliseconds=_since(body.came))
+
+    async def _answered(
+        self, request: Request, body: Body,
+        work: Callable[[Sequence[bytes], float], Coroutine[Any, Any, list[Out | Refused]]],
+    ) -> tuple[list[Sent], list[Out | Refused]]:  # fmt: skip
+        """The images of a request and what is said of each. Raises `Refused` where nothing can be said of any."""
+        sent = await self.intake.images(request, body)
+        until = body.came + self.service.limits.patience
+        found = await unless_gone(request, work([each.data for each in sent], until))
+        refused = [each for each in found if isinstance(each, Refused)]
+        _note(request, images=len(sent), refused=len(refused))
+        if len(refused) == len(found):
+            raise refused[0]
+        return sent, found
 
     async def explain(self, request: Request, output: Output = None) -> Any:
         """Takes one image, as `/v1/predict` does, and shows where the network saw a class."""
@@ -155,8 +199,9 @@ class _Routes:
         """The model, its classes, and what may be sent."""
         service, limits = self.service, self.service.limits
         return AboutModel(
-            name=service.model.name, classes=service.model.classes, explains=service.explains, size=service.how.crop,
-            most_bytes=limits.bytes, most_images=limits.images, most_pixels=limits.pixels, formats=FORMATS,
+            name=service.model.name, classes=service.model.classes, detects=service.detects,
+            explains=service.explains, size=service.how.crop, most_bytes=limits.bytes, most_images=limits.images,
+            most_pixels=limits.pixels, formats=FORMATS,
         )  # fmt: skip
 
     async def alive(self) -> Any:

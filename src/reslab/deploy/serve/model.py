@@ -1,7 +1,8 @@
-"""What a server needs of a network: images in, probabilities out. Imports without torch."""
+"""What a server needs of a network: images in, probabilities or boxes out. Imports without torch."""
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +19,7 @@ def address(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:64] or "model"
 
 
-class Model(Protocol):
+class Named(Protocol):
     """A network, whoever computes it: torch, or a runtime for which it was exported. For one thread at a time."""
 
     @property
@@ -33,13 +34,40 @@ class Model(Protocol):
     def how(self) -> How:
         """How a file becomes the pixels that it takes."""
 
+
+@runtime_checkable
+class Model(Named, Protocol):
+    """A classifier."""
+
     def probabilities(self, images: Sequence[Pixels]) -> Sequence[Probabilities]:
         """Of each image (H, W, C)."""
 
 
 @runtime_checkable
 class Explaining(Protocol):
-    """A model that can also say where it looked."""
+    """A classifier that can also say where it looked."""
 
     def heat(self, pixels: Pixels, output: int | None) -> tuple[Probabilities, int, bytes]:
         """The probabilities of an image, the output asked for (None: the likeliest), and a PNG of where it was seen."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The boxes found in an image, the likeliest first."""
+
+    boxes: npt.NDArray[np.floating]
+    """(n, 4) as left, top, right, bottom, in pixels of the image as it is seen"""
+    scores: npt.NDArray[np.floating]
+    """(n,), 0 to 1"""
+    labels: npt.NDArray[np.integer]
+    """(n,), places among the classes"""
+    height: int
+    width: int
+
+
+@runtime_checkable
+class Detecting(Named, Protocol):
+    """A detector."""
+
+    def detect(self, images: Sequence[Pixels]) -> Sequence[Found]:
+        """Of each image (H, W, 3), of any size."""

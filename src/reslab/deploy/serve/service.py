@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,7 @@ from reslab.deploy.serve.decoding import How, Pixels
 from reslab.deploy.serve.limits import Limits
 from reslab.deploy.serve.line import Admission, Busy
 from reslab.deploy.serve.metrics import Metrics
-from reslab.deploy.serve.model import Explaining, Model, Probabilities
+from reslab.deploy.serve.model import Detecting, Explaining, Found, Model, Probabilities
 from reslab.deploy.serve.refusals import Refused
 
 Out = TypeVar("Out")
@@ -32,7 +32,7 @@ class Service:
     """To be made anywhere; started, used and closed in one event loop."""
 
     def __init__(
-        self, model: Model, limits: Limits, *, batch: int = 32, linger: float = 0.0, decoders: int = 1
+        self, model: Model | Detecting, limits: Limits, *, batch: int = 32, linger: float = 0.0, decoders: int = 1
     ) -> None:
         self.model, self.limits, self.batch, self.linger = model, limits, batch, linger
         self.ready = False
@@ -44,6 +44,11 @@ class Service:
         self._room = asyncio.Event()
         self._decoding = asyncio.Semaphore(decoders)
         self._watch()
+
+    @property
+    def detects(self) -> bool:
+        """Whether the model finds boxes, and says no probabilities of whole images."""
+        return isinstance(self.model, Detecting)
 
     @property
     def explains(self) -> bool:
@@ -58,15 +63,18 @@ class Service:
     async def start(self) -> None:
         """Starts decoders, while the network computes its first image. Raises `InputError`."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="reslab-network")
-        self._network: Batcher[Pixels, Probabilities] = Batcher(
-            self.model.probabilities, batch=self.batch, linger=self.linger, told=self._computed, thread=thread
+        model = self.model
+        compute: Callable[[Sequence[Pixels]], Sequence[Any]]
+        compute = model.detect if isinstance(model, Detecting) else model.probabilities
+        self._network: Batcher[Pixels, Any] = Batcher(
+            compute, batch=self.batch, linger=self.linger, told=self._computed, thread=thread
         )
         self._heats: Batcher[tuple[Pixels, int | None], Heat] = Batcher(
             self._heat, batch=1, told=self._computed, thread=thread
         )
         crop = self.how.crop or (224, 224)
         image = np.zeros((*crop, self.how.channels), np.uint8)
-        first = asyncio.get_running_loop().run_in_executor(thread, self.model.probabilities, [image])
+        first = asyncio.get_running_loop().run_in_executor(thread, compute, [image])
         await asyncio.gather(self.decoders.start(), first)
         self.ready = True
 
@@ -85,6 +93,13 @@ class Service:
 
     async def predict(self, files: Sequence[bytes], until: float) -> list[Probabilities | Refused]:
         """The probabilities of each image, or why it has none. Raises `Busy` and `Closing`."""
+        return cast("list[Probabilities | Refused]", await self._each(files, until))
+
+    async def detect(self, files: Sequence[bytes], until: float) -> list[Found | Refused]:
+        """The boxes in each image, or why there are none to tell. Raises `Busy` and `Closing`."""
+        return cast("list[Found | Refused]", await self._each(files, until))
+
+    async def _each(self, files: Sequence[bytes], until: float) -> list[Any]:
         async with self._inside(len(files), until):
             return await _all([self._one(data, until) for data in files])
 
@@ -115,7 +130,7 @@ class Service:
         finally:
             self.admission.leave(count)
 
-    async def _one(self, data: bytes, until: float) -> Probabilities | Refused:
+    async def _one(self, data: bytes, until: float) -> Any:
         try:
             async with self._pixels(data) as pixels:
                 return await self._network(pixels, until)

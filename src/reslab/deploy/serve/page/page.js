@@ -1,8 +1,11 @@
 "use strict";
+// A classifier's answer is a list of classes, a detector's a list of boxes, which are drawn over the picture.
 (() => {
   const $ = (id) => document.getElementById(id);
   const percent = (p) => `${(100 * p).toFixed(1)} %`;
-  const state = { token: "", model: null, file: null, plain: "", heat: "", turn: 0, first: null };
+  const state = { token: "", model: null, file: null, plain: "", heat: "", turn: 0, first: null, found: null };
+  const LEAST = 0.05; // boxes that are sure to less than this are never asked for
+  const COLOURS = ["#ffb000", "#3fc1ff", "#ff5ea8", "#6ee04b", "#b69cff", "#ff7a45", "#00e0c6", "#f4ff4d"];
 
   // Everything that comes from a file or the server is put in as text.
   const say = (id, text) => { $(id).textContent = text; };
@@ -46,7 +49,11 @@
     return { method: "POST", body: data };
   }
 
-  function show(prediction, milliseconds, whole) {
+  function took(milliseconds, whole) {
+    say("latency", `${milliseconds.toFixed(0)} ms in the server, ${whole.toFixed(0)} ms with the way there and back.`);
+  }
+
+  function show(prediction) {
     const [best] = prediction.top;
     state.first = best;
     say("best", `${best.class}, ${percent(best.probability)}`);
@@ -63,9 +70,45 @@
       return row;
     });
     $("classes").replaceChildren(...rows);
-    say("latency", `${milliseconds.toFixed(0)} ms in the server, ${whole.toFixed(0)} ms with the way there and back.`);
     say("status", `${best.class}, ${percent(best.probability)}`);
     $("seen").hidden = !(state.model && state.model.explains);
+  }
+
+  function outline(each, className, colour) {
+    const [left, top, right, bottom] = each.box;
+    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    const where = { x: left, y: top, width: right - left, height: bottom - top, class: className, stroke: colour };
+    for (const [name, value] of Object.entries(where)) rect.setAttribute(name, value);
+    return rect;
+  }
+
+  function draw() {
+    const least = Number($("least").value) / 100;
+    const shown = state.found.boxes.filter((each) => each.score >= least);
+    say("from", `${$("least").value} %`);
+    $("boxes").setAttribute("viewBox", `0 0 ${state.found.width} ${state.found.height}`);
+    $("boxes").replaceChildren();
+    const rows = shown.map((each) => {
+      const colour = COLOURS[each.output % COLOURS.length];
+      const line = outline(each, "", colour);
+      $("boxes").append(outline(each, "under", ""), line);
+      const row = document.createElement("li");
+      const swatch = Object.assign(document.createElement("span"), { className: "swatch" });
+      swatch.style.background = colour;
+      const name = Object.assign(document.createElement("span"), { className: "class", textContent: each.class });
+      name.prepend(swatch);
+      row.append(name, Object.assign(document.createElement("span"), { textContent: percent(each.score) }));
+      row.addEventListener("pointerenter", () => line.classList.add("marked"));
+      row.addEventListener("pointerleave", () => line.classList.remove("marked"));
+      return row;
+    });
+    $("classes").replaceChildren(...rows);
+    const counts = new Map();
+    for (const each of shown) counts.set(each.class, (counts.get(each.class) || 0) + 1);
+    const words = [...counts].map(([name, count]) => `${count} × ${name}`).join(", ");
+    say("best", words || "Nothing was found");
+    say("status", words || "Nothing was found");
+    $("picture").alt = `The picture that was sent: ${words || "nothing was found in it"}`;
   }
 
   function press(on) {
@@ -87,14 +130,19 @@
     $("result").classList.add("busy");
     const began = performance.now();
     try {
-      const answer = await asked("v1/predict?top=5", form(file));
+      const detects = Boolean(model && model.detects);
+      const answer = await asked(detects ? `v1/detect?score=${LEAST}` : "v1/predict?top=5", form(file));
       if (turn !== state.turn) return;
       if (state.plain) URL.revokeObjectURL(state.plain);
       state.file = file;
       state.plain = URL.createObjectURL(file);
       state.heat = "";
-      show(answer.predictions[0], answer.milliseconds, performance.now() - began);
+      took(answer.milliseconds, performance.now() - began);
       press(false);
+      if (detects) {
+        [state.found] = answer.detections;
+        draw();
+      } else show(answer.predictions[0]);
       say("name", file.name || "pasted");
       $("result").hidden = false;
     } catch (why) {
@@ -132,6 +180,7 @@
       problem("");
       $("entry").hidden = true;
       $("ask").hidden = false;
+      for (const id of ["sure", "boxes"]) $(id).toggleAttribute("hidden", !model.detects);
       say("model", `Reslab · ${model.name} · ${model.classes.length} classes`);
       say("limits", `It goes to this server and nowhere else, and is not kept. At most ${(model.most_bytes / 1e6).toFixed(0)} MB.`);
     } catch (why) {
@@ -150,6 +199,7 @@
     });
   }
   $("heat").addEventListener("click", toggle);
+  $("least").addEventListener("input", () => { if (state.found) draw(); });
   $("entry").addEventListener("submit", (event) => {
     event.preventDefault();
     state.token = $("token").value;

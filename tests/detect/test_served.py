@@ -1,0 +1,111 @@
+"""A detector behind `reslab serve`: the boxes of `reslab detect predict`, and refusals before anything listens."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from reslab.cli import app
+from reslab.detect.networks import build_detector
+from reslab.detect.saved import is_detector, save_detector
+from reslab.detect.spec import DetectorSpec
+from reslab.errors import InputError
+from reslab.nets.catalog import resolve_any
+
+from . import pictures
+
+pytest.importorskip("fastapi", reason="no FastAPI: pip install 'reslab[serve]'")
+from starlette.testclient import TestClient
+
+from reslab.commands.serve import Prepared, prepare
+
+Reslab = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    net = resolve_any("cifar_resnet(depth=8)")
+    made = build_detector(
+        DetectorSpec(net=net, classes=("cat", "dog"), short=40, long=60, anchors=(8, 16, 32, 64), channels=16)
+    )
+    save_detector(tmp_path / "d.safetensors", made)
+    return tmp_path / "d.safetensors"
+
+
+def prepared(*words: object) -> Prepared:
+    command, bound, _ = app.parse_args(
+        ["serve", *map(str, words), "--port", "0", "--threads", "1"], exit_on_error=False, print_error=False
+    )
+    found = prepare(command(*bound.args, **bound.kwargs), Console(stderr=True))
+    found.listening.close()
+    return found
+
+
+@pytest.mark.parametrize("size", [(40, 60), (90, 50), (1, 500)])
+def test_the_boxes_of_predict(weights: Path, tmp_path: Path, reslab: Reslab, size: tuple[int, int]) -> None:
+    path = pictures.picture(tmp_path / "a.png", size=size)
+    code, text, said = reslab("detect", "predict", weights, path, "--json", "--score", 0, "--threads", 1)
+    assert code == 0, said
+    expected = json.loads(text)["annotations"]
+    assert len(expected) > 3
+    with TestClient(prepared(weights, "--batch-size", 8).app) as client:
+        about = client.get("/v1/model").json()
+        answer = client.post("/v1/detect?score=0", files={"image": ("a.png", path.read_bytes())})
+    assert (about["classes"], about["detects"]) == (["cat", "dog"], True)
+    assert answer.status_code == 200
+    [one] = answer.json()["detections"]
+    assert (one["height"], one["width"]) == size
+    for each, other in zip(one["boxes"], expected, strict=True):
+        assert each["output"] + 1 == other["category_id"]
+        assert each["score"] == pytest.approx(other["score"], abs=1e-6)
+        x, y, width, height = other["bbox"]
+        assert each["box"] == pytest.approx([x, y, x + width, y + height], abs=1e-3)
+
+
+def test_boxes_are_of_the_upright_picture(weights: Path, tmp_path: Path) -> None:
+    with Image.open(pictures.picture(tmp_path / "a.png", size=(40, 60))) as image:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by a quarter
+        image.save(tmp_path / "turned.png", exif=exif)
+    with TestClient(prepared(weights).app) as client:
+        answer = client.post("/v1/detect", files={"image": ("t.png", (tmp_path / "turned.png").read_bytes())})
+    [one] = answer.json()["detections"]
+    assert (one["height"], one["width"]) == (60, 40)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--net", "resnet18"), "leave out --net"),
+        (("--crop", "32"), "leave out --mean, --std, --resize, --crop and --interpolation"),
+        (("--no-orient",), "leave out --no-orient"),
+        (("--runtime", "onnxruntime"), "--runtime onnxruntime goes with an artefact"),
+    ],
+)
+def test_options_that_a_detector_does_not_take(weights: Path, words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        prepared(weights, *words)
+
+
+def test_a_run_that_is_not_finished(tmp_path: Path, reslab: Reslab) -> None:
+    folder = pictures.voc(tmp_path / "cells", {"train": pictures.squares(2), "test": pictures.squares(2, 6)})
+    small = ("--net", "cifar_resnet(depth=8)", "--short", 40, "--long", 60, "--anchors", 8, 16, 32, 64, "--channels",
+             16, "--regions", 16, "--batch-size", 2, "--precision", "fp32", "--threads", 1)  # fmt: skip
+    out = tmp_path / "run"
+    assert reslab("detect", "train", folder, *small, "--iterations", 1, "--out", out)[0] == 0
+    assert prepared(out).service.detects
+    (out / "checkpoints/final.safetensors").unlink()
+    with pytest.raises(InputError, match="expected a finished run of 'reslab detect train'"):
+        prepared(out)
+
+
+def test_what_is_a_detector(weights: Path, tmp_path: Path) -> None:
+    assert is_detector(weights)
+    (tmp_path / "empty.safetensors").write_bytes(b"")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/recipe.json").write_text("{")
+    for other in ("nothing", tmp_path, tmp_path / "empty.safetensors", tmp_path / "run", "torchvision:resnet18"):
+        assert not is_detector(other)
