@@ -15,6 +15,7 @@ from PIL import Image
 from reslab.commands import detect as command
 from reslab.commands import detect_eval as command_eval
 from reslab.commands import detect_predict as command_predict
+from reslab.commands import detect_ready
 from reslab.detect import find
 from reslab.detect.annotations import Annotations
 from reslab.detect.looks import Found, Looks, look
@@ -218,21 +219,21 @@ def test_how_a_detector_is_carried_out(reslab: Reslab, folder: Path, monkeypatch
         raise InputError("enough")
 
     for module in (command_eval, command_predict):
-        monkeypatch.setattr(module, "ready", ready)
+        monkeypatch.setattr(module, "made_ready", ready)
     words = ("--device", "cpu", "--threads", 1, "--short", 32, "--score", 0.25, "--precision", "bf16")
     assert reslab("detect", "eval", "net", folder, *words)[0] == 2
     assert reslab("detect", "predict", "net", folder / "JPEGImages", *words)[0] == 2
-    assert seen == [("net", "cpu", 1, 32, 0.25, "bf16")] * 2
+    assert seen == [("net", "cpu", 1, 32, 0.25, "bf16", Looks())] * 2
 
 
 def test_the_size_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     made = build_detector(
         DetectorSpec(net=resolve_any("resnet20"), classes=("cat",), short=40, long=60, anchors=(8, 16, 32, 64))
     )
-    monkeypatch.setattr(command_eval, "load_detector", lambda source, device: made)
-    detector, execution, precision = command_eval.ready("net", "cpu", 1, 20, 0.5, "fp32")
-    assert (detector.model.transform.min_size, detector.model.transform.max_size) == ((20,), 30)
-    assert (execution.device.type, precision) == ("cpu", "fp32")
+    monkeypatch.setattr(detect_ready, "load_detector", lambda source, device: made)
+    ready = detect_ready.made_ready("net", "cpu", 1, 20, 0.5, "fp32")
+    assert (made.model.transform.min_size, made.model.transform.max_size) == ((20,), 30)
+    assert (ready.device, ready.precision) == ("cpu", "fp32")
 
 
 def test_nothing_is_overwritten_unasked(folder: Path, reslab: Reslab, tmp_path: Path) -> None:

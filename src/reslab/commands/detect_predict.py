@@ -7,14 +7,13 @@ from pathlib import Path
 from PIL import Image
 
 from reslab import runs
-from reslab.commands.detect_eval import ready
+from reslab.commands.detect_ready import made_ready
 from reslab.commands.options.detect import Predict
 from reslab.commands.targets import check_folder
 from reslab.data.decode.whole import Encoded, whole
 from reslab.detect.annotations.files import PICTURES
 from reslab.detect.detections import Detections, as_coco_results
 from reslab.detect.drawn import draw, pixels_of
-from reslab.detect.find import find
 from reslab.detect.looks import Looks
 from reslab.errors import InputError
 
@@ -23,14 +22,14 @@ FOUND = "detections.json"
 
 def run(options: Predict) -> None:
     """Finds objects in pictures; prints them, and draws them where a folder is named."""
-    paths = _listed(options.pictures)
+    paths = listed(options.pictures)
     looks = Looks(options.refine, options.scales)
     if options.out is not None:
         check_folder("--out", options.out, (FOUND,), force=options.force)
-    detector, _, precision = ready(
-        options.detector, options.device, options.threads, options.short, options.score, options.precision
+    ready = made_ready(
+        options.detector, options.device, options.threads, options.short, options.score, options.precision, looks
     )
-    classes = detector.spec.classes
+    classes = ready.spec.classes
     found: list[tuple[Path, tuple[int, int], Detections]] = []
     for path in paths:
         try:
@@ -38,7 +37,7 @@ def run(options: Predict) -> None:
         except InputError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
-        [each] = find(detector, [pixels_of(image)], precision=precision, looks=looks)
+        [each] = ready.find([pixels_of(image)])
         found.append((path, image.size, each))
         shown = each.above(options.score)
         if options.out is not None:
@@ -65,7 +64,7 @@ def run(options: Predict) -> None:
         print(json.dumps(content, indent=2))
 
 
-def _listed(given: tuple[Path, ...]) -> list[Path]:
+def listed(given: tuple[Path, ...]) -> list[Path]:
     """The pictures that are named, and those in folders."""
     paths: list[Path] = []
     for each in given:

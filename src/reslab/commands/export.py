@@ -10,6 +10,7 @@ from rich.console import Console
 from torch.export import ExportedProgram
 
 from reslab import __version__
+from reslab.commands import export_detector
 from reslab.commands.export_data import to_calibrate, to_compare
 from reslab.commands.export_print import as_json, show
 from reslab.commands.options.export import Options
@@ -23,6 +24,7 @@ from reslab.deploy.gate import Original, Sample, check, why_wrong
 from reslab.deploy.libraries import library
 from reslab.deploy.quantize import Quantisable, quantised, quantiser
 from reslab.deploy.runtimes import READS, Batch, opened, ways
+from reslab.detect.saved import is_detector
 from reslab.errors import InputError
 from reslab.nets.network import Network
 from reslab.report.words import plural
@@ -33,7 +35,13 @@ from reslab.weights.load import Weights, load
 
 def run(options: Options) -> None:
     """Writes the model files, shows them to the gate, and keeps those that pass."""
+    detects = is_detector(options.weights)
+    if detects:
+        export_detector.check_options(options)
     _check(options)
+    if detects:
+        export_detector.run(options)
+        return
     execution = start("cpu", options.threads)
     keep_freed_memory()
     console = Console(stderr=True, quiet=options.json)

@@ -13,7 +13,7 @@ from reslab.commands.artefacts import check_options, check_weights, open_artefac
 from reslab.commands.options.common import GIVEN
 from reslab.commands.options.serve import Options
 from reslab.commands.output_names import output_names
-from reslab.deploy.artefact import is_artefact
+from reslab.deploy.artefact import KIND, contents, is_artefact
 from reslab.errors import InputError
 from reslab.processor import allowed_cores
 
@@ -127,28 +127,30 @@ def _token(path: Path) -> str:
 
 
 def model_of(options: Options, console: Console) -> "Model | Detecting":
-    """What is served: a classifier's weights, an artefact, or a detector. Raises `InputError`."""
-    if is_artefact(options.weights):
+    """What is served: a classifier or a detector, its weights or an artefact. Raises `InputError`."""
+    if is_artefact(options.weights) and KIND not in contents(options.weights)[1]:
         return _by_artefact(options, console)
+    from reslab.detect.artefact import is_detector_artefact
     from reslab.detect.saved import is_detector
 
-    return _by_detector(options) if is_detector(options.weights) else _by_weights(options, console)
+    detects = is_detector_artefact(options.weights) or is_detector(options.weights)
+    return _by_detector(options) if detects else _by_weights(options, console)
 
 
 def _by_detector(options: Options) -> "Detecting":
-    from reslab.commands.detect_eval import ready
+    from reslab.commands.detect_ready import made_ready
     from reslab.detect.served import DetectorModel
 
-    check_weights(options.runtime)
     for name, given in (
-        ("--net", options.net), ("--which", options.which), ("--outputs", options.outputs),
+        ("--runtime", options.runtime is not None), ("--net", options.net), ("--which", options.which),
+        ("--outputs", options.outputs),
         ("--mean, --std, --resize, --crop and --interpolation", options.given != GIVEN),
         ("--no-orient", options.oriented is False),
     ):  # fmt: skip
         if given:
             raise InputError(f"{options.weights} is a detector, which has its classes and its size; leave out {name}")
-    detector, _, precision = ready(options.weights, options.device, options.threads, None, 0.0, options.precision)
-    return DetectorModel(detector, precision)
+    ready = made_ready(options.weights, options.device, options.threads, None, 0.0, options.precision)
+    return DetectorModel(ready.spec, ready.find)
 
 
 def _by_weights(options: Options, console: Console) -> "Model":

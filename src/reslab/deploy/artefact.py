@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, ValidationError
 
@@ -28,6 +28,8 @@ from reslab.weights.preprocessing import Preprocessing
 
 METADATA = "metadata.json"
 VERSION = 1
+KIND = "kind"
+"""The field that says what an artefact is of; without it, of a classifier."""
 Format = Literal["onnx", "openvino", "torch"]
 Input = Literal["photographs", "crops", "tensors"]
 RuntimeName = Literal["torch", "onnxruntime", "openvino"]
@@ -81,10 +83,18 @@ class Checked(Spec):
         return not self.refused
 
 
-class About(Spec):
-    """What an artefact is."""
+class Sealed(Spec):
+    """What every artefact says of itself."""
 
     version: Literal[1] = 1
+    models: dict[Format, FileName] = Field(description="which file to load, by its format")
+    files: dict[FileName, Checksum] = Field(default_factory=dict)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+class About(Sealed):
+    """What an artefact of a classifier is."""
+
     net: str
     spec: AnyNet | None = Field(None, description="the network as plain data; null: nobody said")
     num_classes: int = Field(ge=1)
@@ -97,9 +107,6 @@ class About(Spec):
     preprocessing: Preprocessing
     temperature: float = Field(1.0, gt=0, description="logits are divided by it before the softmax")
     precision: Precision = Field("fp32", description="of weights and activations as they are stored")
-    models: dict[Format, FileName] = Field(description="which file to load, by its format")
-    files: dict[FileName, Checksum] = Field(default_factory=dict)
-    provenance: dict[str, Any] = Field(default_factory=dict)
     gate: tuple[Checked, ...] = ()
 
     def inside(self) -> dict[str, str]:
@@ -117,6 +124,9 @@ class About(Spec):
             "temperature": str(self.temperature),
             "provenance": json.dumps(self.provenance, ensure_ascii=False),
         }
+
+
+Described = TypeVar("Described", bound=Sealed)
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,17 @@ def read(folder: str | Path) -> Artefact:
 
     Raises `InputError` for a folder that is none, or is not what was written.
     """
+    place, values = contents(folder)
+    if KIND in values:
+        raise InputError(
+            f"{place}: expected the artefact of a classifier, found that of a {values[KIND]}, which reslab detect "
+            "eval, reslab detect predict and reslab serve take"
+        )
+    return Artefact(place, understood(place, values, About))
+
+
+def contents(folder: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The metadata of an artefact of any kind, as it was written. Raises `InputError`."""
     place = Path(folder).expanduser()
     try:
         text = (place / METADATA).read_text(encoding="utf-8")
@@ -158,13 +179,18 @@ def read(folder: str | Path) -> Artefact:
     written = values.pop("sha256", None)
     if written != _digest(values):
         raise InputError(f"{place}: {METADATA} was altered since it was written; export again")
+    return place, values
+
+
+def understood(place: Path, values: dict[str, Any], kind: type[Described]) -> Described:
+    """Metadata as a value, once its files are found whole. Raises `InputError`."""
     try:
-        about = About.model_validate(values)
+        about = kind.model_validate(values)
     except ValidationError as why:
         raise InputError(f"{place}: {METADATA} is not understood ({why.errors()[0]['msg']}); export again") from None
     for name, expected in about.files.items():
         _check(place / name, expected)
-    return Artefact(place, about)
+    return about
 
 
 def _check(path: Path, expected: Checksum) -> None:
@@ -231,7 +257,7 @@ def _mask() -> int:
     return mask
 
 
-def seal(folder: Path, about: About) -> About:
+def seal(folder: Path, about: Described) -> Described:
     """Writes the metadata of a folder whose model files are written, with their checksums."""
     files = {path.name: checksum(path) for path in sorted(folder.iterdir()) if path.name != METADATA}
     sealed = about.model_copy(update={"files": files})

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.onnx.operators import shape_as_tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
@@ -114,6 +115,8 @@ class Resizing(GeneralizedRCNNTransform):  # type: ignore[misc]
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
         """A picture (3, H, W), and its boxes where there are some, at the detector's size."""
+        if torch._C._get_tracing_state():
+            return self._traced(image), target
         height, width = image.shape[-2:]
         if min(height, width) * self.max_size >= 2 * max(height, width):
             return super().resize(image, target)  # type: ignore[no-any-return]
@@ -122,6 +125,15 @@ class Resizing(GeneralizedRCNNTransform):  # type: ignore[misc]
         if target is not None:
             target = target | {"boxes": resize_boxes(target["boxes"], [height, width], list(size))}
         return resized, target
+
+    def _traced(self, image: Tensor) -> Tensor:
+        """The same in an exported file. torchvision's takes scales in fp32, by which runtimes make other sizes."""
+        sides = shape_as_tensor(image)[-2:].double()
+        # Tensors of one number in fp64: of numbers and of tensors without a dimension the exporter makes fp32.
+        short, long = (torch.tensor([float(side)], dtype=torch.float64) for side in (self.min_size[-1], self.max_size))
+        scale = torch.minimum(short / torch.minimum(sides[:1], sides[1:]), long / torch.maximum(sides[:1], sides[1:]))
+        height, width = (sides * scale).floor().clamp_min(1).long()
+        return nn.functional.interpolate(image[None], size=(height, width), mode="bilinear")[0]
 
 
 class Detector(nn.Module):

@@ -14,7 +14,12 @@ Boxes = Annotated[
         help="Images with boxes: a folder in the format of Pascal VOC, COCO or YOLO, or a COCO JSON file.",
     ),
 ]
-Detector = Annotated[str, Parameter(help="Folder of a `reslab detect train` run, or a file that it wrote.")]
+Detector = Annotated[
+    str,
+    Parameter(
+        help="Folder of a `reslab detect train` run, a file that it wrote, or a folder that `reslab export` wrote of it."
+    ),
+]
 Refine = Annotated[
     bool, Parameter(help="Classify and regress each box once more from where it came to lie, and vote over both.")
 ]

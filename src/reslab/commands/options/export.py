@@ -34,8 +34,11 @@ class Options(Command):
 
     In 8 bits: `reslab export runs/mine --to openvino --int8 --data photos --out small`
 
+    A detector of `reslab detect train`, as ONNX: `reslab export runs/cells --data pictures --out cells`
+
     The folder holds the model files and a `metadata.json` with class names, preprocessing, checksums and the results
-    of the checks. `predict` and `eval` accept it like weights. Exit code 1 if nothing passed and nothing was written.
+    of the checks. `predict` and `eval`, of a detector `detect predict` and `detect eval`, accept it like weights. Exit
+    code 1 if nothing passed and nothing was written.
     """
 
     runs: ClassVar = "reslab.commands.export:run"

@@ -1,0 +1,67 @@
+"""A detector made ready to find boxes, for the commands that do it: weights, or what `reslab export` wrote of them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reslab.commands.train import start
+from reslab.detect.artefact import OnnxDetector, is_detector_artefact, read_detector_artefact
+from reslab.detect.detections import Detections
+from reslab.detect.find import ONCE, find
+from reslab.detect.looks import Looks
+from reslab.detect.saved import load_detector
+from reslab.detect.spec import DetectorSpec
+from reslab.errors import InputError
+from reslab.train.device import resolve_precision
+from reslab.train.recipe import Precision
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What it is, how it computes, and what finds boxes in pictures (3, H, W), uint8."""
+
+    spec: DetectorSpec
+    find: Callable[[Iterable[Tensor]], list[Detections]]
+    precision: Precision
+    device: str
+
+
+def made_ready(
+    source: str, device: str | None, threads: int | None, short: int | None, score: float, precision: Precision,
+    looks: Looks = ONCE,
+) -> Ready:  # fmt: skip
+    """A detector where it is to run, at the size that was asked for. Raises `InputError`."""
+    if not 0 <= score <= 1:
+        raise InputError(f"--score takes a score, 0 to 1, got {score:g}")
+    if short is not None and short < 1:
+        raise InputError(f"--short takes 1 or more pixels, got {short}")
+    if is_detector_artefact(source):
+        return _of_artefact(source, device, threads, short, precision, looks)
+    execution = start(device, threads)
+    detector = load_detector(source, torch.device(execution.device))
+    if short is not None:
+        transform = detector.model.transform
+        transform.max_size = round(transform.max_size * short / detector.spec.short)
+        transform.min_size = (short,)
+    resolved = resolve_precision(precision, execution.device)
+    return Ready(
+        detector.spec, lambda pictures: find(detector, pictures, precision=resolved, looks=looks), resolved,
+        str(execution.device),
+    )  # fmt: skip
+
+
+def _of_artefact(
+    source: str, device: str | None, threads: int | None, short: int | None, precision: Precision, looks: Looks
+) -> Ready:
+    for option, given in (
+        (f"--short {short}", short is not None), ("--refine", looks.refine), ("--scales", bool(looks.scales)),
+        (f"--precision {precision}", precision == "bf16"), (f"--device {device}", device not in (None, "cpu")),
+    ):  # fmt: skip
+        if given:
+            raise InputError(f"{source} is an artefact, of one size, in fp32 on the CPU: {option} needs its weights")
+    start("cpu", threads)
+    folder, about = read_detector_artefact(source)
+    model = OnnxDetector(folder / about.models["onnx"], threads=threads)
+    return Ready(about.detector, model.find, "fp32", "cpu")
