@@ -17,7 +17,7 @@ Boxes = Annotated[
 Detector = Annotated[
     str,
     Parameter(
-        help="Folder of a `reslab detect train` run, a file that it wrote, or a folder that `reslab export` wrote of it."
+        help="Folder of a `reslab detect train` run, a file that it wrote, or an artefact that `reslab export` wrote."
     ),
 ]
 Refine = Annotated[
