@@ -11,8 +11,9 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -30,14 +31,12 @@ TUNED = (
     ((128, 16, 32, 32), 2), ((128, 32, 16, 16), 2), ((128, 64, 8, 8), 2), ((256, 64, 112, 112), 1),
     ((256, 256, 56, 56), 1), ((256, 512, 28, 28), 1), ((256, 2048, 7, 7), 1),
 )  # fmt: skip
-PLAIN = {"TILE": 4096, "WARPS": 4, "PROGRAMS": 528, "WRITING": 2112, "MOST_PARTS": 64}
+REDUCING = ((2048, 4), (4096, 8), (4096, 4), (8192, 8), (8192, 16))
+WRITING = ((2048, 4), (4096, 4), (4096, 8), (8192, 8))
 WAYS: tuple[dict[str, int], ...] = (
-    PLAIN, *(PLAIN | other for other in (
-        {"TILE": 2048}, {"TILE": 8192}, {"WARPS": 8}, {"TILE": 8192, "WARPS": 8}, {"TILE": 1024}, {"WRITING": 1056},
-        {"WRITING": 528}, {"MOST_PARTS": 32}, {"MOST_PARTS": 128, "PROGRAMS": 1056}, {"TILE": 2048, "MOST_PARTS": 128},
-        {"TILE": 2048, "MOST_PARTS": 32}, {"TILE": 2048, "WARPS": 2}, {"TILE": 1024, "WARPS": 2},
-        {"PROGRAMS": 264, "WRITING": 528, "WARPS": 8}, {"TILE": 2048, "WRITING": 528, "MOST_PARTS": 32},
-    ))
+    *({"TILE": tile, "WARPS": warps, "PROGRAMS": most} for tile, warps in REDUCING for most in (264, 528, 1056)),
+    *({"WRITES": tile, "WRITING_WARPS": warps} for tile, warps in WRITING),
+    {"MOST_PARTS": 32}, {"MOST_PARTS": 128, "PROGRAMS": 1056}, {"MERGING_WARPS": 4},
 )  # fmt: skip
 """How the passes may be cut into programs: the names are those of `reslab.kernels.triton_norm`."""
 CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.02}
@@ -102,7 +101,6 @@ def correctness(device: torch.device, *, tiny: bool) -> dict[str, Any]:
 
 def speed(device: torch.device, *, tiny: bool) -> dict[str, Any]:
     """Bytes a second of BN with addition and ReLU, forward and backward, as `benchmarks/gpu_floor.py` counts them."""
-    from reslab.bench.paired import seconds_of
     from reslab.kernels import triton_norm as own
 
     found = {}
@@ -120,8 +118,10 @@ def speed(device: torch.device, *, tiny: bool) -> dict[str, Any]:
         ) -> object:
             return own.backward(x, x, x, y, one, one, saved, groups=groups, activation=own.RELU, has_residual=True)
 
-        turn = 0.01 if tiny else 0.2
-        seconds = {"forward": seconds_of(forward, turn, device), "backward": seconds_of(backward, turn, device)}
+        seconds = {
+            "forward": 1e-6 * _microseconds(forward, device, tiny=tiny),
+            "backward": 1e-6 * _microseconds(backward, device, tiny=tiny),
+        }
         moved = {"forward": 4, "backward": 4 + 4 + 2}  # times the activation
         found[str(shape)] = {
             way: {"seconds": each, "gigabytes_per_second": moved[way] * 2 * x.numel() / each / 1e9}
@@ -155,11 +155,18 @@ def _microseconds(work: Callable[[], object], device: torch.device, *, tiny: boo
     return float(1e3 * begin.elapsed_time(end) / (calls * replays))
 
 
-def _cut_so(way: Mapping[str, int]) -> None:
+@contextmanager
+def _cut_so(way: Mapping[str, int]) -> Iterator[None]:
     from reslab.kernels import triton_norm as own
 
+    usual = {name: getattr(own, name) for name in way}
     for name, value in way.items():
         setattr(own, name, value)
+    try:
+        yield
+    finally:
+        for name, value in usual.items():
+            setattr(own, name, value)
 
 
 def _passes(shape: tuple[int, ...], groups: int, device: torch.device) -> tuple[Callable[[], object], ...]:
@@ -182,24 +189,22 @@ def _passes(shape: tuple[int, ...], groups: int, device: torch.device) -> tuple[
 
 
 def _compile(device: torch.device, tiny: bool, way: Mapping[str, int]) -> None:
-    _cut_so(way)
-    for shape, groups in TINY if tiny else TUNED:
-        for work in _passes(shape, groups, device):
-            work()
+    with _cut_so(way):
+        for shape, groups in TINY if tiny else TUNED:
+            for work in _passes(shape, groups, device):
+                work()
 
 
-def tune(device: torch.device, *, tiny: bool) -> dict[str, Any]:
-    """Microseconds of the passes at each way to cut them into programs; compiled by several processes at once."""
+def tune(device: torch.device, *, tiny: bool) -> None:
+    """Prints microseconds forward and backward at each way to cut the passes; compiled by several processes at once."""
     ways = WAYS[:2] if tiny else WAYS
     with ProcessPoolExecutor(min(len(ways), 8), multiprocessing.get_context("spawn")) as pool:
         list(pool.map(partial(_compile, device, tiny), ways))
-    found = dict[str, dict[str, list[float]]]()
-    for way in ways:
-        _cut_so(way)
-        for shape, groups in TINY if tiny else TUNED:
-            taken = [_microseconds(work, device, tiny=tiny) for work in _passes(shape, groups, device)]
-            found.setdefault(f"{shape} in {groups}", {})[" ".join(f"{k}={v}" for k, v in way.items())] = taken
-    return {"microseconds": found}
+    for shape, groups in TINY if tiny else TUNED:
+        for way in ways:
+            with _cut_so(way):
+                taken = [round(_microseconds(work, device, tiny=tiny), 2) for work in _passes(shape, groups, device)]
+            print(json.dumps({"shape": shape, "groups": groups, "microseconds": taken} | way), flush=True)
 
 
 def main() -> None:
@@ -211,10 +216,10 @@ def main() -> None:
         os.environ["TRITON_INTERPRET"] = "1"
     device = torch.device("cpu" if given.rehearse else "cuda")
     if given.tune:
-        found = tune(device, tiny=given.rehearse)
+        tune(device, tiny=given.rehearse)
     else:
         found = correctness(device, tiny=given.rehearse) | speed(device, tiny=given.rehearse)
-    print(json.dumps(found, indent=2))
+        print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

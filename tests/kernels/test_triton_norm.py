@@ -144,7 +144,19 @@ def test_every_row_is_somebodys(rows: int, channels: int, groups: int) -> None:
     assert plan.columns * plan.width >= channels
     assert (plan.parts - 1) * plan.part < rows <= plan.parts * plan.part
     assert plan.part % plan.height == 0
-    assert plan.parts <= kernels.MOST_PARTS
-    assert (plan.shares - 1) * plan.share < rows <= plan.shares * plan.share
-    assert plan.share % plan.height == 0
-    assert groups * plan.columns * plan.shares <= max(kernels.WRITING, groups * plan.columns)
+    few = groups * rows * channels <= kernels.FEW
+    assert groups * plan.columns * plan.parts <= max(kernels.PROGRAMS, groups * plan.columns)
+    assert not (few and plan.merges)
+    assert (plan.tiles - 1) * plan.lines < rows <= plan.tiles * plan.lines
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_many_blocks_are_merged_by_a_pass_of_their_own(activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "FEW", 0)
+    monkeypatch.setattr(kernels, "MOST_PARTS", 2)
+    monkeypatch.setattr(kernels, "TILE", 256)
+    shape, groups = (4, 17, 13, 11), 2
+    assert kernels.cut(2 * 13 * 11, 17, groups).parts > 2
+    compare(shape, groups, activation, torch.float32, residual=True, twin=True, within=2e-4)
+    test_running_statistics_follow_the_mean_over_groups()
+    test_a_mean_far_from_zero_costs_no_digits()

@@ -3,7 +3,8 @@
 An activation that is channels-last lies in memory as rows of channels, one for each position of each image, so that the
 images of a BN group are consecutive rows: groups need no copies. Forward, the first pass takes mean and squared
 deviations of blocks of rows, and the second merges them (Chan 1979) and writes y; backward, the first takes the sums of
-g and g xhat, and the second writes the gradients. All sums are fp32, whatever the activations are.
+g and g xhat, and the second writes the gradients. Of a large activation the blocks are many, and a pass over the sums
+merges them between the two. All sums are fp32, whatever the activations are.
 
 Importing this needs Triton. `reslab.kernels.norm` asks `supports` first, and does without where it says no.
 """
@@ -18,56 +19,57 @@ from torch import Tensor
 
 NONE, RELU, GELU = 0, 1, 2
 """Activations, as the kernels know them."""
-TILE = 4096
-"""Numbers that a program works on at a time."""
-WARPS = 4
-"""Warps of a program."""
+TILE, WARPS = 4096, 8
+"""Numbers that a program of a reducing pass works on at a time, and its warps."""
+WRITES, WRITING_WARPS = 4096, 4
+"""The same of a pass that writes, whose programs do one tile each."""
 WIDEST = 128
 """Channels of a tile at the most."""
 PROGRAMS = 528
 """Programs of a pass that reduces: four for each of an H100's 132 multiprocessors."""
-WRITING = 2112
-"""Programs of a pass that only writes: as many as the multiprocessors hold at a time."""
 MOST_PARTS = 64
-"""Blocks of rows of a group, whose sums each program of the next pass merges by itself."""
+"""Blocks of rows of a group, whose sums each program of the next pass merges by itself; of more a pass of its own."""
+FEW = 2**23
+"""Numbers of an activation up to which another launch takes longer than a few programs that do more each."""
+MERGED_WIDTH, MERGING_WARPS = 16, 8
+"""Channels that a program of the merging pass works on, and its warps."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How a pass is cut into programs."""
+    """How the passes are cut into programs."""
 
-    rows: int
-    """of a group"""
-    channels: int
     width: int
     """channels of a tile, a power of two"""
+    columns: int
+    """tiles side by side"""
     height: int
-    """rows of a tile, a power of two"""
+    """rows of a tile of a reducing pass, a power of two"""
     parts: int
     """blocks of rows of a group"""
     part: int
     """rows of such a block, a multiple of the height"""
-    shares: int
-    """blocks of rows of a group in a pass that sums nothing, of which there may be more"""
-    share: int
-    """rows of such a block, a multiple of the height"""
+    lines: int
+    """rows of a tile of a writing pass, a power of two"""
+    tiles: int
+    """of a group, one below the other, in a writing pass"""
 
     @property
-    def columns(self) -> int:
-        """Tiles side by side."""
-        return -(-self.channels // self.width)
+    def merges(self) -> bool:
+        """Whether a pass of its own puts the parts of a group together."""
+        return self.parts > MOST_PARTS
 
 
 def cut(rows: int, channels: int, groups: int) -> Cut:
     """How rows of a group are shared out, so that every multiprocessor has work and partial sums stay few."""
     width = min(WIDEST, max(16, triton.next_power_of_2(channels)))
-    height = TILE // width
-    columns = -(-channels // width)
+    columns, height, lines = -(-channels // width), TILE // width, WRITES // width
     wanted = max(1, PROGRAMS // (groups * columns))
-    parts = max(1, min(MOST_PARTS, wanted, -(-rows // height)))
+    if groups * rows * channels <= FEW:
+        wanted = min(MOST_PARTS, wanted)
+    parts = min(wanted, -(-rows // height))
     part = -(-rows // (parts * height)) * height
-    share = -(-rows // (max(1, WRITING // (groups * columns)) * height)) * height
-    return Cut(rows, channels, width, height, -(-rows // part), part, -(-rows // share), share)
+    return Cut(width, columns, height, -(-rows // part), part, lines, -(-rows // lines))
 
 
 @triton.jit
@@ -102,124 +104,151 @@ def _merged(
 def _statistics(
     x, part_mean, part_m2, rows, channels, part, parts, width: tl.constexpr, height: tl.constexpr,
 ):  # fmt: skip
-    """Mean and sum of squared deviations of each block of rows."""
+    """Mean and sum of squared deviations of each block of rows (Welford 1962, each place of a tile by itself)."""
     group, block = tl.program_id(0) // parts, tl.program_id(0) % parts
     column = tl.program_id(1) * width + tl.arange(0, width)
     inside = column < channels
     first = block * part
     last = tl.minimum(first + part, rows)
     base = x + (group * rows).to(tl.int64) * channels
-    mean = tl.zeros((width,), tl.float32)
-    m2 = tl.zeros((width,), tl.float32)
-    seen = 0.0
+    mean = tl.zeros((height, width), tl.float32)
+    m2 = tl.zeros((height, width), tl.float32)
+    count = tl.zeros((height,), tl.float32)
     for start in range(first, last, height):
         row = start + tl.arange(0, height)
         mask = (row < last)[:, None] & inside[None, :]
         value = tl.load(base + row.to(tl.int64)[:, None] * channels + column[None, :], mask=mask, other=0.0)
         value = value.to(tl.float32)
-        count = tl.minimum(height, last - start).to(tl.float32)
-        own = tl.sum(value, 0) / count
-        apart = tl.where(mask, value - own[None, :], 0.0)
-        total = seen + count
-        delta = own - mean
-        m2 += tl.sum(apart * apart, 0) + delta * delta * (seen * count / total)
-        mean += delta * (count / total)
-        seen = total
+        count += tl.where(row < last, 1.0, 0.0)
+        delta = tl.where(mask, value - mean, 0.0)
+        mean += delta * (1 / tl.maximum(count, 1.0))[:, None]
+        m2 += delta * (value - mean)
+    total = (last - first).to(tl.float32)
+    own = tl.sum(mean * count[:, None], 0) / total
+    apart = mean - own[None, :]
     at = (group * parts + block) * channels + column
-    tl.store(part_mean + at, mean, mask=inside)
-    tl.store(part_m2 + at, m2, mask=inside)
+    tl.store(part_mean + at, own, mask=inside)
+    tl.store(part_m2 + at, tl.sum(m2 + apart * apart * count[:, None], 0), mask=inside)
+
+
+@triton.jit
+def _merge(
+    first, second, whole_first, whole_second, rows, channels, part, of_moments: tl.constexpr, parts: tl.constexpr,
+    padded: tl.constexpr, width: tl.constexpr,
+):  # fmt: skip
+    """The blocks of a group put together as if they were one: means and squared deviations, or sums."""
+    group = tl.program_id(0)
+    column = tl.program_id(1) * width + tl.arange(0, width)
+    inside = column < channels
+    if of_moments:
+        one, variance = _merged(first, second, group, column, inside, rows, part, channels, parts, padded)
+        other = variance * rows
+    else:
+        one = _summed(first, group, column, inside, channels, parts, padded)
+        other = _summed(second, group, column, inside, channels, parts, padded)
+    tl.store(whole_first + group * channels + column, one, mask=inside)
+    tl.store(whole_second + group * channels + column, other, mask=inside)
 
 
 @triton.jit
 def _normalise(
     x, residual, y, weight, bias, part_mean, part_m2, saved, running_mean, running_var, batches, eps, momentum, rows,
-    channels, part, share, shares, groups: tl.constexpr, parts: tl.constexpr, padded: tl.constexpr,
+    channels, part, tiles, groups: tl.constexpr, parts: tl.constexpr, padded: tl.constexpr,
     has_residual: tl.constexpr, tracks: tl.constexpr, counts: tl.constexpr, activation: tl.constexpr,
     width: tl.constexpr, height: tl.constexpr,
 ):  # fmt: skip
-    """y = act((x - mean) / std * weight + bias + residual); mean and 1/std of each group; running statistics."""
-    group, block = tl.program_id(0) // shares, tl.program_id(0) % shares
+    """y = act((x - mean) / std * weight + bias + residual); mean and 1/std of each group; running statistics.
+
+    The first program of each column only tracks, so that no other waits for it.
+    """
     column = tl.program_id(1) * width + tl.arange(0, width)
     inside = column < channels
-    mean, variance = _merged(part_mean, part_m2, group, column, inside, rows, part, channels, parts, padded)
-    invstd = 1 / tl.sqrt(variance + eps)
-    if block == 0:
-        tl.store(saved + group * channels + column, mean, mask=inside)
-        tl.store(saved + (groups + group) * channels + column, variance, mask=inside)
-        tl.store(saved + (2 * groups + group) * channels + column, invstd, mask=inside)
-    if counts and tl.program_id(0) + tl.program_id(1) == 0:
-        tl.store(batches, tl.load(batches) + 1)
-    if tracks and tl.program_id(0) == 0:
+    if tl.program_id(0) == 0:
         all_means = tl.zeros((width,), tl.float32)
         all_variances = tl.zeros((width,), tl.float32)
-        for number in range(groups):
-            one, spread = _merged(part_mean, part_m2, number, column, inside, rows, part, channels, parts, padded)
-            all_means += one / groups
-            all_variances += spread * (rows / (rows - 1.0)) / groups
-        old_mean = tl.load(running_mean + column, mask=inside, other=0.0)
-        old_var = tl.load(running_var + column, mask=inside, other=0.0)
-        tl.store(running_mean + column, old_mean + momentum * (all_means - old_mean), mask=inside)
-        tl.store(running_var + column, old_var + momentum * (all_variances - old_var), mask=inside)
-    scale = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32) * invstd
-    shift = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32) - mean * scale
-    first = block * share
-    last = tl.minimum(first + share, rows)
-    base = (group * rows).to(tl.int64) * channels
-    for start in range(first, last, height):
-        row = start + tl.arange(0, height)
-        mask = (row < last)[:, None] & inside[None, :]
-        at = base + row.to(tl.int64)[:, None] * channels + column[None, :]
-        u = tl.load(x + at, mask=mask, other=0.0).to(tl.float32) * scale[None, :] + shift[None, :]
+        for number in tl.static_range(groups):
+            mean, variance = _merged(part_mean, part_m2, number, column, inside, rows, part, channels, parts, padded)
+            tl.store(saved + number * channels + column, mean, mask=inside)
+            tl.store(saved + (groups + number) * channels + column, variance, mask=inside)
+            tl.store(saved + (2 * groups + number) * channels + column, 1 / tl.sqrt(variance + eps), mask=inside)
+            all_means += mean / groups
+            all_variances += variance * (rows / (rows - 1.0)) / groups
+        if tracks:
+            old_mean = tl.load(running_mean + column, mask=inside, other=0.0)
+            old_var = tl.load(running_var + column, mask=inside, other=0.0)
+            tl.store(running_mean + column, old_mean + momentum * (all_means - old_mean), mask=inside)
+            tl.store(running_var + column, old_var + momentum * (all_variances - old_var), mask=inside)
+        if counts and tl.program_id(1) == 0:
+            tl.store(batches, tl.load(batches) + 1)
+    else:
+        group, block = (tl.program_id(0) - 1) // tiles, (tl.program_id(0) - 1) % tiles
+        row = block * height + tl.arange(0, height)
+        mask = (row < rows)[:, None] & inside[None, :]
+        at = (group * rows + row).to(tl.int64)[:, None] * channels + column[None, :]
+        # What is far comes first: the sums arrive meanwhile.
+        value = tl.load(x + at, mask=mask, other=0.0)
         if has_residual:
-            u += tl.load(residual + at, mask=mask, other=0.0).to(tl.float32)
+            added = tl.load(residual + at, mask=mask, other=0.0)
+        scale = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+        shift = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32)
+        mean, variance = _merged(part_mean, part_m2, group, column, inside, rows, part, channels, parts, padded)
+        scale *= 1 / tl.sqrt(variance + eps)
+        shift -= mean * scale
+        u = value.to(tl.float32) * scale[None, :] + shift[None, :]
+        if has_residual:
+            u += added.to(tl.float32)
         tl.store(y + at, _activated(u, activation).to(y.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 def _scaled(
-    x, residual, y, weight, bias, given_mean, given_var, eps, rows, channels, share, has_residual: tl.constexpr,
+    x, residual, y, weight, bias, given_mean, given_var, eps, rows, channels, has_residual: tl.constexpr,
     activation: tl.constexpr, width: tl.constexpr, height: tl.constexpr,
 ):  # fmt: skip
     """y = act((x - mean) / std * weight + bias + residual) with given statistics."""
     column = tl.program_id(1) * width + tl.arange(0, width)
     inside = column < channels
+    row = tl.program_id(0) * height + tl.arange(0, height)
+    mask = (row < rows)[:, None] & inside[None, :]
+    at = row.to(tl.int64)[:, None] * channels + column[None, :]
     invstd = 1 / tl.sqrt(tl.load(given_var + column, mask=inside, other=1.0).to(tl.float32) + eps)
     scale = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32) * invstd
     mean = tl.load(given_mean + column, mask=inside, other=0.0).to(tl.float32)
     shift = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32) - mean * scale
-    first = tl.program_id(0) * share
-    last = tl.minimum(first + share, rows)
-    for start in range(first, last, height):
-        row = start + tl.arange(0, height)
-        mask = (row < last)[:, None] & inside[None, :]
-        at = row.to(tl.int64)[:, None] * channels + column[None, :]
-        u = tl.load(x + at, mask=mask, other=0.0).to(tl.float32) * scale[None, :] + shift[None, :]
-        if has_residual:
-            u += tl.load(residual + at, mask=mask, other=0.0).to(tl.float32)
-        tl.store(y + at, _activated(u, activation).to(y.dtype.element_ty), mask=mask)
+    u = tl.load(x + at, mask=mask, other=0.0).to(tl.float32) * scale[None, :] + shift[None, :]
+    if has_residual:
+        u += tl.load(residual + at, mask=mask, other=0.0).to(tl.float32)
+    tl.store(y + at, _activated(u, activation).to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _read(
+    grad, also, x, seen, at, mask, has_also: tl.constexpr, has_seen: tl.constexpr,
+):  # fmt: skip
+    """The gradient of y, x, and what tells of the activation: y of ReLU behind an addition, the residual of GELU."""
+    g = tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
+    if has_also:
+        g += tl.load(also + at, mask=mask, other=0.0).to(tl.float32)
+    value = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+    known = value
+    if has_seen:
+        known = tl.load(seen + at, mask=mask, other=0.0).to(tl.float32)
+    return g, value, known
 
 
 @triton.jit
 def _slope(
-    grad, also, x, seen, at, mask, mean, invstd, weight, bias, has_also: tl.constexpr, has_seen: tl.constexpr,
-    activation: tl.constexpr,
+    g, value, known, mask, mean, invstd, weight, bias, has_seen: tl.constexpr, activation: tl.constexpr,
 ):  # fmt: skip
-    """Gradient before the activation, and xhat. ``seen``: of ReLU behind an addition y, of GELU the residual."""
-    g = tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
-    if has_also:
-        g += tl.load(also + at, mask=mask, other=0.0).to(tl.float32)
-    normed = (tl.load(x + at, mask=mask, other=0.0).to(tl.float32) - mean[None, :]) * invstd[None, :]
-    normed = tl.where(mask, normed, 0.0)
+    """Gradient before the activation, and xhat."""
+    normed = tl.where(mask, (value - mean[None, :]) * invstd[None, :], 0.0)
     if activation == 1:
-        if has_seen:
-            u = tl.load(seen + at, mask=mask, other=0.0).to(tl.float32)
-        else:
-            u = normed * weight[None, :] + bias[None, :]
+        u = known if has_seen else normed * weight[None, :] + bias[None, :]
         g = tl.where(u <= 0, 0.0, g)
     elif activation == 2:
         u = normed * weight[None, :] + bias[None, :]
         if has_seen:
-            u += tl.load(seen + at, mask=mask, other=0.0).to(tl.float32)
+            u += known
         bell = tl.exp(-0.5 * u * u) * 0.3989422804014327
         g = g * (0.5 * (1 + tl.math.erf(u * 0.7071067811865476)) + u * bell)
     return g, normed
@@ -242,18 +271,19 @@ def _reduce(
     first = block * part
     last = tl.minimum(first + part, rows)
     base = (group * rows).to(tl.int64) * channels
-    total = tl.zeros((width,), tl.float32)
-    dot = tl.zeros((width,), tl.float32)
+    total = tl.zeros((height, width), tl.float32)
+    dot = tl.zeros((height, width), tl.float32)
     for start in range(first, last, height):
         row = start + tl.arange(0, height)
         mask = (row < last)[:, None] & inside[None, :]
         at = base + row.to(tl.int64)[:, None] * channels + column[None, :]
-        g, normed = _slope(grad, also, x, seen, at, mask, mean, invstd, scale, shift, has_also, has_seen, activation)
-        total += tl.sum(g, 0)
-        dot += tl.sum(g * normed, 0)
+        g, value, known = _read(grad, also, x, seen, at, mask, has_also, has_seen)
+        g, normed = _slope(g, value, known, mask, mean, invstd, scale, shift, has_seen, activation)
+        total += g
+        dot += g * normed
     at = (group * parts + block) * channels + column
-    tl.store(part_g + at, total, mask=inside)
-    tl.store(part_dot + at, dot, mask=inside)
+    tl.store(part_g + at, tl.sum(total, 0), mask=inside)
+    tl.store(part_dot + at, tl.sum(dot, 0), mask=inside)
 
 
 @triton.jit
@@ -268,40 +298,52 @@ def _summed(
 @triton.jit
 def _gradients(
     grad, also, x, seen, weight, bias, saved, part_g, part_dot, grad_x, grad_residual, grad_weight, grad_bias, rows,
-    channels, share, shares, groups: tl.constexpr, parts: tl.constexpr, padded: tl.constexpr, has_also: tl.constexpr,
+    channels, tiles, groups: tl.constexpr, parts: tl.constexpr, padded: tl.constexpr, has_also: tl.constexpr,
     has_seen: tl.constexpr, has_residual: tl.constexpr, activation: tl.constexpr, width: tl.constexpr,
     height: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of x, of the residual, and, from the sums of all groups, of weight and bias."""
-    group, block = tl.program_id(0) // shares, tl.program_id(0) % shares
+    """Gradients of x, of the residual, and, by the first program of each column, of weight and bias."""
     column = tl.program_id(1) * width + tl.arange(0, width)
     inside = column < channels
     if tl.program_id(0) == 0:
         all_g = tl.zeros((width,), tl.float32)
         all_dot = tl.zeros((width,), tl.float32)
-        for number in range(groups):
+        for number in tl.static_range(groups):
             all_g += _summed(part_g, number, column, inside, channels, parts, padded)
             all_dot += _summed(part_dot, number, column, inside, channels, parts, padded)
         tl.store(grad_bias + column, all_g, mask=inside)
         tl.store(grad_weight + column, all_dot, mask=inside)
-    mean_g = _summed(part_g, group, column, inside, channels, parts, padded) / rows
-    mean_dot = _summed(part_dot, group, column, inside, channels, parts, padded) / rows
-    mean = tl.load(saved + group * channels + column, mask=inside, other=0.0)
-    invstd = tl.load(saved + (2 * groups + group) * channels + column, mask=inside, other=0.0)
-    scale = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
-    shift = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32)
-    first = block * share
-    last = tl.minimum(first + share, rows)
-    base = (group * rows).to(tl.int64) * channels
-    for start in range(first, last, height):
-        row = start + tl.arange(0, height)
-        mask = (row < last)[:, None] & inside[None, :]
-        at = base + row.to(tl.int64)[:, None] * channels + column[None, :]
-        g, normed = _slope(grad, also, x, seen, at, mask, mean, invstd, scale, shift, has_also, has_seen, activation)
+    else:
+        group, block = (tl.program_id(0) - 1) // tiles, (tl.program_id(0) - 1) % tiles
+        row = block * height + tl.arange(0, height)
+        mask = (row < rows)[:, None] & inside[None, :]
+        at = (group * rows + row).to(tl.int64)[:, None] * channels + column[None, :]
+        g, value, known = _read(grad, also, x, seen, at, mask, has_also, has_seen)
+        mean = tl.load(saved + group * channels + column, mask=inside, other=0.0)
+        invstd = tl.load(saved + (2 * groups + group) * channels + column, mask=inside, other=0.0)
+        scale = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+        shift = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32)
+        mean_g = _summed(part_g, group, column, inside, channels, parts, padded) / rows
+        mean_dot = _summed(part_dot, group, column, inside, channels, parts, padded) / rows
+        g, normed = _slope(g, value, known, mask, mean, invstd, scale, shift, has_seen, activation)
         own = (scale * invstd)[None, :] * (g - mean_g[None, :] - normed * mean_dot[None, :])
         tl.store(grad_x + at, own.to(grad_x.dtype.element_ty), mask=mask)
         if has_residual:
             tl.store(grad_residual + at, g.to(grad_residual.dtype.element_ty), mask=mask)
+
+
+def _put_together(
+    sums: Tensor, rows: int, channels: int, groups: int, plan: Cut, *, of_moments: bool
+) -> tuple[Tensor, int, int]:
+    """Sums (2, G, parts, C) as the next pass takes them, with the parts of a group and their rows: many become one."""
+    if not plan.merges:
+        return sums, plan.parts, plan.part
+    whole = torch.empty(2, groups, 1, channels, dtype=torch.float32, device=sums.device)
+    _merge[groups, -(-channels // MERGED_WIDTH)](
+        sums[0], sums[1], whole[0], whole[1], rows, channels, plan.part, of_moments=of_moments, parts=plan.parts,
+        padded=triton.next_power_of_2(plan.parts), width=MERGED_WIDTH, num_warps=MERGING_WARPS,
+    )  # fmt: skip
+    return whole, 1, rows
 
 
 def forward(
@@ -327,20 +369,21 @@ def forward(
     channels = x.shape[1]
     rows = x.numel() // (channels * groups)
     plan = cut(rows, channels, groups)
-    scratch = torch.empty(2, groups, plan.parts, channels, dtype=torch.float32, device=x.device)
+    sums = torch.empty(2, groups, plan.parts, channels, dtype=torch.float32, device=x.device)
     saved = torch.empty(3, groups, channels, dtype=torch.float32, device=x.device)
     y = torch.empty_like(x)
-    shape: dict[str, Any] = {"width": plan.width, "height": plan.height, "num_warps": WARPS}
     _statistics[groups * plan.parts, plan.columns](
-        x, scratch[0], scratch[1], rows, channels, plan.part, plan.parts, **shape
+        x, sums[0], sums[1], rows, channels, plan.part, plan.parts, width=plan.width, height=plan.height,
+        num_warps=WARPS,
     )  # fmt: skip
+    sums, parts, part = _put_together(sums, rows, channels, groups, plan, of_moments=True)
     mean, var, momentum, batches = running if running is not None else (saved, saved, 0.0, None)
-    _normalise[groups * plan.shares, plan.columns](
-        x, x if residual is None else residual, y, weight, bias, scratch[0], scratch[1], saved, mean, var,
-        saved if batches is None else batches, eps, momentum, rows, channels, plan.part, plan.share,
-        plan.shares, groups=groups, parts=plan.parts, padded=triton.next_power_of_2(plan.parts),
-        has_residual=residual is not None, tracks=running is not None, counts=batches is not None,
-        activation=activation, **shape,
+    _normalise[1 + groups * plan.tiles, plan.columns](
+        x, x if residual is None else residual, y, weight, bias, sums[0], sums[1], saved, mean, var,
+        saved if batches is None else batches, eps, momentum, rows, channels, part, plan.tiles, groups=groups,
+        parts=parts, padded=triton.next_power_of_2(parts), has_residual=residual is not None,
+        tracks=running is not None, counts=batches is not None, activation=activation, width=plan.width,
+        height=plan.lines, num_warps=WRITING_WARPS,
     )  # fmt: skip
     return y, saved
 
@@ -354,10 +397,10 @@ def inference(
     rows = x.numel() // channels
     plan = cut(rows, channels, 1)
     y = torch.empty_like(x)
-    _scaled[plan.shares, plan.columns](
-        x, x if residual is None else residual, y, weight, bias, mean, var, eps, rows, channels, plan.share,
-        has_residual=residual is not None, activation=activation, width=plan.width, height=plan.height,
-        num_warps=WARPS,
+    _scaled[plan.tiles, plan.columns](
+        x, x if residual is None else residual, y, weight, bias, mean, var, eps, rows, channels,
+        has_residual=residual is not None, activation=activation, width=plan.width, height=plan.lines,
+        num_warps=WRITING_WARPS,
     )  # fmt: skip
     return y
 
@@ -386,23 +429,23 @@ def backward(
     channels = x.shape[1]
     rows = x.numel() // (channels * groups)
     plan = cut(rows, channels, groups)
-    scratch = torch.empty(2, groups, plan.parts, channels, dtype=torch.float32, device=x.device)
+    sums = torch.empty(2, groups, plan.parts, channels, dtype=torch.float32, device=x.device)
     grad_x = torch.empty_like(x)
     grad_residual = torch.empty_like(x) if has_residual else None
     of_weight, of_bias = torch.empty(2, channels, dtype=torch.float32, device=x.device)
     given: dict[str, Any] = {
-        "has_also": also is not None, "has_seen": seen is not None, "activation": activation,
-        "width": plan.width, "height": plan.height, "num_warps": WARPS,
+        "has_also": also is not None, "has_seen": seen is not None, "activation": activation, "width": plan.width,
     }  # fmt: skip
     second, known = x if also is None else also, x if seen is None else seen
     _reduce[groups * plan.parts, plan.columns](
-        grad, second, x, known, weight, bias, saved, scratch[0], scratch[1], rows, channels, plan.part, groups,
-        plan.parts, **given,
+        grad, second, x, known, weight, bias, saved, sums[0], sums[1], rows, channels, plan.part, groups,
+        plan.parts, height=plan.height, num_warps=WARPS, **given,
     )  # fmt: skip
-    _gradients[groups * plan.shares, plan.columns](
-        grad, second, x, known, weight, bias, saved, scratch[0], scratch[1], grad_x,
-        grad_x if grad_residual is None else grad_residual, of_weight, of_bias, rows, channels, plan.share,
-        plan.shares, groups=groups, parts=plan.parts, padded=triton.next_power_of_2(plan.parts),
-        has_residual=has_residual, **given,
+    sums, parts, _ = _put_together(sums, rows, channels, groups, plan, of_moments=False)
+    _gradients[1 + groups * plan.tiles, plan.columns](
+        grad, second, x, known, weight, bias, saved, sums[0], sums[1], grad_x,
+        grad_x if grad_residual is None else grad_residual, of_weight, of_bias, rows, channels, plan.tiles,
+        groups=groups, parts=parts, padded=triton.next_power_of_2(parts), has_residual=has_residual,
+        height=plan.lines, num_warps=WRITING_WARPS, **given,
     )  # fmt: skip
     return grad_x, grad_residual, of_weight, of_bias
