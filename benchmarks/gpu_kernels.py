@@ -10,8 +10,7 @@ import argparse
 import json
 import multiprocessing
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from reslab.kernels import gpu
 
 SHAPES = (  # (N, C, H, W), groups; each is compiled for: half a second for a kernel
     ((6, 129, 13, 11), 3), ((128, 16, 32, 32), 2), ((64, 256, 28, 28), 1), ((2, 2048, 7, 7), 1), ((1, 64, 113, 111), 1),
@@ -39,6 +40,11 @@ WAYS: tuple[dict[str, int], ...] = (
     {"MOST_PARTS": 32}, {"MOST_PARTS": 128, "PROGRAMS": 1056}, {"MERGING_WARPS": 4},
 )  # fmt: skip
 """How the passes may be cut into programs: the names are those of `reslab.kernels.triton_norm`."""
+NARROW = (
+    ((128, 16, 32, 32), 16), ((128, 32, 16, 16), 32), ((128, 64, 8, 8), 64), ((256, 64, 56, 56), 64),
+    ((3, 16, 7, 9), 32),
+)  # fmt: skip
+"""Convolutions: (N, C, H, W) and channels that are made."""
 CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.02}
 """How far results may be from those of fp64, as a share of the largest."""
 
@@ -94,9 +100,80 @@ def correctness(device: torch.device, *, tiny: bool) -> dict[str, Any]:
             wanted = augment(pictures[index], index, normalizer=normalizer, spec=spec, seed=1, epoch=index + 5)
             if not torch.equal(OnGpu(pictures, normalizer, spec, 1)(index, index + 5), wanted):
                 wrong.append(f"augmentation {spec}, {kind}: other numbers than PyTorch's")
+    wrong += _convolutions(device, tiny=tiny) + _pooling(device, tiny=tiny)
     if wrong:
         raise AssertionError("\n".join(wrong))
     return {"apart": found}
+
+
+def _drawn(shape: Sequence[int], device: torch.device) -> Tensor:
+    """Small whole numbers, of which sums are exact in fp32."""
+    draw = torch.Generator().manual_seed(0)
+    return torch.randint(-2, 3, shape, generator=draw).to(device, torch.bfloat16, memory_format=torch.channels_last)
+
+
+def _convolutions(device: torch.device, *, tiny: bool) -> list[str]:
+    """Of narrow convolutions what is further from fp64 than bf16 rounds."""
+    from reslab.kernels import triton_conv as own
+
+    wrong = []
+    for shape, made in NARROW[:1] if tiny else NARROW:
+        n, channels, height, width = (2, 16, 4, 5) if tiny else shape
+        x, weight = _drawn((n, channels, height, width), device), _drawn((made, channels, 3, 3), device)
+        grad = _drawn((n, made, height, width), device)
+        x64, weight64 = (each.double().requires_grad_() for each in (x, weight))
+        y = F.conv2d(x64, weight64, padding=1)
+        right = (y.detach(), *torch.autograd.grad(y, (x64, weight64), grad.double()))
+        found = (own.forward(x, weight), own.backward_x(grad, weight), own.backward_weight(x, grad))
+        for name, one, other in zip(("y", "gradient of x", "gradient of weight"), found, right, strict=True):
+            far = float(((one.double() - other).abs() / other.abs().clamp_min(1)).max())
+            if not far <= 2**-7:
+                wrong.append(f"convolution of {shape} to {made} channels, {name}: {far:g}")
+    return wrong
+
+
+def _pooling(device: torch.device, *, tiny: bool) -> list[str]:
+    from reslab.kernels import triton_pool as own
+
+    x = _drawn((2, 16, 7, 8) if tiny else (16, 64, 111, 112), device)
+    leaf = x.double().requires_grad_()
+    wanted = F.max_pool2d(leaf, 3, 2, 1)
+    grad = _drawn(wanted.shape, device)
+    y, which = own.forward(x, 3, 1)
+    (right,) = torch.autograd.grad(wanted, leaf, grad.double())
+    same = torch.equal(y.double(), wanted) and torch.equal(own.backward(grad, which, x.shape, 3, 1).double(), right)
+    return [] if same else ["max pooling: other numbers than PyTorch's"]
+
+
+def passes(device: torch.device) -> dict[str, Any]:
+    """Microseconds of narrow convolutions and of max pooling, by our kernels and by the library's."""
+    from reslab.kernels import narrow, pool, triton_pool
+
+    found: dict[str, Any] = {}
+    for shape, made in NARROW:
+        n, channels, height, width = shape
+        x, weight, grad = (
+            torch.randn(size, device=device).to(torch.bfloat16, memory_format=torch.channels_last)
+            for size in (shape, (made, channels, 3, 3), (n, made, height, width))
+        )
+        for name, ways in narrow._ways(x, weight, grad).items():
+            times = [round(gpu.microseconds(way, device), 2) for way in ways]
+            found[f"convolution of {shape} to {made} channels: {name}"] = dict(
+                zip(("library", "own"), times, strict=True)
+            )
+    x = torch.randn(256, 64, 112, 112, device=device).to(torch.bfloat16, memory_format=torch.channels_last)
+    y, which = triton_pool.forward(x, 3, pool.PADDING[3])
+    library, places = torch.ops.aten.max_pool2d_with_indices, [[3, 3], [2, 2], [1, 1], [1, 1], False]
+    _, at = library(x, *places)
+    back = torch.ops.aten.max_pool2d_with_indices_backward
+    pooled = {
+        "forward": (lambda: library(x, *places), lambda: triton_pool.forward(x, 3, 1)),
+        "backward": (lambda: back(y, x, *places, at), lambda: triton_pool.backward(y, which, x.shape, 3, 1)),
+    }
+    for way, works in pooled.items():
+        times = [round(gpu.microseconds(work, device, calls=2, replays=5), 2) for work in works]
+        found[f"max pooling of {tuple(x.shape)}: {way}"] = dict(zip(("library", "own"), times, strict=True))
+    return {"microseconds": found}
 
 
 def speed(device: torch.device, *, tiny: bool) -> dict[str, Any]:
@@ -119,8 +196,8 @@ def speed(device: torch.device, *, tiny: bool) -> dict[str, Any]:
             return own.backward(x, x, x, y, one, one, saved, groups=groups, activation=own.RELU, has_residual=True)
 
         seconds = {
-            "forward": 1e-6 * _microseconds(forward, device, tiny=tiny),
-            "backward": 1e-6 * _microseconds(backward, device, tiny=tiny),
+            "forward": 1e-6 * gpu.microseconds(forward, device),
+            "backward": 1e-6 * gpu.microseconds(backward, device),
         }
         moved = {"forward": 4, "backward": 4 + 4 + 2}  # times the activation
         found[str(shape)] = {
@@ -128,31 +205,6 @@ def speed(device: torch.device, *, tiny: bool) -> dict[str, Any]:
             for way, each in seconds.items()
         }
     return {"speed": found}
-
-
-def _microseconds(work: Callable[[], object], device: torch.device, *, tiny: bool) -> float:
-    """Of a call inside a captured graph, as training has it: the host's part is not counted."""
-    calls, replays = (1, 1) if tiny else (20, 20)
-    if device.type != "cuda":
-        start = time.perf_counter()
-        work()
-        return 1e6 * (time.perf_counter() - start)
-    aside = torch.cuda.Stream(device)
-    with torch.cuda.stream(aside):
-        work()
-    torch.cuda.synchronize(device)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=aside):
-        for _ in range(calls):
-            work()
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    graph.replay()
-    begin.record()
-    for _ in range(replays):
-        graph.replay()
-    end.record()
-    torch.cuda.synchronize(device)
-    return float(1e3 * begin.elapsed_time(end) / (calls * replays))
 
 
 @contextmanager
@@ -203,7 +255,7 @@ def tune(device: torch.device, *, tiny: bool) -> None:
     for shape, groups in TINY if tiny else TUNED:
         for way in ways:
             with _cut_so(way):
-                taken = [round(_microseconds(work, device, tiny=tiny), 2) for work in _passes(shape, groups, device)]
+                taken = [round(gpu.microseconds(work, device), 2) for work in _passes(shape, groups, device)]
             print(json.dumps({"shape": shape, "groups": groups, "microseconds": taken} | way), flush=True)
 
 
@@ -219,6 +271,7 @@ def main() -> None:
         tune(device, tiny=given.rehearse)
     else:
         found = correctness(device, tiny=given.rehearse) | speed(device, tiny=given.rehearse)
+        found |= {} if given.rehearse else passes(device)
         print(json.dumps(found, indent=2))
 
 

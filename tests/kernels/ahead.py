@@ -18,7 +18,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+from reslab.kernels import triton_conv as convolutions
 from reslab.kernels import triton_norm as norms
+from reslab.kernels import triton_pool as pools
 from reslab.kernels import triton_shift as shifts
 from reslab.kernels.shift import Values
 
@@ -69,6 +71,23 @@ def normalisation(channels: int, side: int, dtype: torch.dtype, activations: tup
             )
 
 
+def pooling(channels: int, dtype: torch.dtype) -> None:
+    x = torch.zeros(2, channels, 7, 8, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    for side, pad in ((2, 0), (3, 1)):
+        y, which = pools.forward(x, side, pad)
+        pools.backward(y, which, x.shape, side, pad)
+
+
+def narrow(channels: int, made: int) -> None:
+    shapes = ((4, channels, 8, 9), (made, channels, 3, 3), (4, made, 8, 9))
+    x, weight, grad = (
+        torch.zeros(shape, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last) for shape in shapes
+    )
+    convolutions.forward(x, weight)
+    convolutions.backward_x(grad, weight)
+    convolutions.backward_weight(x, grad)
+
+
 def batches(channels: int, side: int) -> None:
     """With all that a normaliser and an augmentation may hold, and without."""
     images = torch.zeros(4, channels, side, side, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
@@ -89,5 +108,11 @@ if __name__ == "__main__":
     normalisation(16, 8, torch.bfloat16, (norms.NONE, norms.RELU, norms.GELU))
     normalisation(3, 4, torch.float32, (norms.RELU,))
     normalisation(256, 14, torch.bfloat16, (norms.RELU,))
+    narrow(16, 16)
+    narrow(32, 32)
+    narrow(64, 64)
+    narrow(16, 64)
+    pooling(64, torch.bfloat16)
+    pooling(5, torch.float32)
     batches(3, 32)
     batches(1, 28)

@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import logging
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +79,52 @@ def kernels() -> Any:
     from reslab.kernels import triton_norm
 
     return triton_norm
+
+
+def pooling() -> Any:
+    """`reslab.kernels.triton_pool`, likewise."""
+    from reslab.kernels import triton_pool
+
+    return triton_pool
+
+
+def convolutions() -> Any:
+    """`reslab.kernels.triton_conv`, likewise."""
+    from reslab.kernels import triton_conv
+
+    return triton_conv
+
+
+def microseconds(work: Callable[[], object], device: torch.device, *, calls: int = 20, replays: int = 10) -> float:
+    """Time of a call on the device alone, as in a captured step: what the host does to launch it is not counted.
+
+    On the CPU, where Triton's interpreter runs kernels, it is that of one call.
+    """
+    if device.type != "cuda":
+        start = time.perf_counter()
+        work()
+        return 1e6 * (time.perf_counter() - start)
+    aside = torch.cuda.Stream(device)
+    with torch.cuda.stream(aside):
+        for _ in range(2):  # compiled, and the library's algorithm chosen
+            work()
+    torch.cuda.synchronize(device)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+        for _ in range(calls):
+            work()
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    best = float("inf")
+    with torch.cuda.stream(aside):
+        graph.replay()
+        for _ in range(replays):
+            begin.record(aside)
+            graph.replay()
+            end.record(aside)
+            end.synchronize()
+            best = min(best, 1e3 * begin.elapsed_time(end) / calls)
+    torch.cuda.current_stream(device).wait_stream(aside)
+    return best
 
 
 def agrees(what: str, made: Callable[[], Tensor], wanted: Tensor) -> bool:

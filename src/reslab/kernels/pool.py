@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reslab.kernels import gpu
 from reslab.kernels.build import channels_last, has, kernel, pointer
 
 LANES = 16
@@ -20,14 +21,15 @@ def supports(x: Tensor, pool: nn.MaxPool2d) -> bool:
     return (
         isinstance(side, int)
         and (pool.stride, pool.padding, pool.dilation, pool.ceil_mode) == (2, PADDING.get(side), 1, False)
-        and x.device.type == "cpu"
         and x.dim() == 4
         and x.numel() > 0
         and min(x.shape[2:]) >= 2
-        and x.shape[1] % LANES == 0
-        and channels_last(x)
-        and has(f"max_pool{side}", x.dtype)
+        and (gpu.takes(x) or (x.device.type == "cpu" and _on_cpu(x, side)))
     )
+
+
+def _on_cpu(x: Tensor, side: int) -> bool:
+    return x.shape[1] % LANES == 0 and channels_last(x) and has(f"max_pool{side}", x.dtype)
 
 
 def _sizes(x: Tensor) -> tuple[Any, ...]:
@@ -38,14 +40,18 @@ def _sizes(x: Tensor) -> tuple[Any, ...]:
 class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, side: int) -> Tensor:
-        n, channels, *size = x.shape
-        height, width = ((pixels + 2 * PADDING[side] - side) // 2 + 1 for pixels in size)
-        y = torch.empty((n, channels, height, width), dtype=x.dtype, memory_format=torch.channels_last)
-        which = torch.empty_like(y, dtype=torch.uint8)
-        kernel(f"max_pool{side}", x.dtype)(pointer(x), *_sizes(x), pointer(y), pointer(which))
+        if gpu.usable(x.device):
+            with torch.cuda.device_of(x):
+                y, which = gpu.pooling().forward(x, side, PADDING[side])
+        else:
+            n, channels, *size = x.shape
+            height, width = ((pixels + 2 * PADDING[side] - side) // 2 + 1 for pixels in size)
+            y = torch.empty((n, channels, height, width), dtype=x.dtype, memory_format=torch.channels_last)
+            which = torch.empty_like(y, dtype=torch.uint8)
+            kernel(f"max_pool{side}", x.dtype)(pointer(x), *_sizes(x), pointer(y), pointer(which))
         ctx.save_for_backward(which)
         ctx.shape, ctx.side = x.shape, side
-        return y
+        return y  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -59,13 +65,17 @@ class _Unpool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, which: Tensor, shape: torch.Size, side: int) -> Tensor:
         grad = grad.contiguous(memory_format=torch.channels_last)
-        grad_x = torch.empty(shape, dtype=grad.dtype, memory_format=torch.channels_last)
-        kernel(f"max_pool{side}_backward", grad.dtype)(
-            pointer(grad), pointer(which), *_sizes(grad_x), pointer(grad_x)
-        )  # fmt: skip
+        if gpu.usable(grad.device):
+            with torch.cuda.device_of(grad):
+                grad_x = gpu.pooling().backward(grad, which, shape, side, PADDING[side])
+        else:
+            grad_x = torch.empty(shape, dtype=grad.dtype, memory_format=torch.channels_last)
+            kernel(f"max_pool{side}_backward", grad.dtype)(
+                pointer(grad), pointer(which), *_sizes(grad_x), pointer(grad_x)
+            )  # fmt: skip
         ctx.save_for_backward(which)
         ctx.side = side
-        return grad_x
+        return grad_x  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:

@@ -1,0 +1,115 @@
+"""3x3 convolutions of few channels on a GPU: of each pass the quicker of our kernel and the library's, measured once.
+
+A step computes y, the gradient of x and that of the weight. Which of two kernels is quicker depends on the card, the
+shape and the library's version, so both are timed when a shape is first met, as the card runs them in a captured step.
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from reslab.kernels import choice, gpu
+
+log = logging.getLogger("reslab")
+
+Pass = Literal["y", "the gradient of x", "the gradient of the weight"]
+TYPES = (torch.bfloat16, torch.float16)
+_LIBRARYS = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+"""Stride, padding, dilation, whether transposed, output padding and groups."""
+
+
+def supports(x: Tensor, weight: Tensor, conv: nn.Conv2d) -> bool:
+    """Whether the kernels can compute a layer on an activation (N, C, H, W) with a weight of its type.
+
+    Where kernels have to repeat themselves bit for bit, what runs must not hang on a measurement: the library's then.
+    """
+    return (
+        conv.kernel_size == (3, 3)
+        and conv.stride == conv.padding == conv.dilation == (1, 1)
+        and conv.groups == 1
+        and conv.bias is None
+        and conv.padding_mode == "zeros"
+        and x.dtype in TYPES
+        and weight.dtype == x.dtype
+        and gpu.takes(x)
+        and {x.shape[1], conv.out_channels} <= set(gpu.convolutions().WIDTHS)
+        and weight.is_contiguous(memory_format=torch.channels_last)
+        and x.numel() < 2**31
+        and not torch.are_deterministic_algorithms_enabled()
+    )
+
+
+def conv3x3(x: Tensor, weight: Tensor) -> Tensor:
+    """The convolution of x (N, C, H, W) with weight (C', C, 3, 3), as `supports` requires: (N, C', H, W)."""
+    y: Tensor = _Conv.apply(x, weight)
+    return y
+
+
+class _Conv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ways = _ways(x, weight, None)["y"]
+        with torch.cuda.device_of(x):
+            y: Tensor = ways[_own("y", x, weight)]()
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        grad = grads[0].contiguous(memory_format=torch.channels_last)
+        ways = _ways(x, weight, grad)
+        names: tuple[Pass, Pass] = ("the gradient of x", "the gradient of the weight")
+        with torch.cuda.device_of(x):
+            of_x, of_weight = (
+                ways[name][_own(name, x, weight)]() if needed else None
+                for name, needed in zip(names, ctx.needs_input_grad, strict=True)
+            )
+        return of_x, of_weight
+
+
+def _ways(x: Tensor, weight: Tensor, grad: Tensor | None) -> dict[Pass, tuple[Callable[[], Tensor], ...]]:
+    """Each pass by the library, and by our kernel."""
+    own, library = gpu.convolutions(), torch.ops.aten
+
+    def back(*mask: bool) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = library.convolution_backward(grad, x, weight, None, *_LIBRARYS, [*mask, False])
+        return found
+
+    return {
+        "y": (lambda: library.convolution(x, weight, None, *_LIBRARYS), lambda: own.forward(x, weight)),
+        "the gradient of x": (lambda: back(True, False)[0], lambda: own.backward_x(grad, weight)),
+        "the gradient of the weight": (lambda: back(False, True)[1], lambda: own.backward_weight(x, grad)),
+    }
+
+
+def _own(name: Pass, x: Tensor, weight: Tensor) -> bool:
+    if choice.rule() == "own":
+        return True
+    return _quicker(tuple(x.shape), weight.shape[0], x.dtype, x.device)[name]
+
+
+@functools.cache
+def _quicker(shape: tuple[int, ...], made: int, dtype: torch.dtype, device: torch.device) -> dict[Pass, bool]:
+    """Whether our kernel is the quicker one, for each pass on an activation of this shape."""
+    n, channels, height, width = shape
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        x, weight, grad = (
+            torch.randn(size, device=device).to(dtype, memory_format=torch.channels_last)
+            for size in (shape, (made, channels, 3, 3), (n, made, height, width))
+        )
+        found: dict[Pass, bool] = {}
+        for name, (library, own) in _ways(x, weight, grad).items():
+            theirs, ours = gpu.microseconds(library, device), gpu.microseconds(own, device)
+            found[name] = ours < theirs
+            log.info(
+                "3x3 convolution of %d to %d channels, %d images of %dx%d: %s takes %.1f us by our kernel, %.1f by the "
+                "library's", channels, made, n, height, width, name, ours, theirs,
+            )  # fmt: skip
+    return found

@@ -1,0 +1,86 @@
+"""Convolutions of few channels on a GPU against PyTorch in fp64: run by Triton's interpreter where there is no GPU."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+pytest.importorskip("triton", reason="Triton is not installed here")
+from reslab.kernels import gpu, narrow
+from reslab.kernels import triton_conv as kernels
+from reslab.nets.layers import Conv2d
+
+
+@pytest.mark.parametrize(
+    ("shape", "made"),
+    [((2, 16, 5, 7), 16), ((1, 16, 1, 1), 32), ((3, 32, 12, 9), 32), ((1, 64, 6, 6), 64), ((2, 64, 3, 20), 16)],
+)
+def test_it_and_its_gradients(shape: tuple[int, ...], made: int) -> None:
+    """Of -1, 0 and 1, whose sums here are below 256, up to which bf16 holds every whole number: all is exact."""
+    draw = torch.Generator().manual_seed(0)
+    sizes = (shape, (made, shape[1], 3, 3), (shape[0], made, *shape[2:]))
+    x, weight, grad = (
+        torch.randint(-1, 2, size, generator=draw).to(torch.bfloat16, memory_format=torch.channels_last)
+        for size in sizes
+    )  # fmt: skip
+    x64, weight64 = (each.double().requires_grad_() for each in (x, weight))
+    y = F.conv2d(x64, weight64, padding=1)
+    of_x, of_weight = torch.autograd.grad(y, (x64, weight64), grad.double())
+    found = kernels.forward(x, weight), kernels.backward_x(grad, weight), kernels.backward_weight(x, grad)
+    for one, wanted in zip(found, (y, of_x, of_weight), strict=True):
+        assert one.is_contiguous(memory_format=torch.channels_last)
+        assert wanted.abs().max() <= 256
+        assert torch.equal(one, wanted.detach().to(torch.bfloat16))
+
+
+def test_nan_passes_to_where_it_is_seen_from() -> None:
+    x = torch.zeros(1, 16, 6, 6, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    x[0, 3, 2, 2] = float("nan")
+    weight = torch.ones(16, 16, 3, 3, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    seen = torch.zeros(6, 6, dtype=torch.bool)
+    seen[1:4, 1:4] = True
+    assert torch.equal(kernels.forward(x, weight)[0].isnan(), seen.expand(16, 6, 6))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_layer_takes_the_quicker_one_of_each_pass(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a layer whose weight is kept in bf16, as a training on a GPU keeps it; in evaluation PyTorch's runs."""
+    monkeypatch.setattr(gpu, "usable", lambda device: True)
+    monkeypatch.setenv("RESLAB_KERNELS", "measured")
+    mixed = {"y": own, "the gradient of x": not own, "the gradient of the weight": own}
+    monkeypatch.setattr(narrow, "_quicker", lambda *_: mixed)
+    seen = list[str]()
+
+    def counted(name: str, original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(*given: Tensor) -> Tensor:
+            seen.append(name)
+            return original(*given)
+
+        return call
+
+    for name in ("forward", "backward_x", "backward_weight"):
+        monkeypatch.setattr(kernels, name, counted(name, getattr(kernels, name)))
+    layer = Conv2d(16, 16, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    layer.fused = True
+    with torch.no_grad():
+        layer.weight.round_()
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randint(-1, 2, (2, 16, 5, 6), generator=draw).to(torch.bfloat16, memory_format=torch.channels_last)
+    layer.in_bf16 = torch.randint(-1, 2, layer.weight.shape, generator=draw).to(
+        torch.bfloat16, memory_format=torch.channels_last
+    ).requires_grad_()  # fmt: skip
+    x.requires_grad_()
+    y = layer(x)
+    grad = torch.randint(-1, 2, y.shape, generator=draw).to(torch.bfloat16, memory_format=torch.channels_last)
+    found = torch.autograd.grad(y, (x, layer.in_bf16), grad)
+    assert seen == (["forward", "backward_weight"] if own else ["backward_x"])
+    x64, weight64 = (each.detach().double().requires_grad_() for each in (x, layer.in_bf16))
+    wanted = torch.autograd.grad(F.conv2d(x64, weight64, padding=1), (x64, weight64), grad.double())
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.equal(one.double(), other)
+    layer.eval()
+    seen.clear()
+    layer(x.float())
+    assert not seen
