@@ -15,7 +15,14 @@ from reslab.nets.layers import Conv2d
 
 @pytest.mark.parametrize(
     ("shape", "made"),
-    [((2, 16, 5, 7), 16), ((1, 16, 1, 1), 32), ((3, 32, 12, 9), 32), ((1, 64, 6, 6), 64), ((2, 64, 3, 20), 16)],
+    [
+        ((2, 16, 5, 7), 16),
+        ((1, 16, 1, 1), 32),
+        ((3, 32, 12, 9), 32),
+        ((1, 64, 6, 6), 64),
+        ((2, 64, 3, 20), 16),
+        ((2, 3, 6, 7), 16),
+    ],
 )
 def test_it_and_its_gradients(shape: tuple[int, ...], made: int) -> None:
     """Of -1, 0 and 1, whose sums here are below 256, up to which bf16 holds every whole number: all is exact."""
@@ -28,8 +35,9 @@ def test_it_and_its_gradients(shape: tuple[int, ...], made: int) -> None:
     x64, weight64 = (each.double().requires_grad_() for each in (x, weight))
     y = F.conv2d(x64, weight64, padding=1)
     of_x, of_weight = torch.autograd.grad(y, (x64, weight64), grad.double())
-    found = kernels.forward(x, weight), kernels.backward_x(grad, weight), kernels.backward_weight(x, grad)
-    for one, wanted in zip(found, (y, of_x, of_weight), strict=True):
+    pairs = [(kernels.forward(x, weight), y), (kernels.backward_weight(x, grad), of_weight)]
+    pairs += [(kernels.backward_x(grad, weight), of_x)] if shape[1] in kernels.WIDTHS else []
+    for one, wanted in pairs:
         assert one.is_contiguous(memory_format=torch.channels_last)
         assert wanted.abs().max() <= 256
         assert torch.equal(one, wanted.detach().to(torch.bfloat16))

@@ -17,7 +17,9 @@ from torch import Tensor
 from triton.runtime.jit import JITFunction
 
 WIDTHS = (16, 32, 64)
-"""Channels that the kernels are for."""
+"""Channels that the kernels make."""
+TAKEN = (3, *WIDTHS)
+"""Channels that they take; of 3, those of images, there is no gradient."""
 ROWS, WARPS = 128, 4
 """Positions of a program's tile, and its warps."""
 SHARES = 264
@@ -108,7 +110,7 @@ INTERPRETED = not isinstance(_convolve, JITFunction)
 
 def _depth(channels: int) -> tuple[int, int]:
     """Taps of a product, and how long its inner dimension is, a power of two."""
-    taps = 3 if channels == 16 else 1
+    taps = 3 if channels <= 16 else 1
     return taps, triton.next_power_of_2(taps * channels)
 
 
@@ -127,13 +129,13 @@ def _run(x: Tensor, weight: Tensor, made: int, *, turned: bool) -> Tensor:
 def forward(x: Tensor, weight: Tensor) -> Tensor:
     """The convolution of x (N, C, H, W) with weight (C', C, 3, 3), stride 1, a pixel of padding: (N, C', H, W).
 
-    Both are channels-last and of one type, bf16 or fp16; C and C' of `WIDTHS`.
+    Both are channels-last and of one type, bf16 or fp16; C is one of `TAKEN`, C' of `WIDTHS`.
     """
     return _run(x, weight, weight.shape[0], turned=False)
 
 
 def backward_x(grad: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of x (N, C, H, W) from that of y (N, C', H, W)."""
+    """The gradient of x (N, C, H, W), C of `WIDTHS`, from that of y (N, C', H, W)."""
     return _run(grad, weight, weight.shape[1], turned=True)
 
 

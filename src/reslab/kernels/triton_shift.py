@@ -14,7 +14,7 @@ from torch import Tensor
 from reslab.kernels.shift import Values
 
 NO_FLIP, FLIP, ALTERNATING = 0, 1, 2
-TILE = 4096
+TILE = 1024
 """Numbers that a program makes at the most."""
 
 

@@ -139,8 +139,10 @@ class Conv2d(nn.Conv2d):
                 return pointwise.conv1x1(y, self.weight, (down, across))
         kept = self.in_bf16 if self.training and torch.is_grad_enabled() else None
         weight = self.weight if kept is None else kept
-        if kept is not None and self.fused and self.direct and narrow.supports(x, kept, self):
-            return narrow.conv3x3(x, kept)
+        if kept is not None and self.fused and self.direct:
+            x = x.to(kept.dtype)  # as autocast does
+            if narrow.supports(x, kept, self):
+                return narrow.conv3x3(x, kept)
         if conv.is_unsafe(self, x):
             down, across = self.stride
             return F.conv2d(x[..., ::down, ::across], weight, self.bias)

@@ -21,6 +21,10 @@ ALIGNED = 64
 """Numbers that a parameter's place is a multiple of, filled up with zeros: kernels read whole lines of memory."""
 
 
+PIECES = 48
+"""Parts that a launch of the update takes: each is at least one block of threads, and a whole one of 65,536 numbers."""
+
+
 class Packed:
     """The optimiser of a network that computes in bf16, with the methods of `reslab.train.optim.Optimizer`."""
 
@@ -111,11 +115,12 @@ class Packed:
         bounds = ((0, self._decaying, self.spec.weight_decay), (self._decaying, len(self._weights), 0.0))
         for start, stop, weight_decay in bounds:
             if start < stop:
-                weights, gradient, velocity = (
-                    each[start:stop] for each in (self._weights, self._gradient, self._velocity)
+                size = -(-(stop - start) // (PIECES * ALIGNED)) * ALIGNED
+                weights, gradients, velocities = (
+                    list(each[start:stop].split(size)) for each in (self._weights, self._gradient, self._velocity)
                 )  # fmt: skip
                 sgd(
-                    [weights], [gradient], [velocity if self.spec.momentum else None], fused=True,
+                    weights, gradients, velocities if self.spec.momentum else [None] * len(weights), fused=True,
                     weight_decay=weight_decay, momentum=self.spec.momentum, lr=rate, dampening=0.0,
                     nesterov=self.spec.nesterov, maximize=False,
                 )  # fmt: skip
