@@ -93,6 +93,8 @@ class Context:
     out: Path
     folder: Path
     deadline: float
+    nets: tuple[str, ...] = ()
+    """of Table 6, if not all"""
     job: str = ""
     """that is being carried out"""
 
@@ -407,10 +409,10 @@ def _step_of_photographs(net: str, context: Context) -> Callable[[], object]:
 def at_a_time(context: Context) -> dict[str, Any]:
     """Steps a second in all, of several trainings of ResNet-20 in one process."""
     data, rates = load(context.data or "synthetic"), {}
-    for count in (1, 2) if REHEARSES else (1, 2, 4, 8, 16):
+    for count in (1, 2) if REHEARSES else (1, 4, 8, 16):
         if context.left() < LEAST_LEFT:
             break
-        rates[str(count)] = _rate_of(count, data, _execution(context), 6 if REHEARSES else 1000)
+        rates[str(count)] = _rate_of(count, data, _execution(context), 6 if REHEARSES else 600)
         context.keep({"steps_per_second": rates})
     return {"steps_per_second": rates}
 
@@ -526,7 +528,8 @@ def table6(nets: Sequence[tuple[str, int]], iterations: int, count: int) -> Call
     def run(context: Context) -> dict[str, Any]:
         data = _data(context)
         folder = context.folder / "paper" / "runs"  # where studies find them
-        names = {f"{net}-{iterations}-seed{seed}": (net, seed) for net, seed in nets}
+        wanted = [(net, seed) for net, seed in nets if not context.nets or net in context.nets]
+        names = {f"{net}-{iterations}-seed{seed}": (net, seed) for net, seed in wanted}
         length = REHEARSED if REHEARSES else iterations
         waiting = of_no_study(
             {
@@ -637,6 +640,8 @@ def agenda() -> list[Job]:
         Job("kernels", "the GPU's kernels against fp64, and their bytes a second", 0.8, 8, kernels),
         Job("captured-is-eager", "captured steps equal eager ones", 0.4, 2, captured_is_eager),
         Job("profile-resnet20", "kernels of a step of ResNet-20", 0.4, 4, profiled(partial(_paper_step, "resnet20"))),
+        Job("profile-resnet110", "kernels of a step of ResNet-110", 0.4, 4,
+            profiled(partial(_paper_step, "resnet110"))),
         Job("profile-resnet50", "kernels of a step of ResNet-50 at 224", 0.5, 60,
             profiled(partial(_step_of_photographs, "resnet50"))),
         Job("speed-resnet20", "ResNet-20 against eager", 0.7, 4, fast("resnet20")),
@@ -727,6 +732,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "gpu")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "gpu")
     parser.add_argument("--only", nargs="+", help="these jobs alone")
+    parser.add_argument("--nets", nargs="+", metavar="NET", help="these of Table 6 alone, all of them at a time")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--list", action="store_true", help="print the agenda, and do nothing")
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)  # the end as the monotonic clock counts
@@ -754,7 +760,7 @@ def main() -> None:
     runs.write_json(options.runs / "paper" / MARK, {"study": "runs of the agenda"})  # so that studies take them over
     chosen = [job for job in jobs if not options.only or job.name in options.only]
     end = START + 60 * options.budget if options.until is None else options.until
-    context = Context(options.data, options.out, options.runs, end)
+    context = Context(options.data, options.out, options.runs, end, tuple(options.nets or ()))
     if options.here:
         for job in chosen:
             print(f"{job.name:<28} {attempt(job, context)}", flush=True)
@@ -796,6 +802,7 @@ def _command(job: Job, context: Context) -> list[str]:
     words = [sys.executable, str(Path(__file__).resolve()), "--here", "--only", job.name]
     words += ["--rehearse"] if REHEARSES else []
     words += ["--until", repr(context.deadline), "--out", str(context.out), "--runs", str(context.folder)]
+    words += ["--nets", *context.nets] if context.nets else []
     return words + (["--data", context.data] if context.data else [])
 
 

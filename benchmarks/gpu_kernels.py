@@ -29,15 +29,14 @@ SHAPES = (  # (N, C, H, W), groups; each is compiled for: half a second for a ke
 TINY = (((4, 16, 4, 4), 2), ((2, 3, 1, 2), 1))
 TIMED = (((128, 16, 32, 32), 2), ((128, 64, 8, 8), 2), ((256, 64, 112, 112), 1), ((256, 256, 56, 56), 1))
 TUNED = (
-    ((128, 16, 32, 32), 2), ((128, 32, 16, 16), 2), ((128, 64, 8, 8), 2), ((256, 64, 112, 112), 1),
-    ((256, 256, 56, 56), 1), ((256, 512, 28, 28), 1), ((256, 2048, 7, 7), 1),
+    ((128, 16, 32, 32), 2), ((128, 64, 8, 8), 2), ((256, 64, 112, 112), 1), ((256, 1024, 14, 14), 1),
 )  # fmt: skip
-REDUCING = ((2048, 4), (4096, 8), (4096, 4), (8192, 8), (8192, 16))
-WRITING = ((2048, 4), (4096, 4), (4096, 8), (8192, 8))
 WAYS: tuple[dict[str, int], ...] = (
-    *({"TILE": tile, "WARPS": warps, "PROGRAMS": most} for tile, warps in REDUCING for most in (264, 528, 1056)),
-    *({"WRITES": tile, "WRITING_WARPS": warps} for tile, warps in WRITING),
-    {"MOST_PARTS": 32}, {"MOST_PARTS": 128, "PROGRAMS": 1056}, {"MERGING_WARPS": 4},
+    *({"TILE": tile, "WARPS": warps, "PROGRAMS": most} for tile, warps, most in (
+        (4096, 8, 528), (2048, 4, 1056), (4096, 4, 528), (4096, 8, 264), (8192, 16, 264), (8192, 8, 528),
+    )),
+    *({"WRITES": tile, "WRITING_WARPS": warps} for tile, warps in ((2048, 4), (4096, 8), (8192, 8))),
+    {"MOST_PARTS": 32},
 )  # fmt: skip
 """How the passes may be cut into programs: the names are those of `reslab.kernels.triton_norm`."""
 NARROW = (

@@ -149,7 +149,7 @@ def _first_line(error: Exception) -> str:
 
 
 def tried(device: torch.device) -> str | None:
-    """What came out wrong on a device, of BN with groups, addition and ReLU, and of max pooling; None if nothing did."""
+    """What came out wrong on a device of BN with groups, addition and ReLU, and of max pooling; None if nothing did."""
     draw = torch.Generator().manual_seed(0)
     given = [torch.randn(4, 24, 9, 7, generator=draw) for _ in range(3)]
     weight, bias = (torch.randn(24, generator=draw).to(device) for _ in range(2))
