@@ -366,8 +366,7 @@ def forward(
     Returns:
         y like x, and [mean, biased variance, 1/std] (3, groups, C) in fp32.
     """
-    channels = x.shape[1]
-    rows = x.numel() // (channels * groups)
+    channels, rows = x.shape[1], x.numel() // (x.shape[1] * groups)
     plan = cut(rows, channels, groups)
     sums = torch.empty(2, groups, plan.parts, channels, dtype=torch.float32, device=x.device)
     saved = torch.empty(3, groups, channels, dtype=torch.float32, device=x.device)
@@ -426,8 +425,7 @@ def backward(
     Returns:
         Gradients like x; like x or None; (C,) and (C,) in fp32.
     """
-    channels = x.shape[1]
-    rows = x.numel() // (channels * groups)
+    channels, rows = x.shape[1], x.numel() // (x.shape[1] * groups)
     plan = cut(rows, channels, groups)
     sums = torch.empty(2, groups, plan.parts, channels, dtype=torch.float32, device=x.device)
     grad_x = torch.empty_like(x)
