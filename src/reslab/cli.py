@@ -64,7 +64,9 @@ COMMANDS: dict[str, dict[str, type[Command] | dict[str, type[Command]]]] = {
         "features": features.Options,
         "bench": bench.Options,
     },
-    "Find it": {"detect": {"train": detect.Train, "eval": detect.Eval, "predict": detect.Predict}},
+    "Find it": {
+        "detect": {"train": detect.Train, "eval": detect.Eval, "predict": detect.Predict, "study": detect.Study},
+    },
     "Ship it": {
         "finetune": finetune.Options,
         "predict": predict.Options,

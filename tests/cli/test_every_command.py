@@ -20,6 +20,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "demo": ("--out", "file"),
     "detect eval": ("no.pth", "nowhere"),
     "detect predict": ("no.pth", "x.png"),
+    "detect study": ("nowhere",),
     "detect train": ("nowhere",),
     "eval": ("no.pth", "--data", "digits"),
     "export": ("no.pth", "--data", "digits", "--out", "x"),

@@ -131,6 +131,8 @@ def test_detectors_learn_and_find(net: str, changed: dict[str, Any]) -> None:
 def test_vgg16_as_the_paper_has_it() -> None:
     with torch.device("meta"):
         detector = build_detector(spec("vgg16", kind="c4", pooling="max"))
+        drawn = build_detector(spec("vgg16", kind="c4", pooling="max", norm="batch"))
+    assert all(parameter.requires_grad for parameter in drawn.parameters())
     shapes = {name: tuple(p.shape) for name, p in detector.model.named_parameters()}
     assert shapes["roi_heads.box_head.layers.0.weight"] == (4096, 25088)
     assert shapes["backbone.28.weight"] == (512, 512, 3, 3)

@@ -46,7 +46,7 @@ def train(options: Train) -> None:
             if options.json:
                 print(json.dumps(looked(data), indent=2))
             return
-        recipe, weights = recipe_of(options, data), _lasting(options.weights)
+        recipe, weights = recipe_of(options, data), lasting(options.weights)
         name = f"detect-{recipe.detector.net.name}-{data.root.resolve().stem}-seed{recipe.seed}"
         out = options.out or Path("runs") / name
     execution = start(options.device, options.threads)
@@ -99,7 +99,7 @@ def recipe_of(options: Train, data: Annotations) -> DetectRecipe:
         raise InputError(what_is_wrong(error)) from None
 
 
-def _lasting(weights: str | None) -> str | None:
+def lasting(weights: str | None) -> str | None:
     """Weights as they are found from another folder too."""
     local = weights is not None and Path(weights).expanduser().exists()
     return str(Path(weights or "").expanduser().resolve()) if local else weights

@@ -264,8 +264,9 @@ def _on_vgg(spec: DetectorSpec, net: nn.Module) -> GeneralizedRCNN:
     assert isinstance(classifier, nn.Sequential)
     shared = features[:-1]  # conv5_3 and its ReLU, without the pooling behind it
     poolings = [place for place, layer in enumerate(shared) if isinstance(layer, nn.MaxPool2d)]
-    for parameter in shared[: poolings[FIXED_VGG - 1]].parameters():
-        parameter.requires_grad = False
+    if spec.norm == "frozen":  # weights that are drawn have to be trained, all of them
+        for parameter in shared[: poolings[FIXED_VGG - 1]].parameters():
+            parameter.requires_grad = False
     shared.out_channels = WIDTH_VGG  # type: ignore[assignment]  # where torchvision looks for it
     return _on_one_map(spec, shared, Flat(classifier), 4096, size=7, stride=2 ** len(poolings))
 

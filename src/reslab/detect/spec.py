@@ -27,7 +27,7 @@ class DetectorSpec(Spec):
     norm: Literal["frozen", "batch"] = Field(
         "frozen",
         description="'frozen': BN is a fixed scale and shift, as in the paper, for weights that come from elsewhere; "
-        "'batch': BN is trained, for weights that are drawn",
+        "'batch': BN is trained, for weights that are drawn, and so are the first stages of VGG",
     )
     frozen_stages: int = Field(0, ge=0, description="stages that are not trained, the stem with the first of them")
     short: int = Field(800, ge=1, description="pixels of a picture's short side, once resized")

@@ -1,4 +1,4 @@
-"""``reslab detect train``, ``eval``, ``predict``."""
+"""``reslab detect train``, ``eval``, ``predict``, ``study``."""
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -162,3 +162,56 @@ class Predict(Command):
     device: Device = None
     threads: Threads = None
     json: Json = False
+
+
+@positional
+@dataclass(frozen=True)
+class Study(Command):
+    """Compare backbones of a detector, seed by seed: He et al. 2015, Tables 7 and 8, VGG-16 against ResNet-101.
+
+    At a small size: `reslab detect study cells --nets vgg16-bn resnet18 --short 240 --iterations 500 --seeds 3`
+
+    All trainings have the same recipe but the network. Interrupted? Repeat the command; finished runs are kept.
+    """
+
+    runs: ClassVar = "reslab.commands.detect_study:run"
+
+    data: Boxes = None
+    _: KW_ONLY
+    nets: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
+    """Networks to compare, all with the first; by default vgg16 and resnet101."""
+    weights: Annotated[tuple[str, ...], Parameter(name=["--from", "--weights"], consume_multiple=True)] = ()
+    """Backbone weights to start from, of each network in their order; without them weights are random."""
+    seeds: int = 3
+    """Number of seeds; verdicts are given at 3, 5, 8 and 12."""
+    out: Path | None = None
+    """Folder of the runs and of study.json; by default runs/detect-study-FOLDER."""
+    kind: Literal["fpn", "c4"] = "c4"
+    """c4: as in the 2015 papers. fpn: a feature pyramid, for residual networks alone."""
+    short: int = 600
+    """Resize the shorter side of images to this many pixels."""
+    long: int = 1000
+    """Maximum length of the longer side in pixels."""
+    anchors: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = ()
+    """Anchor sizes in pixels of the resized image; by default as in `reslab detect train`."""
+    regions: int = 128
+    """Regions per image to train on."""
+    pooling: Literal["align", "max"] = "max"
+    """How to pool a region's features: RoIAlign (align), or max pooling as in 2015 (max, with --kind c4)."""
+    trainval: bool = False
+    """Train on the validation split too."""
+    iterations: int | None = None
+    """Training steps of each run; by default 12 epochs."""
+    batch: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 4
+    """Images per training step."""
+    lr: float = 0.01
+    """Peak learning rate."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Precision; by default bf16 where the hardware supports it."""
+    device: Device = None
+    threads: Threads = None
+    json: Json = False
+
+    def names(self) -> dict[str, Any]:
+        """What may be misspelt."""
+        return {"weights": list(self.weights)}
