@@ -205,3 +205,15 @@ def test_what_bench_refuses(reslab: Reslab, exported: Get) -> None:
         assert (code, out) == (2, ""), words
         assert said in err
         assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("features", "--data", "p", "--out", "f.npz"), ("prune", "--data", "p", "--drop", 1, "--out", "q.safetensors")],
+)
+def test_who_needs_weights_says_so(reslab: Reslab, exported: Get, words: tuple[object, ...]) -> None:
+    command, *more = words
+    code, out, err = reslab(command, exported("crops").artefact.folder, *more)
+    assert (code, out) == (2, "")
+    assert "is what 'reslab export' wrote" in err
+    assert "here the weights that it was made of are needed" in err
