@@ -6,8 +6,8 @@
 CIFAR10 is the data set as `reslab` takes it (cifar10, or a Parquet folder). The steps are the commands that a user
 would give: `reslab prune --drop` (training images choose the blocks; how many was said beforehand, so that no test
 image chooses anything), the same with `--finetune`, and `reslab export`, in fp32 and with `--int8`. All 10,000 test
-images are then named by what was written, by OpenVINO; and by turns, each in a process of its own, all that was written and
-the whole network in eager PyTorch compute batches of 1 and of 32. ``--no-speed`` leaves the turns out.
+images are then named by what was written, by OpenVINO; and by turns, each in a process of its own, all that was
+written and the whole network in eager PyTorch compute batches of 1 and of 32. ``--no-speed`` leaves the turns out.
 """
 
 import argparse
