@@ -4,12 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from deploy.networks import images, trained
 from reslab.deploy.artefact import About, Artefact, Checked, Input, read, seal, written
-from reslab.deploy.export import FILES, onnx_of, openvino_of, program_of, write_onnx, write_openvino, write_torch
+from reslab.deploy.export import (
+    FILES,
+    HEAD,
+    head_of,
+    onnx_of,
+    openvino_of,
+    program_of,
+    write_onnx,
+    write_openvino,
+    write_torch,
+)
 from reslab.deploy.runtimes import ways
 from reslab.nets import build
 from reslab.nets.network import Network
@@ -37,8 +48,8 @@ def passed(about: About) -> About:
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Input], Exported]:
-    """Makes an artefact in all three formats, once for each kind of input."""
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
+    """Makes an artefact in all three formats, once for each kind of input, without maps and with."""
     for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(name, reason="the extra [deploy] is not installed")
     net = build("cifar_resnet(depth=8, width=8)", num_classes=len(CLASSES), seed=1)
@@ -46,22 +57,24 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Input], Expo
     with torch.no_grad():
         net.fc.bias.zero_()
         net.fc.weight *= 3 / net(images(8)).abs().max()  # neither sure of anything nor of nothing
-    made: dict[Input, Path] = {}
+    made: dict[tuple[Input, bool], Path] = {}
 
-    def get(kind: Input) -> Exported:
-        if kind not in made:
+    def get(kind: Input, maps: bool = False) -> Exported:
+        if (kind, maps) not in made:
             about = About(
                 net=net.spec.name, spec=net.spec, num_classes=len(CLASSES), channels=3, classes=CLASSES, input=kind,
-                preprocessing=HOW, models=FILES, provenance={"weights": "a test"},
+                preprocessing=HOW, models=FILES, provenance={"weights": "a test"}, head=HEAD if maps else None,
             )  # fmt: skip
-            made[kind] = tmp_path_factory.mktemp("artefact") / kind
-            program = program_of(net, net.spec, HOW, kind)
+            made[kind, maps] = tmp_path_factory.mktemp("artefact") / kind
+            program = program_of(net, net.spec, HOW, kind, maps=maps)
             model = onnx_of(program, about.inside())
-            with written(made[kind]) as folder:
+            with written(made[kind, maps]) as folder:
+                if maps:
+                    np.save(folder / HEAD, head_of(net))
                 write_torch(program, folder, about.inside())
                 write_onnx(model, folder)
                 write_openvino(openvino_of(model), folder, about.inside())
                 seal(folder, passed(about))
-        return Exported(net, read(made[kind]))
+        return Exported(net, read(made[kind, maps]))
 
     return get

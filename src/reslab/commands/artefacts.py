@@ -8,7 +8,7 @@ from rich.console import Console
 
 from reslab.commands.options.common import AnyRuntime, Given
 from reslab.deploy.artefact import About, Artefact, Precision, RuntimeName, read
-from reslab.deploy.runtimes import Runtime, open_runtime, quickest
+from reslab.deploy.runtimes import Locating, open_runtime, quickest
 from reslab.errors import InputError
 
 MOST_TRIED = 8
@@ -20,7 +20,7 @@ class Opened:
     """An artefact, and what computes it."""
 
     artefact: Artefact
-    runtime: Runtime
+    runtime: Locating
 
     def about(self, oriented: bool | None) -> About:
         """What it is; with photographs turned upright or not, where that is asked for."""

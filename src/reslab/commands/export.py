@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch.export import ExportedProgram
@@ -18,7 +19,17 @@ from reslab.commands.preprocessing import preprocessing_of
 from reslab.commands.train import start
 from reslab.data.labels import ilsvrc, read_names
 from reslab.deploy.artefact import About, Checked, is_artefact, seal, written
-from reslab.deploy.export import FILES, onnx_of, openvino_of, program_of, write_onnx, write_openvino, write_torch
+from reslab.deploy.export import (
+    FILES,
+    HEAD,
+    head_of,
+    onnx_of,
+    openvino_of,
+    program_of,
+    write_onnx,
+    write_openvino,
+    write_torch,
+)
 from reslab.deploy.feed import row, stacked
 from reslab.deploy.gate import Original, Sample, check, why_wrong
 from reslab.deploy.libraries import library
@@ -50,8 +61,12 @@ def run(options: Options) -> None:
     about = _about(options, weights)
     sample = None if options.data is None else to_compare(options, weights, about, console)
     calibration = to_calibrate(options, weights, about, console) if options.int8 else None
-    program = program_of(weights.module(), weights.spec, about.preprocessing, options.input)
+    net = weights.module()
+    head = head_of(net) if options.explain else None
+    program = program_of(net, weights.spec, about.preprocessing, options.input, maps=options.explain)
     with written(options.out) as folder:
+        if head is not None:
+            np.save(folder / HEAD, head)
         _write(program, folder, about, calibration, console)
         if sample is not None:
             original = Original(_at_its_best(weights, execution), about)
@@ -148,6 +163,7 @@ def _about(options: Options, weights: Weights) -> About:
         net=spec.name, spec=spec, num_classes=spec.num_classes, channels=spec.in_channels, classes=classes,
         input=options.input, preprocessing=preprocessing_of(options.given, weights),
         temperature=float(weights.header.get("temperature") or 1.0), precision="int8" if options.int8 else "fp32",
+        head=HEAD if options.explain else None,
         models={format: FILES[format] for format in options.to},
         provenance={
             "weights": weights.origin, "weights_fingerprint": weights.fingerprint(), "header": said,

@@ -164,7 +164,8 @@ def _by_weights(options: Options, console: Console) -> "Model":
 
 
 def _by_artefact(options: Options, console: Console) -> "Model":
-    from reslab.deploy.serve.of_artefact import ArtefactModel
+    from reslab.deploy.maps import head
+    from reslab.deploy.serve.of_artefact import of_artefact
 
     check_options(options.weights, options.given, options.device, {"net": options.net, "which": options.which})
     found = open_artefact(
@@ -173,4 +174,4 @@ def _by_artefact(options: Options, console: Console) -> "Model":
     )  # fmt: skip
     about = found.about(options.oriented)
     classes = output_names(options.outputs, "artefact", about.num_classes, about.classes, console)
-    return ArtefactModel(found.runtime, about, classes, options.batch)
+    return of_artefact(found.runtime, about, classes, options.batch, head(found.artefact))

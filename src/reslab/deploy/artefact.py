@@ -107,6 +107,10 @@ class About(Sealed):
     preprocessing: Preprocessing
     temperature: float = Field(1.0, gt=0, description="logits are divided by it before the softmax")
     precision: Precision = Field("fp32", description="of weights and activations as they are stored")
+    head: FileName | None = Field(
+        None, description="weights (classes, C) that make class activation maps of the model's second output, maps "
+        "(N, C, H, W); null: it has none"
+    )  # fmt: skip
     gate: tuple[Checked, ...] = ()
 
     def inside(self) -> dict[str, str]:

@@ -9,6 +9,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
@@ -18,6 +20,7 @@ from reslab.deploy.fold import fold
 from reslab.deploy.libraries import first_line, library
 from reslab.deploy.preprocess import Fitted, Normalised
 from reslab.errors import InputError
+from reslab.nets.network import Network
 from reslab.nets.spec import AnyNet
 from reslab.weights.preprocessing import Preprocessing
 
@@ -25,12 +28,42 @@ FILES: dict[Format, str] = {"onnx": "model.onnx", "openvino": "model.xml", "torc
 """What model files are called; of OpenVINO's the weights lie in ``model.bin`` beside it."""
 OPSET = 20
 """ONNX's operators, of 2023: what runtimes of the last years know. The graph needs none that came later."""
-IN, OUT = "images", "logits"
+IN, OUT, MAPS = "images", "logits", "maps"
+HEAD = "head.npy"
+"""The last layer's weights (classes, C), beside a model that puts out maps: a class's map is their sum by its row."""
 
 
-def deployed(net: nn.Module, how: Preprocessing, input: Input) -> nn.Module:
-    """A copy of the network with BN folded, and before it what makes images into input: images -> logits."""
+class _WithMaps(nn.Module):
+    """A network that puts out, besides the logits, what they are the mean of: images -> logits, maps (N, C, H, W)."""
+
+    def __init__(self, net: Network) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.net.feature_map(x)
+        return self.net.classify(maps)[1], maps
+
+
+def head_of(net: nn.Module) -> npt.NDArray[np.float32]:
+    """The weights (classes, C) by which a network weighs the means of its maps.
+
+    Raises `InputError` for a network of which logits are no such sum (Zhou et al. 2016, arXiv 1512.04150, section 2).
+    """
+    if not isinstance(net, Network) or net.spec.pool != "average" or net.spec.stem.kind == "dense":
+        raise InputError(
+            "--explain goes with networks of Reslab that end in average pooling and one linear layer; leave it out"
+        )
+    found: npt.NDArray[np.float32] = net.fc.weight.detach().float().cpu().numpy()
+    return found
+
+
+def deployed(net: nn.Module, how: Preprocessing, input: Input, *, maps: bool = False) -> nn.Module:
+    """A copy of the network with BN folded, and before it what makes images into input: images -> logits (and maps)."""
     folded = fold(net).net.float().cpu()
+    if maps:
+        assert isinstance(folded, Network)
+        folded = _WithMaps(folded)
     before: nn.Module = (
         {"photographs": Fitted, "crops": Normalised}[input](how) if input != "tensors" else nn.Identity()
     )
@@ -47,8 +80,10 @@ def example(spec: AnyNet, how: Preprocessing, input: Input) -> Tensor:
 
 
 @torch.no_grad()
-def program_of(net: nn.Module, spec: AnyNet, how: Preprocessing, input: Input) -> ExportedProgram:
-    """The graph of a network, from images (as ``input`` says) to logits (N, classes).
+def program_of(
+    net: nn.Module, spec: AnyNet, how: Preprocessing, input: Input, *, maps: bool = False
+) -> ExportedProgram:
+    """The graph of a network, from images (as ``input`` says) to logits (N, classes), and ``maps`` if they are wanted.
 
     Raises `InputError` for a network whose code `torch.export` cannot follow, and one that takes no images.
     """
@@ -61,7 +96,7 @@ def program_of(net: nn.Module, spec: AnyNet, how: Preprocessing, input: Input) -
         dims |= {1: Dim("height"), 2: Dim("width")}
     try:
         return torch.export.export(
-            deployed(net, how, input), (example(spec, how, input),), dynamic_shapes=(dims,), strict=False
+            deployed(net, how, input, maps=maps), (example(spec, how, input),), dynamic_shapes=(dims,), strict=False
         )  # fmt: skip
     except Exception as why:  # of another library's code, anything
         raise InputError(
@@ -79,8 +114,9 @@ def onnx_of(program: ExportedProgram, said: Mapping[str, str]) -> Any:
     """The program as an `onnx.ModelProto`, checked."""
     onnx = library("onnx")
     library("onnxscript")
+    names = [OUT, MAPS][: len(program.graph_signature.user_outputs)]
     made = torch.onnx.export(
-        program, (), dynamo=True, opset_version=OPSET, input_names=[IN], output_names=[OUT], verbose=False,
+        program, (), dynamo=True, opset_version=OPSET, input_names=[IN], output_names=names, verbose=False,
         external_data=False,
     )  # fmt: skip
     assert made is not None

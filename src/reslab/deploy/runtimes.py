@@ -21,6 +21,8 @@ Batch = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 """Images as the artefact's ``input`` says: uint8 (N, H, W, C), or fp32 (N, C, H, W)."""
 Logits = npt.NDArray[np.float32]
 """(N, classes)."""
+Maps = npt.NDArray[np.float32]
+"""(N, C, H, W): what the network's last layer weighs the means of."""
 READS: dict[RuntimeName, Format] = {"openvino": "openvino", "onnxruntime": "onnx", "torch": "torch"}
 """The format that each takes; the one that is usually quickest on a CPU first."""
 MOMENT = 1.0
@@ -35,6 +37,13 @@ class Runtime(Protocol):
 
     def logits(self, batch: Batch) -> Logits:
         """Images of one size -> logits."""
+
+
+class Locating(Runtime, Protocol):
+    """One that also gives what the logits are made of."""
+
+    def with_maps(self, batch: Batch) -> tuple[Logits, Maps]:
+        """Images of one size -> logits, and maps; of an artefact that has a ``head``."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +69,15 @@ class _OnnxRuntime:
         self.precision = precision
         self._session = ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
+        self._logits = self._session.get_outputs()[0].name
 
     def logits(self, batch: Batch) -> Logits:
-        found: Logits = self._session.run(None, {self._input: batch})[0]
+        found: Logits = self._session.run([self._logits], {self._input: batch})[0]
         return found
+
+    def with_maps(self, batch: Batch) -> tuple[Logits, Maps]:
+        logits, maps = self._session.run(None, {self._input: batch})
+        return logits, maps
 
 
 class _OpenVino:
@@ -83,6 +97,10 @@ class _OpenVino:
         found: Logits = self._compiled(batch)[0]
         return found
 
+    def with_maps(self, batch: Batch) -> tuple[Logits, Maps]:
+        found = self._compiled(batch)
+        return found[0], found[1]
+
 
 class _Torch:
     name: RuntimeName = "torch"
@@ -97,20 +115,27 @@ class _Torch:
         self._net = module.to(memory_format=torch.channels_last)
 
     def logits(self, batch: Batch) -> Logits:
+        return self._computed(batch)[0]
+
+    def with_maps(self, batch: Batch) -> tuple[Logits, Maps]:
+        logits, maps = self._computed(batch)
+        return logits, maps
+
+    def _computed(self, batch: Batch) -> list[npt.NDArray[np.float32]]:
         torch = self._torch
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-            found: Logits = self._net(torch.from_numpy(batch)).float().numpy()
-        return found
+            found = self._net(torch.from_numpy(batch))
+        return [each.float().numpy() for each in (found if isinstance(found, tuple | list) else (found,))]
 
 
-_OPENED: dict[RuntimeName, Callable[[Path, Precision, int | None], Runtime]] = {
+_OPENED: dict[RuntimeName, Callable[[Path, Precision, int | None], Locating]] = {
     "onnxruntime": _OnnxRuntime,
     "openvino": _OpenVino,
     "torch": _Torch,
 }
 
 
-def opened(path: Path, way: Way, *, threads: int | None = None) -> Runtime:
+def opened(path: Path, way: Way, *, threads: int | None = None) -> Locating:
     """A model file, ready to compute. Raises `InputError` where the library is missing, or does not take it."""
     try:
         return _OPENED[way.name](path, way.precision, threads)
@@ -131,7 +156,7 @@ def ways(about: About, *, format: Format | None = None) -> Iterator[Way]:
 
 def open_runtime(
     artefact: Artefact, name: RuntimeName, *, precision: Precision | None = None, threads: int | None = None
-) -> Runtime:
+) -> Locating:
     """A runtime that was chosen by name.
 
     Args:
@@ -162,7 +187,7 @@ def answering(folder: Path, way: Way, *, batch: int, threads: int | None) -> Cal
 class Chosen:
     """The quickest runtime, and how it was found."""
 
-    runtime: Runtime
+    runtime: Locating
     tried: dict[str, float | str]
     """images a second of each candidate, or why it could not be had"""
 
@@ -200,7 +225,7 @@ def quickest(
             "by --runtime to take it all the same"
         )
     tried: dict[str, float | str] = {}
-    found: dict[str, Runtime] = {}
+    found: dict[str, Locating] = {}
     images = example(about, batch)
     for way in passed:
         if find_spec(way.name) is None:

@@ -134,7 +134,11 @@ class Network(nn.Module):
 
     def leave(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """What the last block puts out -> what the last layer takes (N, C), and the logits (N, classes)."""
-        pooled = self.avgpool(self._finished(y))
+        return self.classify(self._finished(y))
+
+    def classify(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """What `feature_map` gives -> what the last layer takes (N, C), and the logits (N, classes)."""
+        pooled = self.avgpool(maps)
         return pooled, self._scaled(self.fc(self.dropout(pooled)))
 
     def _finished(self, y: Tensor) -> Tensor:

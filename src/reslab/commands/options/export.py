@@ -53,6 +53,8 @@ class Options(Command):
     """Input of the exported model. photographs: uint8 images of any size; resizing, cropping and normalisation are
     included. crops: uint8 images of the network's size; normalisation is included. tensors: fp32, already
     normalised."""
+    explain: bool = False
+    """Also write what heat maps need: the model gets a second output, which serve makes class activation maps of."""
     int8: bool = False
     """Quantise to 8 bits: smaller and faster. Layers that lose too much accuracy stay in fp32."""
     calibration: str | None = None

@@ -123,7 +123,7 @@ class _Routes:
                 openapi_extra=_body(), summary="What images show")  # fmt: skip
         if self.service.explains:
             add("/v1/explain", self.explain, methods=["POST"], response_model=Explained, responses=some,
-                openapi_extra=_body(), summary="Where in an image a class was seen (Grad-CAM)")  # fmt: skip
+                openapi_extra=_body(), summary="Where in an image a class was seen (Grad-CAM or CAM)")  # fmt: skip
         add("/v1/model", self.about, methods=["GET"], response_model=AboutModel, summary="What answers",
             responses={401: PROBLEMS[401]})  # fmt: skip
         add("/healthz", self.alive, methods=["GET"], summary="Whether the server is alive")
