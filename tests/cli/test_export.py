@@ -5,12 +5,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from reslab.commands import export_data
 from reslab.deploy.artefact import read
 from reslab.deploy.gate import Limits
+from reslab.deploy.maps import head
+from reslab.deploy.runtimes import example, open_runtime
 from reslab.weights.preprocessing import Preprocessing
 
 from .sample import TINY, Reslab, ours, photos, refused, said
@@ -114,6 +117,37 @@ def test_int8(reslab: Reslab) -> None:
     code, _, err = reslab(*words, "--calibration-images", 4, "--out", "other")  # training images of the data itself
     assert code == 0, err
     assert "onnx: calibrating on 4 images" in err
+
+
+@pytest.mark.parametrize("more", [(), ("--int8", "--calibration", "p")])
+def test_what_heat_maps_need(reslab: Reslab, more: tuple[str, ...]) -> None:
+    if more:
+        pytest.importorskip("nncf", reason="the extra [deploy] is not installed")
+    weights()
+    words = ("export", "w.safetensors", "--data", "p", "--split", "all", "--no-speed", "--force", "--explain", *more)
+    code, _, err = reslab(*words, "--to", "onnx", "openvino", "--out", "made")
+    assert code == 0, err
+    artefact = read("made")
+    assert artefact.about.head == "head.npy"
+    weighs = head(artefact)
+    assert weighs is not None
+    for name in ("onnxruntime", "openvino"):
+        runtime = open_runtime(artefact, name)
+        images = example(artefact.about, 2)
+        logits, maps = runtime.with_maps(images)
+        assert np.array_equal(logits, runtime.logits(images))
+        # Each logit is the mean of its class's map, and a number of its own.
+        apart = logits - np.einsum("kc,nchw->nk", weighs, maps) / (maps.shape[2] * maps.shape[3])
+        assert np.ptp(apart, axis=0).max() < (0.2 if more else 1e-4) * np.abs(logits).max()
+    Path("made/head.npy").unlink()
+    code, _, err = reslab("serve", "made")
+    assert (code, "head.npy of an artefact, but it does not exist" in err) == (2, True)
+
+
+def test_heat_maps_of_what_has_none(reslab: Reslab) -> None:
+    weights(net="cifar_fast(widths=(8, 8, 8))")
+    why = refused(reslab, "export", "w.safetensors", "--data", "p", "--out", "made", "--explain")
+    assert "--explain goes with networks of Reslab that end in average pooling and one linear layer" in why
 
 
 def test_int8_takes_images_of_its_own(reslab: Reslab) -> None:

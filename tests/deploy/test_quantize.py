@@ -1,5 +1,6 @@
 """In int8: nearly the same answers, the preprocessing as it was, and layers that cannot bear it in fp32."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 
 from deploy.conftest import HOW
-from deploy.networks import trained
+from deploy.networks import shortened, trained
 from deploy.test_preprocess import photograph
+from reslab.deploy import quantize
 from reslab.deploy.artefact import Input
 from reslab.deploy.export import onnx_of, openvino_of, program_of
 from reslab.deploy.quantize import Quantisable, quantised
@@ -84,3 +86,14 @@ def test_layers_that_cannot_bear_it_stay() -> None:
     assert made.left > 0
     before, after = (answers(each, "openvino", batches).argmax(1) for each in (model, made.model))
     assert (before == after).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_a_layer_behind_a_max_pool_counts_as_int8(kind: Quantisable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "SETTINGS", replace(quantize.SETTINGS, most_disagreeing=1))  # none is taken back
+    draw = np.random.default_rng(0)
+    batches: list[Batch] = [draw.standard_normal((1, 3, 32, 32)).astype(np.float32) for _ in range(6)]
+    net = trained(build(shortened("resnet18"), seed=1))
+    assert isinstance(net, Network)
+    made = quantised(graph_of(net, kind, "tensors"), kind, batches)
+    assert (made.layers, made.left) == (21, 0)

@@ -39,6 +39,8 @@ class Settings:
 SETTINGS = Settings()
 _LAYERS = ("Convolution", "GroupConvolution", "MatMul", "Conv", "Gemm")
 """What multiplies weights, in OpenVINO's words and ONNX's."""
+_MOVES = ("MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
+"""What hands numbers on as they are, so that NNCF rounds them before it."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ class _OpenVinoGraph:
     def is_int8(self, name: str) -> bool:
         node = next(node for node in self._model.get_ops() if node.get_friendly_name() == name)
         source = node.input(0).get_source_output().get_node()
+        while source.get_type_name() in _MOVES:
+            source = source.input(0).get_source_output().get_node()
         return bool(source.get_type_name() == "FakeQuantize")
 
 
@@ -198,4 +202,6 @@ class _OnnxGraph:
 
     def is_int8(self, name: str) -> bool:
         maker = self._makers.get(self._nodes[name].input[0])
+        while maker is not None and maker.op_type in _MOVES:
+            maker = self._makers.get(maker.input[0])
         return maker is not None and maker.op_type == "DequantizeLinear"
