@@ -28,8 +28,8 @@ from reslab.report.words import plural
 from reslab.runs import describe, now
 from reslab.train.device import keep_freed_memory
 
-OF_CLASSIFIERS = ("input", "int8", "calibration", "calibration_images", "split", "labels", "outputs", "net", "which",
-                  "given")  # fmt: skip
+OF_CLASSIFIERS = ("input", "explain", "int8", "calibration", "calibration_images", "split", "labels", "outputs", "net",
+                  "which", "given")  # fmt: skip
 
 
 def check_options(options: Options) -> None:

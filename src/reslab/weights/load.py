@@ -321,10 +321,7 @@ def _local(given: Path, which: Which | None = None) -> hub.Fetched:
         if (path / name).is_file():
             return hub.described(path / name, lambda beside: path / beside, which)
     if (path / "metadata.json").is_file():
-        raise InputError(
-            f"{path} is what 'reslab export' wrote, which predict, eval, serve and bench infer take; here the weights "
-            "that it was made of are needed"
-        )
+        raise InputError(f"{path} is what 'reslab export' wrote; here the weights that it was made of are needed")
     what = "a run that has not ended (no final weights yet)" if (path / "recipe.json").is_file() else "a folder"
     raise InputError(f"{path}: expected a file of weights or a finished run, found {what}; give a checkpoint in it")
 
