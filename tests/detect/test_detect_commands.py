@@ -165,6 +165,8 @@ def test_without_the_library_coco_is_said_to_need_it(
         (("--from", "torchvision:resnet50"), "weights", "torchvision:resnet50"),
         (("--weights", "torchvision:resnet50"), "recipe.detector.norm", "frozen"),
         (("--norm", "frozen"), "recipe.detector.norm", "frozen"),
+        (("--norm", "group"), "recipe.detector.norm", "group"),
+        (("--context",), "recipe.detector.context", True),
         (("--kind", "c4"), "recipe.detector.kind", "c4"),
         (("--pooling", "max", "--kind", "c4"), "recipe.detector.pooling", "max"),
         (("--short", 240), "recipe.detector.short", 240),
@@ -208,6 +210,20 @@ def test_an_option_reaches_the_training(
     for name in place.split(".")[1:]:
         found = getattr(found, name)
     assert found == value
+
+
+def test_group_norm_takes_no_weights(reslab: Reslab, folder: Path) -> None:
+    code, _, said = reslab("detect", "train", folder, "--norm", "group", "--from", "torchvision:resnet50")
+    assert (code, "--norm group goes without --from" in said) == (2, True)
+
+
+def test_a_run_of_an_earlier_version_goes_on(run: Path, folder: Path, reslab: Reslab) -> None:
+    recipe = json.loads((run / "recipe.json").read_text())
+    del recipe["detector"]["context"]
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    (run / "result.json").unlink()
+    code, _, said = reslab("detect", "train", "--resume", run)
+    assert code == 0, said
 
 
 def test_how_a_detector_is_carried_out(reslab: Reslab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,11 +48,22 @@ def artefact(weights: Path, photographs: Path, tmp_path: Path, reslab: Reslab) -
     return tmp_path / "art"
 
 
-@pytest.mark.parametrize(("net", "kind"), [("cifar_resnet(depth=8)", "fpn"), ("resnet18", "c4")])
-def test_the_same_boxes_of_pictures_of_any_size(net: str, kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("net", "kind", "more"),
+    [
+        ("cifar_resnet(depth=8)", "fpn", {}),
+        ("cifar_resnet(depth=8)", "fpn", {"norm": "group", "context": True}),
+        ("resnet18", "c4", {}),
+        ("resnet18", "c4", {"context": True}),
+    ],
+)
+def test_the_same_boxes_of_pictures_of_any_size(net: str, kind: str, more: dict[str, Any], tmp_path: Path) -> None:
     sides = (8, 16, 32, 64) if kind == "fpn" else (16, 32)
     made = build_detector(
-        DetectorSpec(net=resolve_any(net), classes=("a", "b"), kind=kind, short=40, long=60, anchors=sides)
+        DetectorSpec.model_validate(
+            {"net": resolve_any(net), "classes": ("a", "b"), "kind": kind, "short": 40, "long": 60, "anchors": sides}
+            | more
+        )
     )
     made.eval()
     write_onnx(made, tmp_path / "d.onnx")

@@ -287,3 +287,68 @@ def test_what_is_found_does_not_depend_on_the_pictures_before(pooling: str) -> N
     assert isinstance(found, dict)
     torch.testing.assert_close(found["boxes"], expected["boxes"], atol=0, rtol=0)
     torch.testing.assert_close(found["scores"], expected["scores"], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("net", "kind", "pooling"),
+    [("resnet18", "c4", "align"), ("resnet18", "c4", "max"), ("cifar_resnet(depth=8)", "fpn", "align")],
+)
+def test_each_region_is_judged_beside_its_own_picture(net: str, kind: str, pooling: str) -> None:
+    sides = (8, 16, 32, 64) if kind == "fpn" else (16, 32)
+    made = spec(net, kind=kind, pooling=pooling, context=True, anchors=sides, norm="batch")
+    detector = build_detector(made, seed=3)
+    again = build_detector(made, seed=3).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in detector.state_dict().items())
+    losses = detector.train()(pictures(), targets())
+    assert isinstance(losses, dict)
+    torch.stack(list(losses.values())).sum().backward()
+    heads = detector.model.roi_heads
+    own, beside = heads.box_predictor.cls_score.weight.grad.abs().chunk(2, 1)
+    assert own.sum() > 0
+    assert beside.sum() > 0
+    detector.eval()
+    boxes = [torch.tensor([[4.0, 4, 30, 30], [10, 10, 50, 60]]), torch.tensor([[4.0, 4, 30, 30]])]
+    with torch.no_grad():
+        images, _ = detector.model.transform(pictures())
+        maps = detector.model.backbone(images.tensors)
+        features = heads.box_head(heads.box_roi_pool(maps, boxes, images.image_sizes))
+        height, width = images.image_sizes[1]
+        whole = heads.box_head.head(
+            heads.box_roi_pool.pool(
+                maps, [boxes[0][:0], torch.tensor([[0.0, 0, width, height]])], images.image_sizes
+            )
+        )  # fmt: skip
+    half = features.shape[1] // 2
+    assert torch.equal(features[0, half:], features[1, half:])
+    torch.testing.assert_close(features[2, half:], whole[0], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(features[0, half:], features[2, half:])
+
+
+def test_context_takes_weights_of_a_classifier() -> None:
+    classifier = build("resnet18", seed=5).state_dict()
+    detector = build_detector(spec("resnet18", kind="c4", context=True))
+    load_backbone(detector, classifier)
+    name = "layer4.0.conv1.weight"
+    assert torch.equal(detector.model.roi_heads.box_head.head.state_dict()[name], classifier[name])
+
+
+@pytest.mark.parametrize(("net", "kind"), [("resnet18", "fpn"), ("resnet50", "c4"), ("vgg16-bn", "c4")])
+def test_group_norm_in_the_place_of_bn(net: str, kind: str) -> None:
+    with torch.device("meta"):
+        detector = build_detector(spec(net, kind=kind, norm="group"))
+        theirs = build_detector(spec(net, kind=kind, norm="batch"))
+    found = [module for module in detector.modules() if isinstance(module, nn.GroupNorm)]
+    assert len(found) == len([module for module in theirs.modules() if isinstance(module, nn.BatchNorm2d)])
+    assert {module.num_groups for module in found} == {32}
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in detector.modules())
+    names = {name for name, _ in theirs.named_parameters()}
+    assert {name for name, _ in detector.named_parameters()} == names
+    assert all(parameter.requires_grad for parameter in detector.parameters())
+
+
+def test_with_group_norm_pictures_of_a_step_do_not_meet() -> None:
+    detector = build_detector(spec("cifar_resnet(depth=8)", anchors=(8, 16, 32, 64), channels=16, norm="group")).train()
+    body, x = detector.model.backbone, torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        for name, together in body(x).items():
+            torch.testing.assert_close(together[1:], body(x[1:])[name], atol=1e-4, rtol=1e-4)

@@ -79,6 +79,8 @@ def recipe_of(options: Train, data: Annotations) -> DetectRecipe:
     ):  # fmt: skip
         if number is not None and number <= 0:
             raise InputError(f"{name} takes a number above 0, got {number:g}")
+    if options.norm == "group" and options.weights is not None:
+        raise InputError("--norm group goes without --from: weights of a network with BN are nothing to GroupNorm")
     n = len(data.pictures("train")) + (len(data.splits.get("val", ())) if options.trainval else 0)
     iterations = options.iterations or max(1, round(PASSES * n / options.batch))
     try:
@@ -86,7 +88,7 @@ def recipe_of(options: Train, data: Annotations) -> DetectRecipe:
             net=resolve_any(options.net or NET), classes=data.classes, kind=options.kind,
             norm=options.norm or ("batch" if options.weights is None else "frozen"), short=options.short,
             long=options.long, anchors=options.anchors, channels=options.channels, regions=options.regions,
-            pooling=options.pooling, frozen_stages=options.frozen_stages,
+            pooling=options.pooling, context=options.context, frozen_stages=options.frozen_stages,
         )  # fmt: skip
         return DetectRecipe(
             detector=detector, scales=options.scales, flip=not options.no_flip,

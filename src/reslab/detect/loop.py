@@ -23,6 +23,7 @@ from reslab.train import state as checkpoints
 from reslab.train.device import Execution
 from reslab.train.loop import Stopped
 from reslab.train.progress import TrainingProgress
+from reslab.train.start import as_saved
 from reslab.weights.load import load
 
 LOG_EVERY = 20
@@ -66,7 +67,7 @@ def train(
     tested = tested_on(data, recipe)
     if data.classes != recipe.detector.classes:
         raise InputError(f"the detector is of the classes {recipe.detector.classes}, the data of {data.classes}")
-    plain = recipe.model_dump(mode="json")
+    plain = as_saved(run, recipe)
     run.check(plain)
     trainer = Trainer(recipe, pictures, execution)
     env = {

@@ -16,6 +16,7 @@ from torchvision.ops import MultiScaleRoIAlign, RoIPool
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 from torchvision.ops.poolers import initLevelMapper
 
+from reslab.detect.context import ContextHead, PooledWithContext
 from reslab.detect.spec import DetectorSpec
 from reslab.errors import InputError
 from reslab.nets.network import Network, build_any
@@ -182,15 +183,34 @@ def build_detector(spec: DetectorSpec, *, seed: int = 0) -> Detector:
     net = build_any(spec.net, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if spec.norm == "group":
+            _group_norms(net)
         if isinstance(net, Network):
             model = _on_pyramid(spec, net) if spec.kind == "fpn" else _on_last_stage(spec, net)
         else:
             model = _on_vgg(spec, net)
+        if spec.context:
+            heads = model.roi_heads
+            heads.box_roi_pool, heads.box_head = PooledWithContext(heads.box_roi_pool), ContextHead(heads.box_head)
+            width = 2 * heads.box_predictor.cls_score.in_features
+            heads.box_predictor = FastRCNNPredictor(width, len(spec.classes) + 1)
     model.transform = Resizing(spec.short, spec.long, list(spec.mean), list(spec.std))
     # torchvision decodes boxes in the type that the regression comes in: bf16 would round them to pixels.
     model.rpn.head.register_forward_hook(_in_fp32)
     model.roi_heads.box_predictor.register_forward_hook(_in_fp32)
     return Detector(spec, model)
+
+
+GROUPS = 32
+"""Of GroupNorm (Wu and He 2018, arXiv 1803.08494), or as many as divide the channels."""
+
+
+def _group_norms(net: nn.Module) -> None:
+    """Puts GroupNorm in the place of each BN, under its name: few pictures in a step say little of a batch."""
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.GroupNorm(math.gcd(GROUPS, child.num_features), child.num_features))
 
 
 def _in_fp32(_module: nn.Module, _given: object, out: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -331,11 +351,16 @@ def load_backbone(detector: Detector, tensors: Mapping[str, Tensor]) -> None:
 
 def _named_as_classifier(detector: Detector) -> list[tuple[str, Tensor]]:
     """The tensors that a classifier of the same network has too, under its names."""
-    model = detector.model
+    model, head = detector.model, _head(detector.model)
+    on_regions = list(head.state_dict().items())
     if isinstance(detector.spec.net, NetSpec):
         found = list(model.backbone.body.state_dict().items())
-        head = model.roi_heads.box_head
-        return found + (list(head.state_dict().items()) if isinstance(head, LastStage) else [])
+        return found + (on_regions if isinstance(head, LastStage) else [])
     shared = [(f"features.{name}", tensor) for name, tensor in model.backbone.state_dict().items()]
-    head = [(name.replace("layers.", "classifier."), t) for name, t in model.roi_heads.box_head.state_dict().items()]
-    return shared + head
+    return shared + [(name.replace("layers.", "classifier."), tensor) for name, tensor in on_regions]
+
+
+def _head(model: GeneralizedRCNN) -> nn.Module:
+    """The layers on each region."""
+    head: nn.Module = model.roi_heads.box_head
+    return head.head if isinstance(head, ContextHead) else head

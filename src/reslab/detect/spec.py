@@ -24,10 +24,11 @@ class DetectorSpec(Spec):
     classes: tuple[str, ...] = Field(min_length=1, description="without background, which is class 0 of the outputs")
     kind: Literal["c4", "fpn"] = "fpn"
     masks: bool = Field(False, description="with a head for masks (Mask R-CNN, He et al. 2017, arXiv 1703.06870)")
-    norm: Literal["frozen", "batch"] = Field(
+    norm: Literal["frozen", "batch", "group"] = Field(
         "frozen",
         description="'frozen': BN is a fixed scale and shift, as in the paper, for weights that come from elsewhere; "
-        "'batch': BN is trained, for weights that are drawn, and so are the first stages of VGG",
+        "'batch': BN is trained, for weights that are drawn, and so are the first stages of VGG; "
+        "'group': GroupNorm stands in its place",
     )
     frozen_stages: int = Field(0, ge=0, description="stages that are not trained, the stem with the first of them")
     short: int = Field(800, ge=1, description="pixels of a picture's short side, once resized")
@@ -37,6 +38,9 @@ class DetectorSpec(Spec):
     regions: int = Field(512, ge=1, description="regions of a picture that are learnt from")
     pooling: Literal["align", "max"] = Field(
         "align", description="how a region's features are taken: RoIAlign, or RoI max pooling as in the paper (c4)"
+    )
+    context: bool = Field(
+        False, description="each region is judged beside the whole picture (He et al. 2015, appendix B)"
     )
     channels: int = Field(256, ge=1, description="width of the pyramid")
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)

@@ -18,7 +18,7 @@ from reslab.nets.spec import AnyNet
 from reslab.runs import RunDir
 from reslab.train import state as checkpoints
 from reslab.train.device import Execution, resolve_precision
-from reslab.train.recipe import Recipe
+from reslab.train.recipe import Finite, Recipe
 from reslab.train.trainer import Trainer
 from reslab.weights.load import Weights, load
 from reslab.weights.names import Which, is_hub
@@ -70,7 +70,7 @@ def _facts(
     }
 
 
-def as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
+def as_saved(run: RunDir, recipe: Finite) -> dict[str, Any]:
     """The recipe as plain values; as they stand in the run's folder, if what stands there means the same.
 
     A field that came with a later version, at its default, makes no other recipe.
@@ -78,7 +78,7 @@ def as_saved(run: RunDir, recipe: Recipe) -> dict[str, Any]:
     if run.exists:
         saved: dict[str, Any] = runs.read_json(run.recipe)
         try:
-            if Recipe.model_validate(saved) == recipe:
+            if type(recipe).model_validate(saved) == recipe:
                 return saved
         except ValidationError:
             pass  # another version's, or damaged: refused as another recipe

@@ -68,8 +68,11 @@ class Train(Command):
     """Regions per image to train on; fewer are faster."""
     pooling: Literal["align", "max"] = "align"
     """How to pool a region's features: RoIAlign (align), or max pooling as in 2015 (max, with --kind c4)."""
-    norm: Literal["frozen", "batch"] | None = None
-    """Batch normalisation: frozen or trained (batch); by default frozen with --from."""
+    norm: Literal["frozen", "batch", "group"] | None = None
+    """Batch normalisation: frozen or trained (batch), or GroupNorm in its place (group, without --from); by default
+    frozen with --from."""
+    context: Annotated[bool, Parameter(negative="")] = False
+    """Judge each region beside the whole image (global context, He et al. 2015, appendix B)."""
     frozen_stages: int = 0
     """Number of first stages to freeze."""
     no_flip: bool = False
