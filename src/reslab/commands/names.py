@@ -1,12 +1,13 @@
-"""What can be told to be wrong before PyTorch is there: a misspelt name is answered within a second."""
+"""What can be told to be wrong before PyTorch is there: a misspelt name is answered within a second.
+
+Recipes, studies and networks are imported where one is named: what serves an artefact names none, and starts sooner.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from reslab import recipes, studies
 from reslab.data import names as data_names
 from reslab.errors import InputError
-from reslab.nets.catalog import resolve_any
 from reslab.weights.names import is_hub
 
 PREDICTIONS = ".npz"
@@ -23,10 +24,16 @@ def check(
 ) -> None:
     """Raises `InputError` for a name that nothing has. What is silent here is looked at again where it is used."""
     if recipe is not None:
+        from reslab import recipes
+
         recipes.find(recipe)
     if study is not None:
+        from reslab import studies
+
         studies.find(study)
     if net is not None:
+        from reslab.nets.catalog import resolve_any
+
         resolve_any(net)
     for source in weights:
         if not source.endswith(PREDICTIONS) and not is_hub(source) and _missing(source):
