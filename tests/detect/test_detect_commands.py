@@ -21,6 +21,7 @@ from reslab.detect.annotations import Annotations
 from reslab.detect.looks import Found, Looks, look
 from reslab.detect.networks import Detector, build_detector
 from reslab.detect.recipe import DetectRecipe
+from reslab.detect.saved import is_detector
 from reslab.detect.spec import DetectorSpec
 from reslab.detect.trainer import Trainer
 from reslab.errors import InputError
@@ -215,6 +216,22 @@ def test_an_option_reaches_the_training(
 def test_group_norm_takes_no_weights(reslab: Reslab, folder: Path) -> None:
     code, _, said = reslab("detect", "train", folder, "--norm", "group", "--from", "torchvision:resnet50")
     assert (code, "--norm group goes without --from" in said) == (2, True)
+
+
+def test_a_checkpoint_of_a_run(run: Path, folder: Path, reslab: Reslab) -> None:
+    [*_, checkpoint] = sorted((run / "checkpoints").glob("iteration-*.safetensors"))
+    final = json.loads(reslab("detect", "eval", run, folder, "--json", "--resamples", 0)[1])
+    code, text, said = reslab("detect", "eval", checkpoint, folder, "--json", "--resamples", 0)
+    assert code == 0, said
+    assert json.loads(text)["voc10"] == final["voc10"]
+    assert is_detector(checkpoint)
+    (run / "checkpoints/final.safetensors").unlink()
+    code, _, said = reslab("detect", "eval", run, folder)
+    assert (code, "finish it, or name one of its checkpoints" in said) == (2, True)
+    moved = checkpoint.rename(folder / "alone.safetensors")
+    code, _, said = reslab("detect", "eval", moved, folder)
+    assert (code, "but it is something else" in said) == (2, True)
+    assert not is_detector(moved)
 
 
 def test_a_run_of_an_earlier_version_goes_on(run: Path, folder: Path, reslab: Reslab) -> None:

@@ -27,15 +27,14 @@ def save_detector(path: Path, detector: Detector, **about: Any) -> None:
 def is_detector(source: str | Path) -> bool:
     """Whether this is the folder of a detector's run, finished or not, or a file that one wrote; nothing is loaded."""
     path = Path(source).expanduser()
-    run = RunDir(path)
-    try:
-        return "detector" in (runs.read_json(run.recipe) if run.exists else header_of(path))
-    except (InputError, OSError, ValueError):  # of a recipe that is damaged
-        return False
+    if RunDir(path).exists:
+        return _spec_of_run(path) is not None
+    header = header_of(path)
+    return "detector" in header or ("iteration" in header and _spec_of_run(_run_of(path)) is not None)
 
 
 def load_detector(source: str | Path, device: torch.device | str = "cpu") -> Detector:
-    """The detector of a run's folder, or of a file that a run wrote.
+    """The detector of a run's folder, of a file that a run wrote, or of a checkpoint in such a folder.
 
     Raises:
         InputError: there is none, or it is something else.
@@ -43,17 +42,37 @@ def load_detector(source: str | Path, device: torch.device | str = "cpu") -> Det
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / FINAL).exists():
-            raise InputError(f"expected a finished run of 'reslab detect train' in {path}, but there is no {FINAL}")
+            raise InputError(
+                f"expected a finished run of 'reslab detect train' in {path}, but there is no {FINAL}; finish it, or "
+                "name one of its checkpoints"
+            )
         path = path / FINAL
     elif not path.exists():
         raise InputError(f"expected a detector, a file or the folder of a run, at {path}, but there is nothing")
     tensors, header = read_safetensors(path)
-    if "detector" not in header:
+    plain = header.get("detector")
+    if plain is None and "iteration" in header:
+        plain = _spec_of_run(_run_of(path))
+        tensors = {name.removeprefix("model."): each for name, each in tensors.items() if name.startswith("model.")}
+    if plain is None:
         raise InputError(f"expected a detector as 'reslab detect train' writes it in {path}, but it is something else")
     try:
-        spec = DetectorSpec.model_validate(header["detector"])
+        spec = DetectorSpec.model_validate(plain)
     except ValidationError as error:
         raise InputError(f"{path}: {what_is_wrong(error)}") from None
     detector = build_detector(spec)
     load_torchvision(detector, tensors)
     return detector.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def _run_of(checkpoint: Path) -> Path:
+    return checkpoint.resolve().parent.parent
+
+
+def _spec_of_run(folder: Path) -> Any:
+    """What a run trains, as plain values; None where it is no run of a detector."""
+    try:
+        recipe = runs.read_json(RunDir(folder).recipe)
+    except (InputError, OSError, ValueError):  # none, or damaged
+        return None
+    return recipe.get("detector") if isinstance(recipe, dict) else None

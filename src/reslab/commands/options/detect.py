@@ -17,7 +17,8 @@ Boxes = Annotated[
 Detector = Annotated[
     str,
     Parameter(
-        help="Folder of a `reslab detect train` run, a file that it wrote, or an artefact that `reslab export` wrote."
+        help="Folder of a `reslab detect train` run, its final.safetensors or one of its checkpoints, or an artefact "
+        "that `reslab export` wrote."
     ),
 ]
 Refine = Annotated[
