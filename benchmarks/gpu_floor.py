@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reslab import recipes, runs
 from reslab.data.sources import load
 from reslab.data.transforms import OnGpu
-from reslab.kernels import gpu
+from reslab.kernels import gpu, narrow
 from reslab.nets.layers import Add, BatchNorm2d, GlobalAveragePool, MaxPool2d, Pad
 from reslab.nets.network import build
 from reslab.recipes.he2015_cifar import he2015_cifar
@@ -185,6 +185,47 @@ class _Stand:
         return torch.empty_like(grad), other, torch.empty_like(weight), torch.empty_like(weight)
 
 
+def _like(x: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+
+
+class _Pooling:
+    """In place of those of max pooling."""
+
+    def __init__(self, seen: Counter[str]) -> None:
+        self.seen = seen
+
+    def forward(self, x: Tensor, side: int, pad: int) -> tuple[Tensor, Tensor]:
+        self.seen["our pooling"] += 1
+        y = _like(x, *x.shape[:2], *((pixels + 2 * pad - side) // 2 + 1 for pixels in x.shape[2:]))
+        return y, torch.empty_like(y, dtype=torch.uint8)
+
+    def backward(self, grad: Tensor, _: Tensor, shape: torch.Size, *__: int) -> Tensor:
+        self.seen["our pooling"] += 1
+        return _like(grad, *shape)
+
+
+class _Convolutions:
+    """In place of those of narrow convolutions, each of which is taken to be the quicker one."""
+
+    WIDTHS, TAKEN = (16, 32, 64), (3, 16, 32, 64)
+
+    def __init__(self, seen: Counter[str]) -> None:
+        self.seen = seen
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        self.seen["our convolution"] += 1
+        return _like(x, len(x), len(weight), *x.shape[2:])
+
+    def backward_x(self, grad: Tensor, weight: Tensor) -> Tensor:
+        self.seen["our convolution"] += 1
+        return _like(grad, len(grad), weight.shape[1], *grad.shape[2:])
+
+    def backward_weight(self, x: Tensor, grad: Tensor) -> Tensor:
+        self.seen["our convolution"] += 2
+        return _like(x, grad.shape[1], x.shape[1], 3, 3)
+
+
 @contextmanager
 def _as_on_a_gpu(counter: _Counter) -> Iterator[None]:
     stand = _Stand(counter.seen)
@@ -202,6 +243,9 @@ def _as_on_a_gpu(counter: _Counter) -> Iterator[None]:
         mock.patch.object(gpu, "usable", return_value=True),
         mock.patch.object(gpu, "takes", return_value=True),
         mock.patch.object(gpu, "kernels", return_value=stand),
+        mock.patch.object(gpu, "pooling", return_value=_Pooling(counter.seen)),
+        mock.patch.object(gpu, "convolutions", return_value=_Convolutions(counter.seen)),
+        mock.patch.object(narrow, "_own", return_value=True),
     ):
         yield
 
