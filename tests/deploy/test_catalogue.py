@@ -1,5 +1,6 @@
 """Every network that has a name: BN folded, and written for another runtime, it computes the same."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,18 @@ import torch
 
 from deploy.networks import NAMES, distinct, images, of_catalogue
 from deploy.test_fold import apart
-from reslab.deploy.export import onnx_of, program_of
+from deploy.test_quantize import answers
+from reslab.deploy import quantize
+from reslab.deploy.export import onnx_of, openvino_of, program_of
+from reslab.deploy.quantize import quantised
+from reslab.deploy.runtimes import Batch
 from reslab.nets.catalog import resolve_any
 from reslab.weights.preprocessing import Preprocessing
 
+LARGE = (
+    "vgg16-bn", "densenet121", "vgg16-cifar", "wrn28-10", "resnext101-32x8d", "resnext101-64x4d", "wide-resnet50-2"
+)  # fmt: skip
+"""Which NNCF takes a minute or more for; of the same layers as others, but for densenet121's."""
 HOW = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1), crop=(32, 32))
 
 
@@ -37,3 +46,19 @@ def test_exported(name: str) -> None:
             expected = net(x).numpy()
         [found] = session.run(None, {"images": x.numpy()})
         assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", [each for each in distinct() if each not in LARGE])
+def test_in_int8(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for library in ("onnx", "onnxscript", "openvino", "nncf"):
+        pytest.importorskip(library, reason="the extra [deploy] is not installed")
+    # Answers of drawn weights are close to each other, and change easily: no layer is taken back for them.
+    monkeypatch.setattr(quantize, "SETTINGS", replace(quantize.SETTINGS, most_disagreeing=1))
+    model = openvino_of(onnx_of(program_of(of_catalogue(name), resolve_any(name), HOW, "tensors"), {}))
+    draw = np.random.default_rng(0)
+    batches: list[Batch] = [draw.standard_normal((1, 3, 32, 32)).astype(np.float32) for _ in range(4)]
+    made = quantised(model, "openvino", batches)
+    assert made.layers > 0
+    assert made.left == 0
+    before, after = (answers(each, "openvino", batches) for each in (model, made.model))
+    assert np.abs(after - before).max() < 0.3 * np.abs(before).max()

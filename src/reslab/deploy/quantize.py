@@ -39,7 +39,7 @@ class Settings:
 SETTINGS = Settings()
 _LAYERS = ("Convolution", "GroupConvolution", "MatMul", "Conv", "Gemm")
 """What multiplies weights, in OpenVINO's words and ONNX's."""
-_MOVES = ("MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
+_MOVES = ("MaxPool", "ReduceMax", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
 """What hands numbers on as they are, so that NNCF rounds them before it."""
 
 
