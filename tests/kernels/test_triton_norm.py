@@ -154,9 +154,10 @@ def test_every_row_is_somebodys(rows: int, channels: int, groups: int) -> None:
 def test_many_blocks_are_merged_by_a_pass_of_their_own(activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "FEW", 0)
     monkeypatch.setattr(kernels, "MOST_PARTS", 2)
-    monkeypatch.setattr(kernels, "TILE", 256)
+    monkeypatch.setattr(kernels, "TILE", 1024)
     shape, groups = (4, 17, 13, 11), 2
     assert kernels.cut(2 * 13 * 11, 17, groups).parts > 2
     compare(shape, groups, activation, torch.float32, residual=True, twin=True, within=2e-4)
-    test_running_statistics_follow_the_mean_over_groups()
-    test_a_mean_far_from_zero_costs_no_digits()
+    if activation == "none":
+        test_running_statistics_follow_the_mean_over_groups()
+        test_a_mean_far_from_zero_costs_no_digits()
