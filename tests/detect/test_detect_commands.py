@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,10 +19,11 @@ from reslab.commands import detect_predict as command_predict
 from reslab.commands import detect_ready
 from reslab.detect import find
 from reslab.detect.annotations import Annotations
+from reslab.detect.detections import Detections
 from reslab.detect.looks import Found, Looks, look
 from reslab.detect.networks import Detector, build_detector
 from reslab.detect.recipe import DetectRecipe
-from reslab.detect.saved import is_detector
+from reslab.detect.saved import is_detector, save_detector
 from reslab.detect.spec import DetectorSpec
 from reslab.detect.trainer import Trainer
 from reslab.errors import InputError
@@ -213,6 +215,48 @@ def test_an_option_reaches_the_training(
     assert found == value
 
 
+def test_several_detectors_vote_together(run: Path, folder: Path, reslab: Reslab, weights: Path) -> None:
+    words = ("--resamples", 0, "--json")
+    alone = json.loads(reslab("detect", "eval", run, folder, *words)[1])
+    code, text, said = reslab("detect", "eval", run, folder, "--also", weights, *words)
+    assert code == 0, said
+    assert json.loads(text)["also"] == [str(weights)]
+    assert alone["also"] == []
+    picture = folder / "JPEGImages/000.png"
+
+    def found(*detectors: object) -> list[dict[str, Any]]:
+        made = reslab("detect", "predict", detectors[0], picture, "--json", *detectors[1:])
+        assert made[0] == 0, made[2]
+        listed: list[dict[str, Any]] = json.loads(made[1])["annotations"]
+        return listed
+
+    one, other, both = found(run), found(weights), found(run, "--also", weights)
+    scores = [each["score"] for each in both]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] == max(each["score"] for each in (*one, *other))
+    assert 0 < len(both) <= 100
+
+
+def test_boxes_at_one_place_are_moved_to_their_mean_by_score() -> None:
+    def of(*rows: tuple[float, ...]) -> Detections:
+        table = np.array(rows).reshape(-1, 6)
+        return Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
+
+    made = find.together([of((0, 0, 10, 10, 0.9, 0)), of((1, 0, 11, 10, 0.3, 0), (50, 50, 60, 60, 0.2, 1)), of()])
+    assert made.labels.tolist() == [0, 1]
+    assert made.scores.tolist() == [0.9, 0.2]
+    assert made.boxes[0].tolist() == pytest.approx([0.25, 0, 10.25, 10])
+    assert find.together([of(), of()]).scores.tolist() == []
+
+
+def test_detectors_of_other_classes_do_not_vote(run: Path, folder: Path, reslab: Reslab, tmp_path: Path) -> None:
+    net = resolve_any("cifar_resnet(depth=8)")
+    other = build_detector(DetectorSpec(net=net, classes=("bird",), short=40, long=60, anchors=(8, 16, 32, 64)))
+    save_detector(tmp_path / "birds.safetensors", other)
+    code, _, said = reslab("detect", "eval", run, folder, "--also", tmp_path / "birds.safetensors")
+    assert (code, "expected a detector of cat, dog, as the first is, found one of bird" in said) == (2, True)
+
+
 def test_group_norm_takes_no_weights(reslab: Reslab, folder: Path) -> None:
     code, _, said = reslab("detect", "train", folder, "--norm", "group", "--from", "torchvision:resnet50")
     assert (code, "--norm group goes without --from" in said) == (2, True)
@@ -253,10 +297,10 @@ def test_how_a_detector_is_carried_out(reslab: Reslab, folder: Path, monkeypatch
 
     for module in (command_eval, command_predict):
         monkeypatch.setattr(module, "made_ready", ready)
-    words = ("--device", "cpu", "--threads", 1, "--short", 32, "--score", 0.25, "--precision", "bf16")
+    words = ("--device", "cpu", "--threads", 1, "--short", 32, "--score", 0.25, "--precision", "bf16", "--also", "two")
     assert reslab("detect", "eval", "net", folder, *words)[0] == 2
     assert reslab("detect", "predict", "net", folder / "JPEGImages", *words)[0] == 2
-    assert seen == [("net", "cpu", 1, 32, 0.25, "bf16", Looks())] * 2
+    assert seen == [("net", "cpu", 1, 32, 0.25, "bf16", Looks(), ("two",))] * 2
 
 
 def test_the_size_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

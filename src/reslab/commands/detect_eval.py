@@ -29,7 +29,14 @@ def run(options: Eval) -> Path | None:
     check_target("--out", options.out, (".json",), force=options.force)
     check_target("--page", options.page, PAGES, force=options.force)
     ready = made_ready(
-        options.detector, options.device, options.threads, options.short, options.score, options.precision, looks
+        options.detector,
+        options.device,
+        options.threads,
+        options.short,
+        options.score,
+        options.precision,
+        looks,
+        options.also,
     )
     data = read(options.data, ready.spec.classes)
     show_look(data)
@@ -39,8 +46,8 @@ def run(options: Eval) -> Path | None:
         runs.write_json(options.out, as_coco_results(found))
     result = worth(pictures, found, ready.spec.classes, resamples=options.resamples, score=options.score)
     result |= {
-        "split": options.split, "refine": options.refine, "scales": options.scales, "precision": ready.precision,
-        "device": ready.device,
+        "split": options.split, "refine": options.refine, "scales": options.scales, "also": options.also,
+        "precision": ready.precision, "device": ready.device,
     }  # fmt: skip
     if options.page is not None:
         page.write(options.page, ready.spec, data, options.split, found, result)

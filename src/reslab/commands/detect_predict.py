@@ -27,7 +27,14 @@ def run(options: Predict) -> None:
     if options.out is not None:
         check_folder("--out", options.out, (FOUND,), force=options.force)
     ready = made_ready(
-        options.detector, options.device, options.threads, options.short, options.score, options.precision, looks
+        options.detector,
+        options.device,
+        options.threads,
+        options.short,
+        options.score,
+        options.precision,
+        looks,
+        options.also,
     )
     classes = ready.spec.classes
     found: list[tuple[Path, tuple[int, int], Detections]] = []

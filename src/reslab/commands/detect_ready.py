@@ -1,7 +1,7 @@
 """A detector made ready to find boxes, for the commands that do it: weights, or what `reslab export` wrote of them."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from reslab.commands.train import start
 from reslab.detect.artefact import OnnxDetector, is_detector_artefact, read_detector_artefact
 from reslab.detect.detections import Detections
-from reslab.detect.find import ONCE, find
+from reslab.detect.find import ONCE, find, together
 from reslab.detect.looks import Looks
 from reslab.detect.saved import load_detector
 from reslab.detect.spec import DetectorSpec
@@ -30,9 +30,29 @@ class Ready:
 
 def made_ready(
     source: str, device: str | None, threads: int | None, short: int | None, score: float, precision: Precision,
-    looks: Looks = ONCE,
+    looks: Looks = ONCE, also: tuple[str, ...] = (),
 ) -> Ready:  # fmt: skip
-    """A detector where it is to run, at the size that was asked for. Raises `InputError`."""
+    """A detector where it is to run, at the size that was asked for; with others, an ensemble. Raises `InputError`."""
+    first, *others = (_ready(each, device, threads, short, score, precision, looks) for each in (source, *also))
+    if not others:
+        return first
+    for name, other in zip(also, others, strict=True):
+        if other.spec.classes != first.spec.classes:
+            raise InputError(
+                f"--also {name}: expected a detector of {', '.join(first.spec.classes)}, as the first is, found one of "
+                f"{', '.join(other.spec.classes)}"
+            )
+
+    def find_together(pictures: Iterable[Tensor]) -> list[Detections]:
+        return [together([member.find([each])[0] for member in (first, *others)]) for each in pictures]
+
+    return replace(first, find=find_together)
+
+
+def _ready(
+    source: str, device: str | None, threads: int | None, short: int | None, score: float, precision: Precision,
+    looks: Looks,
+) -> Ready:  # fmt: skip
     if not 0 <= score <= 1:
         raise InputError(f"--score takes a score, 0 to 1, got {score:g}")
     if short is not None and short < 1:

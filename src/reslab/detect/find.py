@@ -8,7 +8,7 @@ import torch
 from reslab.detect.annotations.types import Picture
 from reslab.detect.detections import Detections
 from reslab.detect.feed import decoded
-from reslab.detect.looks import Looks, look
+from reslab.detect.looks import Looks, look, voted
 from reslab.detect.networks import Detector
 from reslab.evaluate.metrics import autocast
 
@@ -58,3 +58,18 @@ def find_in(
 ) -> list[Detections]:
     """As `find`, in pictures of a data set."""
     return find(detector, map(decoded, pictures), precision=precision, looks=looks)
+
+
+def together(found: Sequence[Detections]) -> Detections:
+    """What several detectors found in a picture, as one: their boxes are suppressed and voted over (`looks.voted`).
+
+    He et al. 2015, appendix B, unite proposals too, and average the scores of each region.
+    """
+    made = voted(
+        {
+            "boxes": torch.from_numpy(np.concatenate([each.boxes for each in found])),
+            "scores": torch.from_numpy(np.concatenate([each.scores for each in found])),
+            "labels": torch.from_numpy(np.concatenate([each.labels for each in found])),
+        }
+    )
+    return Detections(made["boxes"].numpy(), made["scores"].numpy(), made["labels"].numpy())

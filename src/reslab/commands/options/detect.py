@@ -27,6 +27,10 @@ Refine = Annotated[
 Scales = Annotated[
     tuple[int, ...], Parameter(consume_multiple=True, help="Short sides to look at, boxes of all voted over together.")
 ]
+Also = Annotated[
+    tuple[str, ...],
+    Parameter(consume_multiple=True, help="More detectors of the same classes, boxes of all voted over together."),
+]
 Score = Annotated[float, Parameter(help="Minimum score, 0 to 1, of a box to show and count.")]
 
 
@@ -128,6 +132,7 @@ class Eval(Command):
     """Pixels of the short side; by default as in training."""
     refine: Refine = False
     scales: Scales = ()
+    also: Also = ()
     out: Path | None = None
     """Write the detections to this file, in COCO's results format (JSON); images are numbered from 1 in the order of
     their split."""
@@ -160,6 +165,7 @@ class Predict(Command):
     """Pixels of the short side; by default as in training."""
     refine: Refine = False
     scales: Scales = ()
+    also: Also = ()
     force: Force = False
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
     """Number format of the forward passes."""
