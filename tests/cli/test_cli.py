@@ -265,9 +265,30 @@ for _test, _command, _options in (
     ("test_how_a_detector_is_carried_out", "predict", "--device --threads --short --score --precision"),
     ("test_nothing_is_overwritten_unasked", "eval", "--force"),
     ("test_nothing_is_overwritten_unasked", "predict", "--force"),
+    ("test_an_option_reaches_the_training", "train", "--context"),
+    ("test_several_detectors_vote_together", "eval", "--also"),
+    ("test_how_a_detector_is_carried_out", "predict", "--also"),
 ):
     for _option in _options.split():
         OPTIONS[f"detect {_command}", _option] = f"detect/test_detect_commands.py::{_test}"
+for _test, _options in (
+    ("test_at_a_tiny_size", "DATA --nets --seeds --out --json --threads --batch-size"),
+    (
+        "test_each_option_reaches_the_recipe",
+        "--kind --pooling --short --long --anchors --regions --iterations -b --lr --precision --weights --trainval "
+        "--device",
+    ),
+    ("test_what_is_refused", "--from"),
+):
+    for _option in _options.split():
+        OPTIONS["detect study", _option] = f"detect/test_study.py::{_test}"
+for _test, _options in (
+    ("test_bench_of_weights", "WEIGHTS"),
+    ("test_bench_by_a_runtime_that_is_named", "--runtime"),
+    ("test_what_bench_refuses", "--which"),
+):
+    for _option in _options.split():
+        OPTIONS["bench", _option] = f"deploy/test_artefact_commands.py::{_test}"
 for _command in ("predict", "eval"):
     OPTIONS[_command, "--runtime"] = f"deploy/test_artefact_commands.py::test_{_command}_by_each_runtime"
 for _test, _options in (
@@ -276,6 +297,7 @@ for _test, _options in (
     ("test_speed_is_compared", "--speed --input"),
     ("test_int8", "--int8 --calibration --calibration-images"),
     ("test_what_does_not_pass_is_not_written", "--force"),
+    ("test_what_heat_maps_need", "--explain"),
     (
         "test_options_of_what_the_weights_do_not_say",
         "--net --model --which --mean --std --resize --crop --interpolation --outputs --labels --threads",

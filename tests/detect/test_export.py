@@ -51,10 +51,10 @@ def artefact(weights: Path, photographs: Path, tmp_path: Path, reslab: Reslab) -
 @pytest.mark.parametrize(
     ("net", "kind", "more"),
     [
-        ("cifar_resnet(depth=8)", "fpn", {}),
         ("cifar_resnet(depth=8)", "fpn", {"norm": "group", "context": True}),
-        ("resnet18", "c4", {}),
-        ("resnet18", "c4", {"context": True}),
+        pytest.param("cifar_resnet(depth=8)", "fpn", {}, marks=pytest.mark.slow),
+        pytest.param("resnet18", "c4", {}, marks=pytest.mark.slow),
+        pytest.param("resnet18", "c4", {"context": True}, marks=pytest.mark.slow),
     ],
 )
 def test_the_same_boxes_of_pictures_of_any_size(net: str, kind: str, more: dict[str, Any], tmp_path: Path) -> None:

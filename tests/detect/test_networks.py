@@ -291,7 +291,11 @@ def test_what_is_found_does_not_depend_on_the_pictures_before(pooling: str) -> N
 
 @pytest.mark.parametrize(
     ("net", "kind", "pooling"),
-    [("resnet18", "c4", "align"), ("resnet18", "c4", "max"), ("cifar_resnet(depth=8)", "fpn", "align")],
+    [
+        pytest.param("resnet18", "c4", "align", marks=pytest.mark.slow),
+        pytest.param("resnet18", "c4", "max", marks=pytest.mark.slow),
+        ("cifar_resnet(depth=8)", "fpn", "align"),
+    ],
 )
 def test_each_region_is_judged_beside_its_own_picture(net: str, kind: str, pooling: str) -> None:
     sides = (8, 16, 32, 64) if kind == "fpn" else (16, 32)

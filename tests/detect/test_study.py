@@ -155,12 +155,14 @@ def test_each_option_reaches_the_recipe(folder: Path, reslab: Reslab, monkeypatc
 
     monkeypatch.setattr("reslab.commands.detect_study.trained", trained)
     words = ("--nets", "resnet18", "resnet34", "--kind", "fpn", "--pooling", "align", "--short", 48, "--long", 99,
-             "--regions", 7, "--iterations", 5, "--batch-size", 3, "--lr", 0.5, "--precision", "bf16", "--seeds", 1,
-             "--anchors", 8, 16, 24, 32, 64, "--from", "torchvision:a", "torchvision:b")  # fmt: skip
+             "--regions", 7, "--iterations", 5, "-b", 3, "--lr", 0.5, "--precision", "bf16", "--seeds", 1,
+             "--anchors", 8, 16, 24, 32, 64, "--weights", "torchvision:a", "torchvision:b", "--trainval",
+             "--device", "cpu")  # fmt: skip
     code, _, said = reslab("detect", "study", folder, *words)
     assert code == 0, said
     recipe, more = seen[0]
     assert [each[1]["weights"] for each in seen] == ["torchvision:a", "torchvision:b"]
+    assert recipe.learns == "trainval"
     made = recipe.detector
     assert (made.kind, made.pooling, made.short, made.long, made.regions) == ("fpn", "align", 48, 99, 7)
     assert (made.norm, made.anchors) == ("frozen", (8, 16, 24, 32, 64))

@@ -92,3 +92,13 @@ def test_a_layer_takes_the_quicker_one_of_each_pass(own: bool, monkeypatch: pyte
     seen.clear()
     layer(x.float())
     assert not seen
+
+
+def test_timing_them_draws_no_random_number_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "usable", lambda device: True)
+    before = torch.get_rng_state()
+    asked = ((2, 16, 4, 4), 16, torch.bfloat16, torch.device("cpu"))
+    found = narrow._quicker(*asked)
+    assert found.keys() == {"y", "the gradient of x", "the gradient of the weight"}
+    assert narrow._quicker(*asked) is found, "once"
+    assert torch.equal(torch.get_rng_state(), before)

@@ -4,10 +4,9 @@ A step computes y, the gradient of x and that of the weight. Which of two kernel
 shape and the library's version, so both are timed when a shape is first met, as the card runs them in a captured step.
 """
 
-import functools
 import logging
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +19,12 @@ log = logging.getLogger("reslab")
 Pass = Literal["y", "the gradient of x", "the gradient of the weight"]
 CLOSE = 0.02
 """How far results may be from the library's, as a share of the largest: both round to 8 bits."""
+MOST = 2**31
+"""Numbers of an activation, which are counted in 32 bits."""
 TYPES = (torch.bfloat16, torch.float16)
 _LIBRARYS = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
 """Stride, padding, dilation, whether transposed, output padding and groups."""
+_known: dict[tuple[tuple[int, ...], int, torch.dtype, torch.device], dict[Pass, bool]] = {}
 
 
 def supports(x: Tensor, weight: Tensor, conv: nn.Conv2d) -> bool:
@@ -42,7 +44,7 @@ def supports(x: Tensor, weight: Tensor, conv: nn.Conv2d) -> bool:
         and x.shape[1] in gpu.convolutions().TAKEN
         and conv.out_channels in gpu.convolutions().WIDTHS
         and weight.is_contiguous(memory_format=torch.channels_last)
-        and x.numel() < 2**31
+        and x.numel() // x.shape[1] * max(x.shape[1], conv.out_channels) < MOST
         and not torch.are_deterministic_algorithms_enabled()
     )
 
@@ -99,14 +101,23 @@ def _own(name: Pass, x: Tensor, weight: Tensor) -> bool:
     return _quicker(tuple(x.shape), weight.shape[0], x.dtype, x.device)[name]
 
 
-@functools.cache
 def _quicker(shape: tuple[int, ...], made: int, dtype: torch.dtype, device: torch.device) -> dict[Pass, bool]:
     """Whether our kernel is the quicker one, and right, for each pass on an activation of this shape."""
+    asked = (shape, made, dtype, device)
+    if asked not in _known:
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return dict.fromkeys(get_args(Pass), False)  # nothing can be timed now
+        _known[asked] = _measured(*asked)
+    return _known[asked]
+
+
+def _measured(shape: tuple[int, ...], made: int, dtype: torch.dtype, device: torch.device) -> dict[Pass, bool]:
     n, channels, height, width = shape
     what = f"3x3 convolution of {channels} to {made} channels, {n} images of {height}x{width}"
+    draw = torch.Generator(device).manual_seed(0)  # of its own, so that a training's random numbers stay the same
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         x, weight, grad = (
-            torch.randn(size, device=device).to(dtype, memory_format=torch.channels_last)
+            torch.randn(size, device=device, generator=draw).to(dtype, memory_format=torch.channels_last)
             for size in (shape, (made, channels, 3, 3), (n, made, height, width))
         )
         found: dict[Pass, bool] = {}
