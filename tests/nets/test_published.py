@@ -169,7 +169,7 @@ def test_vgg_has_the_convolutions_of_torchvision() -> None:
 
 
 GMACS = {
-    # He 2015, Table 1 and Fig. 3. Its bottlenecks stride in the first 1x1.
+    # He 2015, Table 1; VGG in section 4.1. Its bottlenecks stride in the first 1x1.
     "plain18": 1.8,
     "resnet18": 1.8,
     "plain34": 3.6,
@@ -177,6 +177,7 @@ GMACS = {
     "resnet50-v1": 3.8,
     "resnet101-v1": 7.6,
     "resnet152-v1": 11.3,
+    "vgg16": 15.3,
     "vgg19": 19.6,
     # Xie 2016, Table 1
     "resnet50": 4.1,

@@ -35,6 +35,14 @@ def test_every_table_says_where_it_is_from_and_how_it_was_measured() -> None:
         assert 0 < row["top5_error"] < row["top1_error"] < 100
 
 
+def test_multiply_adds_of_vgg_are_cited_from_the_text() -> None:
+    """The paper's Table 1 holds ResNets only; VGG's 15.3 and 19.6 billion stand in section 4.1."""
+    paper = published.load("he2015")
+    assert all(row["depth"] and row["block"] for row in paper["table1"]["rows"].values())
+    assert paper["vgg"]["place"] == "Section 4.1"
+    assert {name: row["gmacs"] for name, row in paper["vgg"]["rows"].items()} == {"vgg16": 15.3, "vgg19": 19.6}
+
+
 def test_an_unknown_paper_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'xie2016'"):
         published.load("xie2061")

@@ -36,7 +36,7 @@ from reslab.nets.spec import (
 
 HE2015 = "He, Zhang, Ren, Sun 2015, arXiv 1512.03385, section 4.2"
 HE2016 = "He, Zhang, Ren, Sun 2016, arXiv 1603.05027"
-XIE2016 = "Xie, Girshick, Dollar, Tu, He 2016, arXiv 1611.05431, section 4.4"
+XIE2016 = "Xie, Girshick, Dollar, Tu, He 2016, arXiv 1611.05431, section 5.3"
 ZAGORUYKO2016 = "Zagoruyko, Komodakis 2016, arXiv 1605.07146"
 
 Skip = Literal["identity", "constant-scaling", "exclusive-gating", "shortcut-only-gating", "conv1x1", "dropout"]
@@ -218,8 +218,8 @@ def cifar_resnext(
     base_width: int,
     **common: Unpack[Common],
 ) -> NetSpec:
-    """ResNeXt-depth, cardinality x base_width d, of 9n+2 layers (Xie 2016, section 4.4)."""
-    n = blocks_per_stage(depth, 9, 2, "a CIFAR ResNeXt (Xie 2016, section 4.4)")
+    """ResNeXt-depth, cardinality x base_width d, of 9n+2 layers (Xie 2016, section 5.3)."""
+    n = blocks_per_stage(depth, 9, 2, "a CIFAR ResNeXt (Xie 2016, section 5.3)")
 
     def make(place: Place) -> Block:
         branch = Bottleneck(inner=cardinality * base_width * place.after // 256, groups=cardinality)
