@@ -28,8 +28,8 @@ def test_the_same_function_and_on_from_there(reslab: Reslab, run: Path, tmp_path
     code, said, err = reslab("deepen", run, "--to", DEEP, "--out", out)
     assert code == 0, err
     assert (
-        "14 layers, computes what cifar_resnet(depth=8, width=4) does (3 blocks added; outputs differ by 0.0e+00"
-        in said
+        "14 layers, computes the same function as cifar_resnet(depth=8, width=4) (3 blocks added; in evaluation mode, "
+        "outputs differ by 0.0e+00 of the largest)" in said
     )
     deep, shallow = load(out), load(run)
     assert deep.spec.name == DEEP

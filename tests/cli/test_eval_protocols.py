@@ -177,10 +177,10 @@ def test_predictions_that_are_not_what_was_asked_for(reslab: Reslab) -> None:
     ours("w.safetensors")
     said(reslab, "eval", "w.safetensors", *DIGITS, "--save", "w.npz")
     assert refused(reslab, "eval", "w.npz", *DIGITS, "--protocol", "ten-crop") == (
-        "w.npz holds scores by one-crop, not by ten-crop; give the weights"
+        "w.npz holds predictions by one-crop, not ten-crop; give the weights instead"
     )
     other = refused(reslab, "eval", "w.npz", *DIGITS, "--split", "train")
-    assert "w.npz is of other images (digits, test: " in other
+    assert "w.npz holds predictions for other images (digits, test: " in other
     said(reslab, "eval", "w.safetensors", *DIGITS, "--split", "train", "--save", "train.npz")
     both = refused(reslab, "eval", "w.npz", "train.npz", "--protocol", "ensemble")
     assert "train.npz is of other images (digits, train: 1,437" in both
@@ -289,7 +289,7 @@ def test_a_mean_image_and_several_sizes(reslab: Reslab) -> None:
     ours("w.safetensors", preprocessing=Preprocessing(mean=(image,), std=(1.0,), crop=(8, 8)))
     words = ("eval", "w.safetensors", *DIGITS, "--protocol")
     found = said(reslab, *words, "multi-scale")
-    assert found["notes"] == ["the mean image that is subtracted has one size: its average for each channel is taken"]
+    assert found["notes"] == ["the mean image has a fixed size: its average per channel is subtracted instead"]
     assert found["preprocessing"]["mean"] == pytest.approx([0.5])
     assert said(reslab, *words, "ten-crop")["notes"] == []
 
@@ -297,7 +297,7 @@ def test_a_mean_image_and_several_sizes(reslab: Reslab) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("w.safetensors",), "w.safetensors are weights: name the images to evaluate on by --data"),
+        (("w.safetensors",), "name the images to evaluate w.safetensors on by --data"),
         (("w.safetensors", *DIGITS, "--each", "ten-crop"), "--each sets the protocol of an ensemble's members"),
         (("w.safetensors", *DIGITS, "--best-subset"), "--best-subset compares the members of an ensemble"),
         (("w.safetensors", *DIGITS, "--protocol", "ensemble"), "--protocol ensemble takes two members or more"),
@@ -310,7 +310,7 @@ def test_a_mean_image_and_several_sizes(reslab: Reslab) -> None:
             "--test-time goes with --protocol one-crop",
         ),
         (("w.safetensors", *DIGITS, "--recalibrate-images", 9), "add --recalibrate-bn"),
-        (("w.safetensors", *DIGITS, "--damaged", 1.5), "--damaged takes a share of the images, 0 to 1, got 1.5"),
+        (("w.safetensors", *DIGITS, "--damaged", 1.5), "--damaged takes a fraction of the images, 0 to 1, got 1.5"),
         (("w.safetensors", *DIGITS, "--save", "w.json"), "--save w.json: expected a name that ends in .npz"),
         (("w.safetensors", *DIGITS, "--confusion", "m.jpg"), "cannot write a confusion matrix as 'm.jpg'"),
         (("w.safetensors", "w.safetensors", *DIGITS, "--save", "w.npz"), "--save takes one evaluation, got 2 weights"),

@@ -39,7 +39,7 @@ def test_photographs_with_labels(reslab: Reslab) -> None:
     code, out, err = reslab(*words, "--to", "onnx", "openvino", "torch", "--out", "made")
     assert code == 0, err
     assert max(map(len, out.splitlines()[:20])) <= 80
-    assert "onnxruntime fp32: passed; says the same first of 100.0 % of 12 images; accuracy " in out
+    assert "onnxruntime fp32: passed; predicts the same class for 100.0 % of 12 images; accuracy " in out
     about = read("made").about
     assert about.classes == NAMES
     assert about.preprocessing == HOW
@@ -89,7 +89,7 @@ def test_what_does_not_pass_is_not_written(reslab: Reslab, monkeypatch: pytest.M
     code, out, err = reslab(*words)
     assert code == 1
     assert "onnxruntime fp32: refused: a probability differs by " in out
-    assert "nothing passed, and nothing is written" in err
+    assert "no format passed its checks, so nothing was written" in err
     assert not Path("made").exists()
     code, _, _ = reslab(*words, "--force")
     assert code == 0
@@ -163,7 +163,7 @@ def test_int8_takes_images_of_its_own(reslab: Reslab) -> None:
 
 def test_nothing_is_written_unseen_but_by_force(reslab: Reslab) -> None:
     weights()
-    assert "nothing is written unseen: name real images by --data" in refused(
+    assert "name real images by --data, to check the exported model on" in refused(
         reslab, "export", "w.safetensors", "--out", "made"
     )
     assert said(reslab, "export", "w.safetensors", "--out", "made", "--force", "--json")["gate"] == []
@@ -174,7 +174,7 @@ def test_a_folder_that_is_in_the_way(reslab: Reslab) -> None:
     weights()
     photos("mine", "x")
     words = ("export", "w.safetensors", "--data", "p", "--split", "all", "--no-speed", "--out")
-    assert "exists and is no artefact" in refused(reslab, *words, "mine", "--force")
+    assert "exists and is not an artefact" in refused(reslab, *words, "mine", "--force")
     assert reslab(*words, "made")[0] == 0
     assert "holds an artefact already" in refused(reslab, *words, "made")
     assert reslab(*words, "made", "--force")[0] == 0

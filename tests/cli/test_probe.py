@@ -326,7 +326,7 @@ def test_what_pruning_refuses(reslab: Reslab, tmp_path: Path) -> None:
     weights = made(tmp_path)
     words = ("prune", weights, *DIGITS)
     for more, said in (
-        (("--out", tmp_path / "a.safetensors"), "give one of --drop, a number of blocks, and --max-error"),
+        (("--out", tmp_path / "a.safetensors"), "give either --drop (a number of blocks) or --max-error"),
         (("--out", tmp_path / "a.pth", "--drop", 1), "end the name in .safetensors"),
         (("--out", tmp_path / "a.safetensors", "--drop", 9), "give a number from 1 to 3"),
         (("--out", tmp_path / "a.safetensors", "--drop", 1, "--rounds", 0), "--rounds takes 1 or more"),
@@ -389,7 +389,7 @@ def test_embeddings_of_few_images(count: int, reslab: Reslab, tmp_path: Path) ->
     words = ("features", weights, "--data", tmp_path / "few", "--split", "all")
     code, _, err = reslab(*words, "--images", count, "--out", out)
     assert code == 0, err
-    assert "as the data counts its 2 classes" in err
+    assert "the data's own numbers of its 2 classes" in err
     found = np.load(out)
     assert found["pool"].shape[0] == count
     assert set(found["label"]) == ({0, 1} if count > 1 else {0})

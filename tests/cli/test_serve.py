@@ -83,7 +83,7 @@ def test_a_token(capsys: pytest.CaptureFixture[str]) -> None:
     prepared("w.safetensors", "--token-file", "token", "--host", "0.0.0.0")
     assert capsys.readouterr().err == ""
     prepared("w.safetensors", "--host", "0.0.0.0")
-    assert "anybody who reaches 0.0.0.0 can ask" in capsys.readouterr().err
+    assert "anyone who can reach 0.0.0.0 can use this server" in capsys.readouterr().err
 
 
 def test_limits() -> None:

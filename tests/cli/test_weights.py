@@ -46,7 +46,7 @@ def test_inspect(reslab: Reslab) -> None:
         "note        taken from its 'state_dict'",
         "note        without the prefix 'module.' of its names",
         "note        assumed: the original order of activations",
-        "input       not said; eval needs --mean and --std",
+        "input       not stored; eval needs --mean and --std",
         "loads in    torchvision, as resnet18",
         "loads in    timm, as resnet18",
     ):
@@ -86,7 +86,7 @@ def test_convert_keeps_all_that_is_known(reslab: Reslab) -> None:
     assert Path("deep/er/b.safetensors").read_bytes() == Path("a.safetensors").read_bytes()
     code, _, err = reslab("weights", "convert", "a.safetensors", "c.pth")
     assert code == 0
-    assert ".pth has no place for the network's description" in err
+    assert "a .pth file cannot hold the network's description" in err
     state = torch.load("c.pth", weights_only=True)
     assert all(torch.equal(state[name], value) for name, value in net.state_dict().items())
     assert Path("c.pth").stat().st_mode & 0o777 == Path("a.safetensors").stat().st_mode & 0o777

@@ -103,7 +103,7 @@ def test_an_ensemble_with_weights(reslab: Reslab, exported: Get) -> None:
     words = ("eval", weights_of(made), made.artefact.folder, "--data", "p", "--split", "all", "--protocol", "ensemble")
     code, out, err = reslab(*words, "--json", "--runtime", "onnxruntime")
     assert code == 2  # a runtime goes with artefacts alone
-    assert "goes with an artefact" in out
+    assert "applies to an artefact" in out
     code, out, err = reslab(*words, "--json")
     assert code == 0, err
     found = json.loads(out)[-1] if out.startswith("[") else json.loads(out)
@@ -113,11 +113,11 @@ def test_an_ensemble_with_weights(reslab: Reslab, exported: Get) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("--mean", 0.5, 0.5, 0.5), "whose preprocessing is inside; leave out --mean"),
-        (("--crop", 24), "whose preprocessing is inside"),
-        (("--net", "resnet20"), "--net needs the weights that it was made of"),
+        (("--mean", 0.5, 0.5, 0.5), "with its preprocessing built in; leave out --mean"),
+        (("--crop", 24), "with its preprocessing built in"),
+        (("--net", "resnet20"), "--net needs the weights that it was exported from"),
         (("--explain", "why"), "--explain needs the weights"),
-        (("--device", "cuda"), "which is computed on the CPU"),
+        (("--device", "cuda"), "which runs on the CPU"),
         (("--runtime", "onnxruntime", "--precision", "bf16"), "cannot be computed by onnxruntime bf16"),
         (("--threads", 0), "--threads takes 1 or more"),
     ],
@@ -134,7 +134,7 @@ def test_other_protocols_and_damaged_artefacts(reslab: Reslab, exported: Get, tm
     folder = exported("crops").artefact.folder
     code, _, err = reslab("eval", folder, "--data", "p", "--split", "all", "--protocol", "ten-crop")
     assert code == 2
-    assert "only --protocol one-crop goes with it" in err
+    assert "evaluate it by --protocol one-crop" in err
     code, _, err = reslab("eval", folder, "--data", "p", "--split", "all", "--recalibrate-bn")
     assert "--recalibrate-bn needs the weights" in err
     copy = tmp_path / "copy"
@@ -151,7 +151,7 @@ def test_a_runtime_goes_with_an_artefact(reslab: Reslab, exported: Get) -> None:
     for words in (("predict", weights_of(exported("crops")), "p"), ("eval", "w.safetensors", "--data", "p")):
         code, _, err = reslab(*words, "--runtime", "openvino")
         assert code == 2
-        assert "--runtime openvino goes with an artefact that 'reslab export' wrote, not with weights" in err
+        assert "--runtime openvino applies to an artefact that 'reslab export' wrote, not to weights" in err
 
 
 def benched(reslab: Reslab, *words: object) -> dict[str, Any]:
@@ -196,8 +196,8 @@ def test_what_bench_refuses(reslab: Reslab, exported: Get) -> None:
         (("infer", folder, "--compile"), "is an artefact: --compile needs the weights"),
         (("infer", folder, "--size", 16), "is an artefact: --size needs the weights"),
         (("infer", folder, "-b", 0), "--batch-size takes 1 or more, got 0"),
-        (("infer", "--runtime", "openvino"), "--runtime openvino goes with an artefact"),
-        (("infer", "--which", "raw"), "--which raw chooses among the weights of a file"),
+        (("infer", "--runtime", "openvino"), "--runtime openvino applies to an artefact"),
+        (("infer", "--which", "raw"), "--which raw chooses among the weights in a file"),
         (("train", folder), "bench train takes a network by --net; weights and artefacts go with bench infer"),
         (("infer", "nowhere.safetensors"), "nowhere.safetensors"),
     ):

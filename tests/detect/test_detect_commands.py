@@ -46,7 +46,7 @@ def run(folder: Path, tmp_path: Path, reslab: Reslab) -> Path:
     code, text, said = reslab("detect", "train", folder, *SMALL, "--iterations", 2, "--out", out)
     assert code == 0, said
     assert "train: 4 pictures; boxes: " in said
-    assert "2 iterations of 2 on 4 pictures, tested on the 2 of test" in said
+    assert "2 iterations of 2 images, 4 to train on, 2 (test) to test on" in said
     assert "mAP@0.5, 11 points (VOC 07): " in text
     assert f"detector: {out}/checkpoints/final.safetensors" in text
     return out
@@ -62,7 +62,7 @@ def test_eval(run: Path, folder: Path, reslab: Reslab, tmp_path: Path) -> None:
     assert {each["image_id"] for each in results} <= {1, 2}
     whole = reslab("detect", "eval", run, folder, "--split", "train", "--resamples", 0, "--short", 32, "--score", 0.9)
     assert whole[0] == 0
-    assert "errors from score 0.9 on, of" in whole[1]
+    assert "errors at scores of 0.9 or more, " in whole[1]
     assert "interval" not in whole[1]
 
 
@@ -71,7 +71,7 @@ def test_predict(run: Path, folder: Path, reslab: Reslab, tmp_path: Path) -> Non
     shown = reslab("detect", "predict", run, folder / "JPEGImages", "--score", 0, "--out", tmp_path / "drawn")
     assert shown[0] == 0
     assert len(shown[1].splitlines()) == 6
-    assert "left out: " in shown[2]
+    assert "skipped: " in shown[2]
     drawn = sorted((tmp_path / "drawn").glob("*.png"))
     assert len(drawn) == 6
     with Image.open(drawn[0]) as image:
@@ -119,20 +119,20 @@ def test_interrupted_and_gone_on_with(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("train",), "name your pictures: reslab detect train FOLDER"),
+        (("train",), "name the folder of your images: reslab detect train FOLDER"),
         (("train", "FOLDER", "--lr", 0), "--lr takes a number above 0, got 0"),
         (("train", "FOLDER", "--kind", "c4", "--net", "timm:resnet18"), "takes a network of Reslab's own or a VGG"),
         (("train", "FOLDER", "--net", "resnet20", "--anchors", 8), "expected 4 sides of anchors"),
         (("train", "FOLDER", "--net", "resnet21"), "unknown network 'resnet21'"),
         (("train", "--resume", "FOLDER"), "expected a run (recipe.json in it), but there is none"),
         (("train", "--resume", "FOLDER", "--lr", 1, "--no-flip"), "leave out --no-flip, --lr"),
-        (("eval", "FOLDER"), "name the pictures"),
+        (("eval", "FOLDER"), "name the images"),
         (("eval", "FOLDER", "FOLDER", "--score", 2), "--score takes a score, 0 to 1, got 2"),
         (("eval", "FOLDER", "FOLDER", "--short", 0), "--short takes 1 or more pixels"),
         (("eval", "FOLDER", "FOLDER", "--resamples", -1), "--resamples takes 0"),
         (("eval", "FOLDER", "FOLDER"), "expected a finished run of 'reslab detect train'"),
-        (("predict", "FOLDER"), "name pictures"),
-        (("predict", "FOLDER", "gone.jpg"), "expected a picture, or a folder of pictures, at gone.jpg"),
+        (("predict", "FOLDER"), "name images"),
+        (("predict", "FOLDER", "gone.jpg"), "expected an image or a folder of images at gone.jpg"),
     ],
 )
 def test_mistakes_are_one_line(folder: Path, reslab: Reslab, words: tuple[object, ...], said: str) -> None:
@@ -252,7 +252,10 @@ def test_detectors_of_other_classes_do_not_vote(run: Path, folder: Path, reslab:
     other = build_detector(DetectorSpec(net=net, classes=("bird",), short=40, long=60, anchors=(8, 16, 32, 64)))
     save_detector(tmp_path / "birds.safetensors", other)
     code, _, said = reslab("detect", "eval", run, folder, "--also", tmp_path / "birds.safetensors")
-    assert (code, "expected a detector of cat, dog, as the first is, found one of bird" in said) == (2, True)
+    assert (code, "expected a detector of the same classes as the first one's (cat, dog), found bird" in said) == (
+        2,
+        True,
+    )
 
 
 def test_group_norm_takes_no_weights(reslab: Reslab, folder: Path) -> None:

@@ -179,10 +179,10 @@ def test_an_artefact_behind_the_server(artefact: Path, photographs: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--short", 30), "--short 30 needs its weights"),
-        (("--refine",), "--refine needs its weights"),
-        (("--scales", 30, 40), "--scales needs its weights"),
-        (("--precision", "bf16"), "--precision bf16 needs its weights"),
+        (("--short", 30), "--short 30 needs the weights"),
+        (("--refine",), "--refine needs the weights"),
+        (("--scales", 30, 40), "--scales needs the weights"),
+        (("--precision", "bf16"), "--precision bf16 needs the weights"),
     ],
 )
 def test_what_an_artefact_cannot_do(
@@ -207,14 +207,14 @@ def test_damage_is_found_and_a_classifier_is_asked_for_elsewhere(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--to", "openvino"), "is a detector, which is written as onnx alone"),
-        (("--to", "onnx", "torch"), "is a detector, which is written as onnx alone"),
+        (("--to", "openvino"), "is a detector, which can be written as onnx only"),
+        (("--to", "onnx", "torch"), "is a detector, which can be written as onnx only"),
         (("--int8",), "is a detector: leave out --int8"),
         (("--input", "crops"), "is a detector: leave out --input"),
         (("--crop", 32), "is a detector: leave out --mean, --std, --resize, --crop and --interpolation"),
         (("--split", "train"), "is a detector: leave out --split"),
-        ((), "nothing is written unseen"),
-        (("--data", "cifar10"), "expected a picture, or a folder of pictures, at cifar10"),
+        ((), "name real images by --data"),
+        (("--data", "cifar10"), "expected an image or a folder of images at cifar10"),
     ],
 )
 def test_what_is_refused(weights: Path, tmp_path: Path, reslab: Reslab, words: tuple[object, ...], said: str) -> None:

@@ -94,7 +94,7 @@ def test_a_study_that_was_begun_keeps_its_plan(reslab: Reslab, tmp_path: Path) -
     assert read_json(out / "study.json")["budget"] == 1
     code, again, err = reslab(*words, "--budget", 3)
     assert code == 0, err
-    assert "going on with the plan in" in err
+    assert "continuing the plan in" in err
     assert json.loads(again)["runs"] == json.loads(first)["runs"]
 
 

@@ -256,7 +256,7 @@ def test_an_interrupted_study_goes_on(forge: Reslab, tmp_path: Path) -> None:
     stop = {"signal": "SIGINT", "run": str(out), "file": "runs/*/result.json"}
     code, text, _ = forge(*words, stop=stop)
     assert code == 130
-    assert "reslab: interrupted; the same command goes on where it was; finished runs are not run again" in text
+    assert "reslab: interrupted; repeat the command to continue; finished runs are not run again" in text
     assert "Traceback" not in text
     before = stamps(out)
     code, text, _ = forge(*words)
@@ -284,7 +284,7 @@ def test_the_demo_from_finished_runs(reslab: Reslab, tmp_path: Path, monkeypatch
     for words in (
         "about two minutes",
         "The claims held here. ✓ The deeper plain network has the higher training error. held",
-        "What it cannot: degradation after saturation",
+        "What it cannot show: degradation after convergence",
         "reslab nets resnet56",
         "reslab train he2015_cifar --data cifar10",
         "reslab study degradation --data cifar10 --iterations 4000",

@@ -110,4 +110,4 @@ def test_what_does_not_go_with_it(reslab: Reslab) -> None:
     assert "leave out --seeds, NAME" in err
     code, _, err = reslab("study", "--queue", "--data", "digits")
     assert code == 2
-    assert "expected that, got --data digits" in err
+    assert "expected --data cifar10, got digits" in err

@@ -120,7 +120,10 @@ def test_a_dry_run_of_small_images_that_goes_on(reslab: Reslab, tmp_path: Path) 
         (("modern_imagenet", "--data", "digits"), "the recipe is for photographs on disk, 'digits' is of small images"),
         (("he2015_cifar", "--data", "digits", "--labels", "x.txt"), "--labels is for photographs on disk"),
         (("modern_imagenet", "--data", "DATA", "--workers", -1), "--workers takes 0"),
-        (("modern_imagenet", "--data", "DATA", "--damaged", 2), "--damaged takes a share of the images, 0 to 1, got 2"),
+        (
+            ("modern_imagenet", "--data", "DATA", "--damaged", 2),
+            "--damaged takes a fraction of the images, 0 to 1, got 2",
+        ),
         (("modern_imagenet", "--data", "DATA", "--size", 0), "--size takes 1 or more pixels, got 0"),
         (("modern_imagenet",), "name the data: --data the path of a folder"),
         (("fast_cifar", "--data", "digits", "--size", 16), "has images of one fixed size"),

@@ -84,7 +84,7 @@ def test_an_option_reaches_the_recipe(
 def test_a_look_alone_writes_nothing(reslab: Reslab, photos: Path, start: Path, tmp_path: Path) -> None:
     code, text, said = reslab("finetune", photos, "--from", start, "--out", tmp_path / "run", "--look")
     assert (code, text) == (0, "")
-    assert "everything" in said or "the last layer alone" in said
+    assert "all layers" in said or "the last layer only" in said
     assert not (tmp_path / "run").exists()
 
 
@@ -119,7 +119,7 @@ def test_a_validation_split_is_what_is_chosen_by(reslab: Reslab, start: Path, tm
     words = ("finetune", photos, "--from", start)
     code, _, said = reslab(*words, "--look")
     assert code == 0, said
-    assert "18 images to train on, 12 to choose by and 9 to test on" in said
+    assert "18 images to train on, 12 to validate on and 9 to test on" in said
     out = tmp_path / "run"
     code, _, said = reslab(*words, "--out", out, *QUICK)
     assert code == 0, said
@@ -180,7 +180,7 @@ def test_cross_validation(reslab: Reslab, photos: Path, start: Path, tmp_path: P
     assert min(found["folds"]) <= found["accuracy"] <= max(found["folds"])
     code, text, said = reslab(*words)
     assert code == 0, said
-    assert "correct in the mean of 3 folds, standard deviation" in text
+    assert "correct on average over 3 folds, standard deviation" in text
     code, _, said = reslab(*words[: -len(QUICK) - 1], 11)
     assert (code, "--folds takes 2 to 10, as many as the rarest class, 'blue', has pictures; got 11" in said) == (
         2,
@@ -205,7 +205,7 @@ def test_the_page_is_opened(
         (("nowhere",), "nothing"),
         (("PHOTOS", "--lr", -1), "--lr takes a number above 0, got -1"),
         (("PHOTOS", "--epochs", 0), "--epochs takes a number above 0, got 0"),
-        (("PHOTOS", "--validation", 2), "--validation takes a share, 0 to 0.9, got 2"),
+        (("PHOTOS", "--validation", 2), "--validation takes a fraction, 0 to 0.9, got 2"),
         (("PHOTOS", "--validation", 0, "--early-stop", 2), "early stopping needs validation images"),
         (("PHOTOS", "--from", "nowhere.pth"), "expected weights at nowhere.pth"),
         (("PHOTOS", "--train", "last", "--stages", 9), "the network has 3 stages, got 9 to train"),

@@ -35,14 +35,14 @@ def check_options(source: str, given: Given, device: str | None, others: Mapping
     """Raises `InputError` for options of weights, which an artefact has behind it."""
     if given != Given():
         raise InputError(
-            f"{source} is an artefact, whose preprocessing is inside; leave out --mean, --std, --resize, --crop and "
-            "--interpolation, or export anew with them"
+            f"{source} is an artefact with its preprocessing built in; leave out --mean, --std, --resize, --crop and "
+            "--interpolation, or export it again with them"
         )
     for name, value in others.items():
         if value:
-            raise InputError(f"{source} is an artefact: --{name} needs the weights that it was made of")
+            raise InputError(f"{source} is an artefact: --{name} needs the weights that it was exported from")
     if device not in (None, "cpu"):
-        raise InputError(f"{source} is an artefact, which is computed on the CPU; leave out --device {device}")
+        raise InputError(f"{source} is an artefact, which runs on the CPU; leave out --device {device}")
 
 
 def open_artefact(
@@ -69,4 +69,4 @@ def open_artefact(
 def check_weights(runtime: AnyRuntime | None) -> None:
     """Raises `InputError` for a runtime where there are weights."""
     if runtime is not None:
-        raise InputError(f"--runtime {runtime} goes with an artefact that 'reslab export' wrote, not with weights")
+        raise InputError(f"--runtime {runtime} applies to an artefact that 'reslab export' wrote, not to weights")

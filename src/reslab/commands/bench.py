@@ -39,7 +39,7 @@ def run(options: Options) -> None:
             raise InputError(f"--{name} takes {least} or more, got {value}")
     check_target("--out", options.out, (".json",), force=options.force)
     if options.compile and options.what == "data":
-        raise InputError("bench data makes batches, which has nothing to do with --compile; leave it out")
+        raise InputError("bench data only makes batches, so that --compile has no effect; leave it out")
     works.check_batch(options.batch, options.what)
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     subject = subject_of(options, console)
@@ -47,11 +47,11 @@ def run(options: Options) -> None:
     works.check(case)
     if options.against is not None:
         _check_peer(options, case, options.against)
-    turns = " by turns" if options.against else ""
+    turns = ", the two sides alternating" if options.against else ""
     try:
         console.print(
             f"{options.what}: {spec.name}, {options.batch} images of {spec.size[0]}x{spec.size[1]}; {subject.mode}\n"
-            f"{options.rounds} rounds of {options.turn:g} s{turns}, in processes of their own, which start first"
+            f"{options.rounds} rounds of {options.turn:g} s{turns}; each side starts in its own process first"
         )
         todo, best = _todo(options, subject, console)
         seconds = _timed(todo, options, case, console)
@@ -101,7 +101,7 @@ def _todo(options: Options, subject: Subject, console: Console) -> tuple[dict[st
     if against is None:
         return todo, None
     if options.peer != "default":
-        console.print(f"{against} at its best: each way for a moment, in images/s")
+        console.print(f"looking for {against}'s fastest setting by a short trial of each, in images/s")
 
         def said(way: str, rate: float | str) -> None:
             console.print(f"  {way}: {f'{rate:,.1f}' if isinstance(rate, float) else rate}")
@@ -181,7 +181,7 @@ def _rounded(values: Sequence[float]) -> list[float]:
 def _print(record: dict[str, Any], options: Options) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     share, own = record["share_of_peak"], record["images_per_second"]["reslab"]
-    headings = ["", "images/s", "ms a step", *([] if share is None else ["of a large product"])]
+    headings = ["", "images/s", "ms a step", *([] if share is None else ["of matrix-product peak"])]
     for heading in headings:
         table.add_column(heading, justify="left" if not heading else "right")
     for name, rate in record["images_per_second"].items():
@@ -191,14 +191,14 @@ def _print(record: dict[str, Any], options: Options) -> None:
     console.print(table)
     if share is not None:
         console.print(
-            f"a large matrix product reaches {record['peak']['gflops']:,.0f} GFLOP/s here in {record['precision']}; "
-            f"a large copy moves {record['peak']['copy_gigabytes_per_second']:,.0f} GB/s"
+            f"peak: a large matrix product reaches {record['peak']['gflops']:,.0f} GFLOP/s here in "
+            f"{record['precision']}, a large copy {record['peak']['copy_gigabytes_per_second']:,.0f} GB/s"
         )
     if record["peer_at_its_best"] is not None:
-        tuned = "" if options.what == "data" else ", freed memory kept as ours is"
+        tuned = "" if options.what == "data" else ", with the same memory allocator settings as ours"
         console.print(f"{options.against} at its best: {record['peer_at_its_best']['way']}{tuned}")
     for name, found in record["ratios"].items():
         console.print(
             f"ratio {found['median']:.2f} x ({found['low']:.2f} to {found['high']:.2f}) against {name}, "
-            f"median of {options.rounds} rounds by turns"
+            f"median of {options.rounds} rounds"
         )

@@ -48,7 +48,9 @@ def subject_of(options: Options, console: Console) -> Subject:
     if options.weights is None:
         check_weights(options.runtime)
         if options.which is not None:
-            raise InputError(f"--which {options.which} chooses among the weights of a file; name one, or leave it out")
+            raise InputError(
+                f"--which {options.which} chooses among the weights in a file; name a file, or leave it out"
+            )
         return _by_name(options)
     if options.what != "infer":
         raise InputError(f"bench {options.what} takes a network by --net; weights and artefacts go with bench infer")

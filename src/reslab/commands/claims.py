@@ -76,8 +76,8 @@ def _how(options: Options) -> None:
     """Says where results were looked for, in place of a list in which nothing is tested, and how to have some."""
     Console().print(
         f"{_nowhere(options)}\n"
-        "Results elsewhere: reslab claims FOLDER\n"
-        "To make some: reslab demo (two minutes), or reslab study NAME --data cifar10 --budget 60\n"
-        "The claims without results: reslab claims --verdict 'not tested'",
+        "To read results from elsewhere: reslab claims FOLDER\n"
+        "To produce some: reslab demo (two minutes), or reslab study NAME --data cifar10 --budget 60\n"
+        "To list the claims all the same: reslab claims --verdict 'not tested'",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip

@@ -27,8 +27,8 @@ def run(options: Options) -> None:
     apart = difference(shallow, deep)
     if apart > TOLERANCE:
         raise InputError(
-            f"'{deep.spec.name}' with these weights differs from '{shallow.spec.name}' by {apart:.1e} of its greatest "
-            f"output, more than rounding ({TOLERANCE:g}); nothing was written"
+            f"'{deep.spec.name}' with these weights differs from '{shallow.spec.name}' by {apart:.1e} of its largest "
+            f"output, more than rounding explains ({TOLERANCE:g}); nothing was written"
         )
     header = header_of(deep.spec, weights.preprocessing, weights.classes)
     about = {key: value for key, value in weights.header.items() if key in ("recipe", "test_error")}
@@ -44,8 +44,8 @@ def run(options: Options) -> None:
         print(json.dumps(record, indent=2))
         return
     print(
-        f"{options.out}: {deep.spec.name}, {deep.spec.depth} layers, computes what {shallow.spec.name} does "
-        f"({added} blocks added; outputs differ by {apart:.1e} of the greatest, in evaluation)"
+        f"{options.out}: {deep.spec.name}, {deep.spec.depth} layers, computes the same function as {shallow.spec.name} "
+        f"({added} blocks added; in evaluation mode, outputs differ by {apart:.1e} of the largest)"
     )
 
 

@@ -39,7 +39,9 @@ def train(options: Train) -> None:
         out = options.resume or Path()
     else:
         if options.data is None:
-            raise InputError("name your pictures: reslab detect train FOLDER; or resume a run with --resume DIR")
+            raise InputError(
+                "name the folder of your images: reslab detect train FOLDER; or resume a run with --resume DIR"
+            )
         data = read(options.data)
         show_look(data)
         if options.look:
@@ -52,8 +54,8 @@ def train(options: Train) -> None:
     execution = start(options.device, options.threads)
     split, pictures = tested_on(data, recipe)
     say(
-        f"{recipe.detector.kind} on {recipe.detector.net.name}: {recipe.iterations:,} iterations of {recipe.batch} on "
-        f"{len(learnt_from(data, recipe)):,} pictures, tested on the {len(pictures):,} of {split}, into {out}"
+        f"{recipe.detector.kind} on {recipe.detector.net.name}: {recipe.iterations:,} iterations of {recipe.batch} "
+        f"images, {len(learnt_from(data, recipe)):,} to train on, {len(pictures):,} ({split}) to test on, into {out}"
     )
     try:
         with asked_to_stop() as stop:
@@ -159,11 +161,11 @@ def show_worth(result: dict[str, Any]) -> None:
         if found is None:
             print("COCO's figure needs faster-coco-eval: pip install 'reslab[detect]'", file=sys.stderr)
         elif found["map"] is None:
-            print(f"{said}: no boxes to be found")
+            print(f"{said}: these images have no boxes")
         else:
             low, high = found["interval"]
-            between = "" if low is None else f" (95 % interval over pictures: {100 * low:.1f} to {100 * high:.1f})"
+            between = "" if low is None else f" (95 % interval over images: {100 * low:.1f} to {100 * high:.1f})"
             classes = ", ".join(f"{c} {'-' if v is None else f'{100 * v:.1f}'}" for c, v in found["classes"].items())
             print(f"{said}: {100 * found['map']:.1f} %{between}; {classes}")
     errors = ", ".join(f"{number} {kind}" for kind, number in result["errors"].items())
-    print(f"errors from score {result['errors_score']:g} on, of {result['boxes']} boxes: {errors}")
+    print(f"errors at scores of {result['errors_score']:g} or more, {result['boxes']} boxes: {errors}")

@@ -20,7 +20,7 @@ from reslab.errors import InputError
 def run(options: Eval) -> Path | None:
     """Measures a detector, prints its figures, and returns the path of their page, if one was written."""
     if options.data is None:
-        raise InputError("name the pictures: reslab detect eval DETECTOR DATA")
+        raise InputError("name the images: reslab detect eval DETECTOR DATA")
     if options.resamples < 0:
         raise InputError(f"--resamples takes 0 (no intervals) or more, got {options.resamples}")
     if options.open and options.page is None:

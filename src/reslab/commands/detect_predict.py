@@ -42,7 +42,7 @@ def run(options: Predict) -> None:
         try:
             image = whole(Encoded(str(path), path, oriented=True), 3)
         except InputError as error:
-            print(f"left out: {error}", file=sys.stderr)
+            print(f"skipped: {error}", file=sys.stderr)
             continue
         [each] = ready.find([pixels_of(image)])
         found.append((path, image.size, each))
@@ -56,7 +56,7 @@ def run(options: Predict) -> None:
             )
             print(f"{path}: {boxes or 'nothing'}")
     if not found:
-        raise InputError("none of the pictures can be read")
+        raise InputError("none of the images can be read")
     content = {
         "images": [
             {"id": number, "file_name": path.name, "height": size[1], "width": size[0]}
@@ -77,10 +77,10 @@ def listed(given: tuple[Path, ...]) -> list[Path]:
     for each in given:
         inside = sorted(p for p in each.rglob("*") if p.suffix.lower() in PICTURES) if each.is_dir() else [each]
         if not inside or not inside[0].exists():
-            raise InputError(f"expected a picture, or a folder of pictures, at {each}, but there is none")
+            raise InputError(f"expected an image or a folder of images at {each}, but there is none")
         paths += inside
     if not paths:
-        raise InputError("name pictures: reslab detect predict DETECTOR PICTURE ...")
+        raise InputError("name images: reslab detect predict DETECTOR IMAGE ...")
     return paths
 
 

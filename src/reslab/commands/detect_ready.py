@@ -39,8 +39,8 @@ def made_ready(
     for name, other in zip(also, others, strict=True):
         if other.spec.classes != first.spec.classes:
             raise InputError(
-                f"--also {name}: expected a detector of {', '.join(first.spec.classes)}, as the first is, found one of "
-                f"{', '.join(other.spec.classes)}"
+                f"--also {name}: expected a detector of the same classes as the first one's "
+                f"({', '.join(first.spec.classes)}), found {', '.join(other.spec.classes)}"
             )
 
     def find_together(pictures: Iterable[Tensor]) -> list[Detections]:
@@ -80,7 +80,10 @@ def _of_artefact(
         (f"--precision {precision}", precision == "bf16"), (f"--device {device}", device not in (None, "cpu")),
     ):  # fmt: skip
         if given:
-            raise InputError(f"{source} is an artefact, of one size, in fp32 on the CPU: {option} needs its weights")
+            raise InputError(
+                f"{source} is an artefact, which has a fixed size and runs in fp32 on the CPU: {option} needs the "
+                "weights that it was exported from"
+            )
     start("cpu", threads)
     folder, about = read_detector_artefact(source)
     model = OnnxDetector(folder / about.models["onnx"], threads=threads)

@@ -37,7 +37,7 @@ def run(options: Study) -> None:
     """Trains each network from each seed, in pairs, and says what they come to."""
     nets, weights = _networks(options)
     if options.data is None:
-        raise InputError("name the pictures: reslab detect study DATA")
+        raise InputError("name the images: reslab detect study DATA")
     data = read(options.data)
     show_look(data)
     recipes = {
@@ -47,7 +47,7 @@ def run(options: Study) -> None:
     recipe = recipes[nets[0], 0]
     split, pictures = tested_on(data, recipe)
     if all(picture.ignored().all() for picture in pictures):
-        raise InputError(f"expected boxes in the {split} pictures of {data.root}, found none: nothing can be compared")
+        raise InputError(f"expected boxes in the {split} images of {data.root}, found none: nothing can be compared")
     execution = start(options.device, options.threads)
     out = options.out or Path("runs") / f"detect-study-{data.root.resolve().stem}"
     found: dict[str, dict[int, float]] = {net: {} for net in nets}
@@ -63,7 +63,7 @@ def run(options: Study) -> None:
                 if result.get("failed"):
                     failed.append(f"{place.name}: {result['failed']}")
     except (KeyboardInterrupt, Stopped):
-        raise KeyboardInterrupt("the same command goes on where it was; finished runs are not run again") from None
+        raise KeyboardInterrupt("repeat the command to continue; finished runs are not run again") from None
     summary = _summary(nets, found, failed, recipe) | {"split": split, "pictures": len(pictures)}
     runs.write_json(out / SUMMARY, summary)
     if options.json:

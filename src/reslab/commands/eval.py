@@ -105,7 +105,7 @@ def _member(source: str, options: Options, execution: Execution, console: Consol
     if source.endswith(SUFFIX):
         return _read(source, options, console)
     if options.data is None:
-        raise InputError(f"{source} are weights: name the images to evaluate on by --data, a known name or a path")
+        raise InputError(f"name the images to evaluate {source} on by --data: a known name or a path")
     where = Where.given(options.data, options.split, options.labels, options.outputs, options.damaged)
     if is_artefact(source):
         return artefact_member(source, where, options, console, _say)
@@ -118,7 +118,7 @@ def _member(source: str, options: Options, execution: Execution, console: Consol
     if options.kind == "multi-scale":
         window = trained_window(weights.spec, preprocessing.crop)
         if preprocessing.mean_size:
-            notes = (*notes, "the mean image that is subtracted has one size: its average for each channel is taken")
+            notes = (*notes, "the mean image has a fixed size: its average per channel is subtracted instead")
             preprocessing = preprocessing.of_any_size()
     if options.window is not None:
         window = (options.window, options.window)
@@ -158,7 +158,9 @@ def _read(source: str, options: Options, console: Console) -> Member:
     found = load_predictions(path)
     about = found.about
     if options.protocol not in (None, "ensemble") and about.protocol.name != options.protocol:
-        raise InputError(f"{source} holds scores by {about.protocol.name}, not by {options.protocol}; give the weights")
+        raise InputError(
+            f"{source} holds predictions by {about.protocol.name}, not {options.protocol}; give the weights instead"
+        )
     if options.data is not None:
         where = Where.given(options.data, options.split, options.labels, options.outputs, options.damaged)
         _check_same(source, about, where)
@@ -175,8 +177,8 @@ def _check_same(source: str, about: About, where: Where) -> None:
     names = tuple(name or "" for name in about.outputs)
     if (own := listed_alone(where, names).fingerprint()) != about.data_fingerprint:
         raise InputError(
-            f"{source} is of other images ({about.data}, {about.split}: {about.data_fingerprint}) than --data "
-            f"{where.data} --split {where.split} ({own}); leave out --data, or evaluate the weights on it"
+            f"{source} holds predictions for other images ({about.data}, {about.split}: {about.data_fingerprint}) "
+            f"than --data {where.data} --split {where.split} ({own}); leave out --data, or evaluate the weights on it"
         )
 
 

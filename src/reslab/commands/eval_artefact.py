@@ -24,9 +24,7 @@ def artefact_member(
         {"net": options.net, "which": options.which, "recalibrate-bn": options.recalibrate_bn},
     )  # fmt: skip
     if options.kind != "one-crop" or options.test_time != "none":
-        raise InputError(
-            f"{source} is an artefact, which makes one crop of an image itself: only --protocol one-crop goes with it"
-        )
+        raise InputError(f"{source} is an artefact, which crops images itself: evaluate it by --protocol one-crop")
     found = open_artefact(
         source, options.runtime, options.precision, threads=options.threads, batch=options.batch, console=console
     )  # fmt: skip

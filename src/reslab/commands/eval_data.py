@@ -44,7 +44,7 @@ class Where:
     ) -> "Where":
         """From the options. ``--labels`` once meant what ``--outputs`` does; the file tells which it is."""
         if damaged is not None and not 0 <= damaged <= 1:
-            raise InputError(f"--damaged takes a share of the images, 0 to 1, got {damaged:g}")
+            raise InputError(f"--damaged takes a fraction of the images, 0 to 1, got {damaged:g}")
         if labels is not None and not lists_images(labels):
             if outputs is not None:
                 raise InputError(

@@ -109,7 +109,9 @@ def _remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
             some = "; ".join(row["left_out"][:3])
             found.append(f"{len(row['left_out'])} images could not be decoded and were left out: {some}")
         if row["not_finite"]:
-            found.append(f"{row['called']} gave no number for {row['not_finite']:,} images; they count as errors")
+            found.append(
+                f"{row['called']} gave no finite scores for {row['not_finite']:,} images; they count as errors"
+            )
     return list(dict.fromkeys(found))
 
 

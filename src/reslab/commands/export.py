@@ -77,7 +77,7 @@ def run(options: Options) -> None:
         if options.json:
             print(as_json(str(options.out), about, about.gate))
         if not about.models:
-            text = "nothing passed, and nothing is written; --force writes it all the same"
+            text = "no format passed its checks, so nothing was written; --force writes them anyway"
             console.print(text, highlight=False, soft_wrap=True)
             raise SystemExit(1)
         seal(folder, about)
@@ -98,8 +98,8 @@ def _check(options: Options) -> None:
         raise InputError("--to takes one format or more: onnx, openvino, torch")
     if options.data is None and not options.force:
         raise InputError(
-            "nothing is written unseen: name real images by --data, to compare on (a folder will do, with labels or "
-            "without), or add --force"
+            "name real images by --data, to check the exported model on (a folder, with labels or without), or add "
+            "--force to write it without checks"
         )
     for name in _libraries(options):
         library(name)
@@ -108,7 +108,7 @@ def _check(options: Options) -> None:
     out = options.out
     with suppress(OSError):
         if out.exists() and not is_artefact(out) and not (out.is_dir() and not any(out.iterdir())):
-            raise InputError(f"--out {out} exists and is no artefact; name another folder")
+            raise InputError(f"--out {out} exists and is not an artefact; name another folder")
         if is_artefact(out) and not options.force:
             raise InputError(f"--out {out} holds an artefact already; name another folder, or add --force")
 

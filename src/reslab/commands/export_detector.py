@@ -36,8 +36,8 @@ def check_options(options: Options) -> None:
     """Raises `InputError` for what a detector has no use for, or cannot be written as."""
     if options.to != ("onnx",):
         raise InputError(
-            f"--to {' '.join(options.to)}: {options.weights} is a detector, which is written as onnx alone; what it "
-            "keeps depends on numbers, and torch.export takes no such program"
+            f"--to {' '.join(options.to)}: {options.weights} is a detector, which can be written as onnx only: the "
+            "number of its boxes depends on the image, which torch.export does not support"
         )
     usual = {each.name: each.default for each in dataclasses.fields(Options)}
     for name in OF_CLASSIFIERS:
@@ -71,7 +71,7 @@ def run(options: Options) -> None:
             about = about.model_copy(update={"gate": seen})
             print(_as_json(options, seen) if options.json else _words(seen))
             if seen.refused and not options.force:
-                text = "it did not pass, and nothing is written; --force writes it all the same"
+                text = "it did not pass its checks, so nothing was written; --force writes it anyway"
                 console.print(text, highlight=False, soft_wrap=True)
                 raise SystemExit(1)
         elif options.json:
@@ -93,16 +93,16 @@ def _read(paths: Sequence[Path], console: Console) -> list[Tensor]:
         try:
             found.append(pixels_of(whole(Encoded(str(path), path, oriented=True), 3)))
         except InputError as error:
-            console.print(f"left out: {error}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"skipped: {error}", markup=False, highlight=False, soft_wrap=True)
     if paths and not found:
-        raise InputError("--data: none of the pictures can be read")
+        raise InputError("--data: none of the images can be read")
     return found
 
 
 def _words(seen: CheckedBoxes) -> str:
     said = (
         f"{seen.agreement:.1f} % of {seen.boxes:,} boxes in {plural(seen.images, 'image')} are the same, their scores "
-        f"apart by {seen.largest_difference:.1g} at most"
+        f"differ by at most {seen.largest_difference:.1g}"
     )
     if seen.speed is not None:
         said += (

@@ -30,7 +30,7 @@ def show(rows: Sequence[Checked], console: Console) -> None:
 
 def words(row: Checked) -> str:
     """What was found for a runtime, in a line."""
-    said = f"says the same first of {row.agreement:.1f} % of {row.images:,} images"
+    said = f"predicts the same class for {row.agreement:.1f} % of {row.images:,} images"
     if row.accuracy is not None and row.accuracy_before is not None:
         said += f"; accuracy {_accuracy(row.accuracy)}, before {_accuracy(row.accuracy_before)}"
     return f"refused: {row.refused}; {said}" if row.refused else f"passed; {said}"

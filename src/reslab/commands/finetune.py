@@ -41,7 +41,7 @@ def run(options: Options) -> Path | None:
     _check(options)
     folder = Path(options.folder).expanduser()
     if not folder.exists():
-        raise InputError(f"expected a folder of images at {folder}, but there is nothing")
+        raise InputError(f"expected a folder of images at {folder}, but nothing is there")
     console = Console(stderr=True)
     execution = start(options.device, options.threads, workers=options.workers)
     if options.folds is not None:
@@ -104,7 +104,7 @@ def _folded(options: Options, folder: Path, execution: Execution, console: Conso
 def _check(options: Options) -> None:
     for name, value, most in (("--validation", options.validation, 0.9), ("--stage-decay", options.stage_decay, 1.0)):
         if value is not None and not 0 <= value <= most:
-            raise InputError(f"{name} takes a share, 0 to {most:g}, got {value:g}")
+            raise InputError(f"{name} takes a fraction, 0 to {most:g}, got {value:g}")
     for name, number in (("--epochs", options.epochs), ("--lr", options.lr), ("--size", options.size)):
         if number is not None and number <= 0:
             raise InputError(f"{name} takes a number above 0, got {number:g}")

@@ -27,7 +27,7 @@ def show_look(look: Look, console: Console) -> None:
     train, validation, test = (int(n) for n in counts.sum(0))
     images = plural(train, "image")
     if look.has_test:
-        chosen_by = f", {validation:,} to choose by" if look.has_validation else ""
+        chosen_by = f", {validation:,} to validate on" if look.has_validation else ""
         images += f" to train on{chosen_by} and {test:,} to test on"
     sides = look.shorter
     modes = ", ".join(f"{mode} {n:,}" for mode, n in Counter(mode for mode in look.modes if mode).most_common())
@@ -57,9 +57,9 @@ def show_plan(prepared: Prepared, out: Path, execution: Execution, console: Cons
     for text in prepared.said:
         _say(console, f"weights: {text}")
     words = {
-        "head": "the last layer alone, fitted to its optimum",
+        "head": "the last layer only, fitted to convergence",
         "last": f"the last layer and the last {plural(rule.stages, 'stage')}",
-        "all": "everything",
+        "all": "all layers",
         "gradual": "the last layer, then stage after stage",
     }
     length = f", {recipe.iterations:,} steps of {recipe.global_batch} images" if recipe.iterations else ""
@@ -91,8 +91,8 @@ def show_result(worth: Worth, result: dict[str, Any], out: Path, page: Path, con
         console.print("too few validation images to tell how well its probabilities are calibrated", soft_wrap=True)
     else:
         console.print(
-            f"probabilities: off by {plain.calibration_error:.1f} points on average, by "
-            f"{calibrated.calibration_error:.1f} at the temperature {worth.temperature:.2f}, which predict uses",
+            f"probabilities: calibration error {plain.calibration_error:.1f} points, "
+            f"{calibrated.calibration_error:.1f} at temperature {worth.temperature:.2f}, which predict uses",
             soft_wrap=True,
         )
     if result.get("at_chance"):
@@ -105,12 +105,12 @@ def show_folds(made: Folded, look: Look, console: Console) -> None:
     """Mean and spread over the folds, and the interval over all images."""
     low, high = made.interval
     console.print(
-        f"[bold]{made.mean:.1f} %[/] correct in the mean of {len(made.accuracies)} folds, standard deviation "
-        f"{made.spread:.1f} points; of all {made.images:,} images 95 % interval {low:.1f} to {high:.1f} %",
+        f"[bold]{made.mean:.1f} %[/] correct on average over {len(made.accuracies)} folds, standard deviation "
+        f"{made.spread:.1f} points; 95 % interval over all {made.images:,} images {low:.1f} to {high:.1f} %",
         soft_wrap=True,
     )
-    rest = ", and to be tested on the test split, which took no part," if look.has_test else ""
-    console.print(f"next: the same without --folds, to be trained on all{rest} and used", soft_wrap=True)
+    rest = " and test it on the test split, which took no part" if look.has_test else ""
+    console.print(f"next: repeat without --folds, to train one network on all of them{rest}", soft_wrap=True)
 
 
 def _row(each: ClassFigures) -> tuple[str, str, str, str]:

@@ -48,7 +48,7 @@ def run(options: Options) -> None:
     if left_out:
         console.print(f"{plural(left_out, 'image')} of {count:,} could not be read", highlight=False, soft_wrap=True)
     if not count:
-        raise InputError("no image came on standard input; expected paths, a line each")
+        raise InputError("no paths came on standard input; expected one per line")
     if left_out == count:
         raise SystemExit(1)
 

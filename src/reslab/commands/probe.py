@@ -161,7 +161,7 @@ def _measure(planned: Plan, folder: Path | None, console: Console, command: str)
         except KeyboardInterrupt:
             if folder is None:
                 raise
-            raise KeyboardInterrupt("the same command goes on where it was; what is measured is kept") from None
+            raise KeyboardInterrupt("repeat the command to continue; finished figures are kept") from None
 
 
 def _record(done: Done) -> dict[str, Any]:

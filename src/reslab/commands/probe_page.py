@@ -22,11 +22,11 @@ def write_page(path: Path, done: Done, subjects: Sequence[Subject], found: Seque
     panels = tuple(_panel(name, results, done) for name, results in done.results.items())
     page = sheet.Sheet(
         title=f"X-ray of {names}",
-        lede=f"What goes on inside, in {words.plural(len(panels), 'figure')}: what the layers put out, what the blocks "
-        "add, what happens without them, and how the gradient comes back.",
+        lede=f"Inside the network, in {words.plural(len(panels), 'figure')}: how layers respond, what each block adds, "
+        "what happens without it, and how gradients flow back.",
         warnings=tuple(
-            f"{label} is at chance: {said}. The figures of its weights say nothing about what it has learnt, and their "
-            "readings are left out."
+            f"{label} is at chance level: {said}. The figures of its weights say nothing about what it has learnt, and "
+            "are shown without an interpretation."
             for label, said in done.at_chance.items()
         ),
         panels=panels,

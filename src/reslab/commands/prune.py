@@ -28,8 +28,10 @@ from reslab.runs.files import write_json
 from reslab.weights.load import header_of
 
 HOW = (
-    "Left the error as blocks go, one after another; right against the speed. The ring is what was written.",
-    "Training images choose which block goes; half of the test images decide how far, the other half is shown.",
+    "Left: the error as blocks are removed one after another. Right: the error against the speed. The ring marks the "
+    "network that was written.",
+    "Training images choose which block to remove; half of the test images decide when to stop; the errors shown are "
+    "measured on the other half.",
 )
 
 
@@ -38,7 +40,7 @@ def run(options: Options) -> None:
     checked(options.looking)
     check_target("--out", options.out, FILES, force=options.force)
     if options.out.suffix in PICKLES:
-        raise InputError(f"{options.out}: a pruned network travels with its description; end the name in .safetensors")
+        raise InputError(f"{options.out}: a pruned network is saved with its spec; end the name in .safetensors")
     if options.report is not None:
         check_target("--report", options.report, PAGES, force=options.force)
         check_target("--report", options.report.with_suffix(".json"), force=options.force)
@@ -50,7 +52,9 @@ def run(options: Options) -> None:
             f"--finetune takes 0 iterations or more, --lr a rate above 0, got {options.finetune} and {options.lr:g}"
         )
     if (options.drop is None) == (options.max_error is None):
-        raise InputError("give one of --drop, a number of blocks, and --max-error, points that the error may rise")
+        raise InputError(
+            "give either --drop (a number of blocks) or --max-error (percentage points that the error may rise)"
+        )
     if options.rounds < 1:
         raise InputError(f"--rounds takes 1 or more rounds of timing, got {options.rounds}")
     execution = start(options.device, options.threads)

@@ -66,7 +66,7 @@ def prepare(options: Options, console: Console) -> Prepared:
     _check(options)
     token = None if options.token_file is None else _token(options.token_file)
     if options.host not in LOOPBACK and token is None:
-        text = f"anybody who reaches {options.host} can ask this server; --token-file asks them for a token"
+        text = f"anyone who can reach {options.host} can use this server; --token-file requires a token from them"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     from reslab.deploy.serve.app import application
     from reslab.deploy.serve.limits import Limits
@@ -117,7 +117,7 @@ def _token(path: Path) -> str:
     try:
         token = path.expanduser().read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as why:
-        reason = getattr(why, "strerror", None) or "it is no ASCII text"
+        reason = getattr(why, "strerror", None) or "it is not ASCII text"
         raise InputError(f"--token-file {path} cannot be read: {reason}") from None
     if not token or any(letter.isspace() for letter in token):
         raise InputError(

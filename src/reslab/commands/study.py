@@ -91,7 +91,7 @@ def run(options: Options) -> Path | None:
     _claim(out, plan, options)
     folder = out / "runs"
     for name, other in adopt(planned, folder, data.info.fingerprint, execution, measured=study.measure).items():
-        console.print(f"{name}: the same training as {other}, taken over", highlight=False, soft_wrap=True)
+        console.print(f"{name}: reused from {other}, the same training", highlight=False, soft_wrap=True)
     try:
         with redirect_stdout(sys.stderr):  # Ray prints what befalls its workers, and stdout is for the result
             run_all(
@@ -100,7 +100,7 @@ def run(options: Options) -> Path | None:
                 workers=_workers(options, planned, study, data, folder, execution, console), console=console,
             )  # fmt: skip
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the same command goes on where it was; finished runs are not run again") from None
+        raise KeyboardInterrupt("repeat the command to continue; finished runs are not run again") from None
     command = command_of(plan, options)
     summary = summarise(plan, folder, data=data, command=command)
     written = report_files.write(summary, out)
@@ -147,7 +147,7 @@ def _budget(options: Options, study: Study, make: Make, data: Dataset, out: Path
             options.depths or tuple(planned["depths"]), options.seeds or planned["seeds"],
             options.iterations or planned["iterations"],
         )  # fmt: skip
-        said = f"going on with the plan in {out}: {plan.iterations:,} iterations, {plan.seeds} seeds"
+        said = f"continuing the plan in {out}: {plan.iterations:,} iterations, {plan.seeds} seeds"
         console.print(said, highlight=False, soft_wrap=True)
         return Budget(plan, {}, options.jobs)
     with console.status("measuring") as status:
@@ -288,10 +288,10 @@ def demo(options: Demo) -> Path:
     )
     assert report is not None
     console.print(
-        "\n[bold]What so short a run can show[/]: a network that cannot be optimised in the\n"
-        "budget in which its shallow twin can. [bold]What it cannot[/]: degradation after\n"
-        "saturation, a deeper plain network that stays worse to the end. That takes the\n"
-        "full study, on CIFAR-10.\n\n"
+        "\n[bold]What such a short run can show[/]: that a deep network cannot be trained in a\n"
+        "budget that is enough for its shallow twin. [bold]What it cannot show[/]: degradation\n"
+        "after convergence, where the deeper plain network stays worse to the end. That\n"
+        "takes the full study, on CIFAR-10.\n\n"
         "[bold]Next[/]\n"
         "  reslab nets resnet56                     the network, stage by stage\n"
         "  reslab train he2015_cifar --data cifar10 the paper's training of ResNet-20\n"

@@ -45,15 +45,15 @@ def run(options: Options) -> None:
         )
     console.print(table)
     console.print(
-        "published: the difference in the paper. spread: standard deviation of paired differences in the records at "
-        "hand, of lengths near this one. least seen: the difference that comes to a verdict four times in five. "
-        "chance: of a verdict if the paper's difference is the true one. -: not known.",
+        "published: the difference in the paper. spread: standard deviation of paired differences in existing results "
+        "of similar length. least seen: the smallest difference that reaches a verdict with a probability of 80 %. "
+        "chance: probability of a verdict if the paper's difference is the true one. -: not known.",
         highlight=False, style="dim",
     )  # fmt: skip
     if blind := [each.comparison for each in found if each.blind]:
         console.print(
-            f"[bold]Too few seeds[/], or too short: the paper's effect would be missed in {len(blind)} of "
-            f"{len(found)} comparisons more often than not.",
+            f"[bold]Too few seeds[/], or too few iterations: in {len(blind)} of {len(found)} comparisons the paper's "
+            "effect would be missed more often than not.",
             highlight=False,
         )
 

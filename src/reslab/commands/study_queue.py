@@ -41,7 +41,7 @@ def run(options: Options) -> None:
     console = Console(stderr=True)
     data = load(options.data)
     if not of_papers_data(data.info.name, data.info.n_train):
-        raise InputError(f"--queue decides claims of the papers, on CIFAR-10; expected that, got --data {options.data}")
+        raise InputError(f"--queue tests the papers' claims on CIFAR-10: expected --data cifar10, got {options.data}")
     folder = options.out or FOLDER
     roots = (*ledger.roots_or_usual(()), folder)
     per_mac = _measured(data, options)
@@ -67,7 +67,7 @@ def run(options: Options) -> None:
         every = chain(_unfinished(folder), fit)
         upcoming = next((each for each in every if (each.name, each.out, each.seeds) not in tried), None)
         if upcoming is None:
-            why = "no study that could decide anything fits into what is left" if order else "nothing is left to decide"
+            why = "no study that could decide any fits into the time left" if order else "nothing is left to decide"
             console.print(f"{len(undecided)} of {len(rows)} claims are not decided; {why}", highlight=False)
             return
         tried.add((upcoming.name, upcoming.out, upcoming.seeds))

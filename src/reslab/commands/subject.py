@@ -105,10 +105,10 @@ def _outputs(weights: Weights, classes: Sequence[str], options: Looking, *, any_
     """The output of each class of the data; where the classes may be others, or there is no head, their own numbers."""
     numbers = tuple(range(len(classes)))
     if weights.head == "none":  # labels stay what they are, for whoever writes them beside embeddings
-        return Outputs(numbers, "as the data counts its classes: there is no head")
+        return Outputs(numbers, "the data's own class numbers, since the network has no head")
     try:
         return outputs(classes, weights.spec.num_classes, names=weights.classes, file=options.outputs)
     except InputError:
         if not any_classes or options.outputs is not None:
             raise
-        return Outputs(numbers, f"as the data counts its {len(classes)} classes, which are not the network's")
+        return Outputs(numbers, f"the data's own numbers of its {len(classes)} classes, which are not the network's")

@@ -107,7 +107,7 @@ def _run(options: Options, execution: Execution, console: Console) -> None:
     if not execution.world.alone:
         how = f"{execution.world.size} ranks, each: {how}"
     if precision == "fp32" and resolve_precision("auto", execution.device) == "bf16" and not options.precision_given:
-        how += " (bf16 is for residual networks of our own; plain ones amplify its rounding. --precision bf16 takes it)"
+        how += " (bf16 is the default for Reslab's residual networks only: plain ones amplify its rounding)"
     console.print(how, highlight=False, soft_wrap=True, markup=False)
     if RunDir(out).finished:
         console.print(
@@ -194,7 +194,7 @@ def start(
     if workers is not None and workers < 0:
         raise InputError(f"--workers takes 0 (no processes beside the training) or more, got {workers}")
     if damaged is not None and not 0 <= damaged <= 1:
-        raise InputError(f"--damaged takes a share of the images, 0 to 1, got {damaged:g}")
+        raise InputError(f"--damaged takes a fraction of the images, 0 to 1, got {damaged:g}")
     if threads is not None:
         if threads < 1:
             raise InputError(f"--threads takes 1 or more, got {threads}")

@@ -44,13 +44,13 @@ def inspect(options: Inspect) -> None:
     for text in weights.said:
         table.add_row("note", escape(text))
     preprocessing = weights.preprocessing
-    said = "not said; eval needs --mean and --std" if preprocessing is None else preprocessing.words()
+    said = "not stored; eval needs --mean and --std" if preprocessing is None else preprocessing.words()
     table.add_row("input", said)
     if weights.classes:
         more = ", ..." if len(weights.classes) > 4 else ""
         table.add_row("classes", escape(", ".join(weights.classes[:4])) + more)
     for name, theirs in record["loads_in"].items():
-        loosely = ", without fc by strict=False" if weights.head == "none" else ""
+        loosely = ", with strict=False, since fc is missing" if weights.head == "none" else ""
         table.add_row("loads in", f"{name}, as {theirs}{loosely}")
     for name, value in weights.header.items():
         if isinstance(value, str | int | float):
@@ -83,7 +83,7 @@ def listing(options: List) -> None:
         table.add_row(f"reslab:{name}", entry.recipe, f"{entry.test_error:.2f}", f"{entry.test_error_flip_shift:.2f}")
     console = Console(highlight=False)
     console.print(table)
-    console.print("the card of each: reslab weights inspect NAME", style="dim")
+    console.print("details of one: reslab weights inspect NAME", style="dim")
 
 
 def _record(weights: Weights) -> dict[str, Any]:
@@ -127,7 +127,9 @@ def convert(options: Convert) -> None:
     write(out, tensors, header)
     if out.suffix in PICKLES and to == "reslab":
         console = Console(stderr=True)
-        console.print(f"{out.suffix} has no place for the network's description; .safetensors has", soft_wrap=True)
+        console.print(
+            f"a {out.suffix} file cannot hold the network's description; a .safetensors file can", soft_wrap=True
+        )
     for text in weights.said:
         Console(stderr=True).print(text, soft_wrap=True, highlight=False, markup=False)
     if options.json:

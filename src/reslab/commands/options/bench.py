@@ -28,7 +28,7 @@ class Options(Command):
 
     `reslab bench train --net resnet50 -b 32 --against torchvision`
 
-    What was exported: `reslab bench infer mine --against torchvision`
+    An exported model: `reslab bench infer mine --against torchvision`
 
     The two sides take turns, each in its own process, so that drifts in the machine's speed affect both alike. The
     ratio shown is the median.
@@ -38,7 +38,7 @@ class Options(Command):
 
     what: Literal["train", "infer", "data"]
     """train: complete training steps, including data loading. infer: forward passes. data: data loading only."""
-    weights: Annotated[str | None, Parameter(help=f"With infer, instead of --net. {WEIGHTS_OR_ARTEFACT}")] = None
+    weights: Annotated[str | None, Parameter(help=f"With infer, in place of --net. {WEIGHTS_OR_ARTEFACT}")] = None
     _: KW_ONLY
     net: Net = None
     """Any network of `reslab nets`, timm:NAME, torchvision:NAME; by default resnet20. With weights: their network, if

@@ -49,7 +49,7 @@ Mean = Annotated[
     tuple[float, ...],
     Parameter(
         consume_multiple=True,
-        help="Mean per channel that pixels (0 to 1) were normalised with in training, if the weights do not say.",
+        help="Mean per channel that pixels (0 to 1) were normalised with in training, if not stored with the weights.",
     ),
 ]
 Std = Annotated[
@@ -83,7 +83,7 @@ OrientedAsWeights = Annotated[
     Parameter(
         name="--orient",
         negative="--no-orient",
-        help="Rotate photographs upright by their EXIF orientation; on unless the weights say otherwise.",
+        help="Rotate photographs upright by their EXIF orientation; on unless the weights were trained without it.",
     ),
 ]
 AnsweringPrecision = Annotated[
@@ -164,7 +164,7 @@ class Given:
     crop: int | None = None
     """Size of the crop in pixels."""
     interpolation: Literal["bilinear", "bicubic"] | None = None
-    """Interpolation used for resizing; by default what the weights say."""
+    """Interpolation for resizing; by default as stored with the weights."""
 
 
 GIVEN = Given()

@@ -22,14 +22,21 @@ Detector = Annotated[
     ),
 ]
 Refine = Annotated[
-    bool, Parameter(help="Classify and regress each box once more from where it came to lie, and vote over both.")
+    bool, Parameter(help="Refine each predicted box in a second pass, and combine both passes by box voting.")
 ]
 Scales = Annotated[
-    tuple[int, ...], Parameter(consume_multiple=True, help="Short sides to look at, boxes of all voted over together.")
+    tuple[int, ...],
+    Parameter(
+        consume_multiple=True,
+        help="Multi-scale testing: sizes of the shorter side in pixels; the boxes of all are combined by box voting.",
+    ),
 ]
 Also = Annotated[
     tuple[str, ...],
-    Parameter(consume_multiple=True, help="More detectors of the same classes, boxes of all voted over together."),
+    Parameter(
+        consume_multiple=True,
+        help="Ensemble with these detectors of the same classes; the boxes of all are combined by box voting.",
+    ),
 ]
 Score = Annotated[float, Parameter(help="Minimum score, 0 to 1, of a box to show and count.")]
 
@@ -40,7 +47,7 @@ class Train(Command):
     """Train a detector on your own images with boxes.
 
     Checks them first: boxes outside the image, of zero size or of unknown classes, missing images and others are
-    counted and listed, with what is done about them.
+    counted and listed, together with how they are handled.
 
     Interrupted? Repeat the command, or use `reslab detect train --resume DIR`, to continue.
     """
@@ -77,9 +84,9 @@ class Train(Command):
     """Batch normalisation: frozen or trained (batch), or GroupNorm in its place (group, without --from); by default
     frozen with --from."""
     context: Annotated[bool, Parameter(negative="")] = False
-    """Judge each region beside the whole image (global context, He et al. 2015, appendix B)."""
+    """Classify each region together with features of the whole image (global context, He et al. 2015, appendix B)."""
     frozen_stages: int = 0
-    """Number of first stages to freeze."""
+    """Freeze this many stages, counted from the input."""
     no_flip: bool = False
     """Switch off random horizontal flips."""
     trainval: bool = False
@@ -137,7 +144,8 @@ class Eval(Command):
     """Write the detections to this file, in COCO's results format (JSON); images are numbered from 1 in the order of
     their split."""
     page: Path | None = None
-    """Also write a page (.html) with figures, curves, kinds of error and the pictures with most errors."""
+    """Also write an HTML page with the results, precision-recall curves, kinds of error and the images with the most
+    errors."""
     open: Open = False
     force: Force = False
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
@@ -181,7 +189,7 @@ class Study(Command):
 
     At a small size: `reslab detect study cells --nets vgg16-bn resnet18 --short 240 --iterations 500 --seeds 3`
 
-    All trainings have the same recipe but the network. Interrupted? Repeat the command; finished runs are kept.
+    All runs share one recipe and differ only in the network. Interrupted? Repeat the command; finished runs are kept.
     """
 
     runs: ClassVar = "reslab.commands.detect_study:run"
@@ -189,15 +197,15 @@ class Study(Command):
     data: Boxes = None
     _: KW_ONLY
     nets: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
-    """Networks to compare, all with the first; by default vgg16 and resnet101."""
+    """Networks to compare with the first one named; by default vgg16 and resnet101."""
     weights: Annotated[tuple[str, ...], Parameter(name=["--from", "--weights"], consume_multiple=True)] = ()
-    """Backbone weights to start from, of each network in their order; without them weights are random."""
+    """Backbone weights to start from, one for each network in the same order; without them, weights are random."""
     seeds: int = 3
     """Number of seeds; verdicts are given at 3, 5, 8 and 12."""
     out: Path | None = None
     """Folder of the runs and of study.json; by default runs/detect-study-FOLDER."""
     kind: Literal["fpn", "c4"] = "c4"
-    """c4: as in the 2015 papers. fpn: a feature pyramid, for residual networks alone."""
+    """c4: as in the 2015 papers. fpn: a feature pyramid, for residual networks only."""
     short: int = 600
     """Resize the shorter side of images to this many pixels."""
     long: int = 1000

@@ -26,7 +26,7 @@ GIVEN = Given()
 @positional
 @dataclass(frozen=True)
 class Options(Command):
-    """Export a network to other runtimes, after checking that it gives the same answers there and is no slower.
+    """Export a network to other runtimes, after checking that its predictions stay the same and it is no slower.
 
     For ONNX Runtime: `reslab export runs/mine --data photos --out mine`
 
@@ -34,11 +34,11 @@ class Options(Command):
 
     In 8 bits: `reslab export runs/mine --to openvino --int8 --data photos --out small`
 
-    A detector of `reslab detect train`, as ONNX: `reslab export runs/cells --data pictures --out cells`
+    A detector trained by `reslab detect train`, as ONNX: `reslab export runs/cells --data pictures --out cells`
 
     The folder holds the model files and a `metadata.json` with class names, preprocessing, checksums and the results
-    of the checks. `predict` and `eval`, of a detector `detect predict` and `detect eval`, accept it like weights. Exit
-    code 1 if nothing passed and nothing was written.
+    of the checks. `predict` and `eval` (for a detector, `detect predict` and `detect eval`) accept it in place of
+    weights. Exit code 1 if nothing passed and nothing was written.
     """
 
     runs: ClassVar = "reslab.commands.export:run"
@@ -54,7 +54,7 @@ class Options(Command):
     included. crops: uint8 images of the network's size; normalisation is included. tensors: fp32, already
     normalised."""
     explain: bool = False
-    """Also write what heat maps need: the model gets a second output, which serve makes class activation maps of."""
+    """Also write what heat maps need: a second output, from which `serve` computes class activation maps."""
     int8: bool = False
     """Quantise to 8 bits: smaller and faster. Layers that lose too much accuracy stay in fp32."""
     calibration: str | None = None
@@ -62,7 +62,7 @@ class Options(Command):
     calibration_images: int = 300
     """Number of calibration images, evenly spaced."""
     data: str | None = None
-    """Images to compare the answers on: a data set's name or a folder, with or without labels."""
+    """Images to compare the predictions on: a data set's name or a folder, with or without labels."""
     split: WhichSplit = "test"
     images: int = 200
     """Number of images to compare on, evenly spaced."""

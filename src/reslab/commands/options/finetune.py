@@ -31,11 +31,11 @@ class Options(Command):
     All it needs is one folder per class: `reslab finetune photos`
 
     Checks the images first: lists damaged, unused and duplicate ones, and keeps duplicates on one side of every split.
-    Reads the test images once, at the end. The result is in report.html in the run's folder.
+    Evaluates on the test images only once, at the end. Writes the result to report.html in the run's folder.
 
     Then: `reslab predict runs/finetune-resnet50-photos-seed0 new.jpg`
 
-    Stopped, or killed? The same command, or `reslab finetune --resume DIR`, goes on where it was.
+    Interrupted? Repeat the command, or use `reslab finetune --resume DIR`, to continue.
     """
 
     runs: ClassVar = "reslab.commands.finetune:run"
@@ -96,7 +96,7 @@ class Options(Command):
     resume: Path | None = None
     """Continue the fine-tuning in this folder."""
     look: bool = False
-    """Only check the images and say what would be trained; write nothing."""
+    """Only check the images and print what would be trained; write nothing."""
     device: Device = None
     threads: Threads = None
     workers: Workers = None

@@ -55,7 +55,7 @@ class Options(Command):
     csv: bool = False
     """Print CSV, one row per image as it is classified."""
     explain: Path | None = None
-    """Write a Grad-CAM heat map of each image into this folder: the regions that speak for the predicted class."""
+    """Write a Grad-CAM heat map of each image into this folder: the regions that support the predicted class."""
     net: NetOfWeights = None
     which: WhichWeights = None
     outputs: Outputs = None

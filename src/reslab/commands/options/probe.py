@@ -51,13 +51,14 @@ class Options(Command):
     gates: bool = False
     """Measure how open the gates of a Highway network are."""
     attribution: bool = False
-    """Show which image regions speak for the predicted class (class activation maps, Grad-CAM)."""
+    """Show which image regions support the predicted class (class activation maps, Grad-CAM)."""
     shattering: bool = False
     """Measure the correlation of gradients at neighbouring inputs, in untrained networks; ignores the weights."""
     identity: bool = False
     """Measure how well untrained stacks of layers learn the identity; ignores the weights."""
     out: Path | None = None
-    """HTML page to write, such as xray.html; figures are saved as JSON in a folder next to it. Or name that folder."""
+    """HTML page to write, such as xray.html; the measurements are saved as JSON in a folder next to it. Name a folder
+    instead to save the measurements alone."""
     figures: Path | None = None
     """Also write each figure as a picture into this folder, for a paper or a slide."""
     format: Literal["png", "svg", "pdf"] = "png"

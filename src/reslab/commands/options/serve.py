@@ -33,7 +33,7 @@ class Options(Command):
 
     For others, with a token: `reslab serve runs/mine --host 0.0.0.0 --token-file token.txt`
 
-    One image: `curl -F image=@holiday.jpg http://127.0.0.1:8000/v1/predict`; of a detector `/v1/detect`
+    One image: `curl -F image=@holiday.jpg http://127.0.0.1:8000/v1/predict`; for a detector, `/v1/detect`
 
     OpenAPI description at /openapi.json, Prometheus metrics at /metrics, KServe protocol at /v2. Logs one line of JSON
     per request to standard error. SIGTERM and Ctrl-C stop it once all pending requests are answered.
@@ -53,9 +53,10 @@ class Options(Command):
         bool, Parameter(help="Print the address as JSON; errors too, as an object with the key `error`.")
     ] = False
     deadline: float = 10.0
-    """Seconds within which a request must be answered; otherwise it gets 429 and when to retry."""
+    """Seconds within which a request must be answered; otherwise it is rejected with status 429 and a time to retry
+    after."""
     queue: int = 256
-    """Maximum number of images being decoded, waiting or computed; more get 429."""
+    """Maximum number of images being decoded, waiting or computed; more are rejected with status 429."""
     linger: float = 0.0
     """Milliseconds that an image waits to be batched with later ones; images that arrive together are always
     batched."""

@@ -55,7 +55,7 @@ class Options(Command):
     depths: Annotated[tuple[int, ...], Several] = ()
     """Depths of the networks; the shallowest and the deepest are compared."""
     seeds: int | None = None
-    """Number of random seeds, each shared by all networks; by default 3. The rule looks at 3, 5, 8 and 12."""
+    """Number of random seeds, each shared by all networks; by default 3. Verdicts are given at 3, 5, 8 and 12."""
     iterations: int | None = None
     """Mini-batches per run; by default the paper's 64,000, and 500 on digits."""
     budget: float | None = None
@@ -77,10 +77,10 @@ class Options(Command):
     jobs: Annotated[int, Parameter(name=["--jobs", "-j"])] = 1
     """Parallel runs, each in its own process; they share the CPU threads."""
     at_a_time: int = 1
-    """Parallel runs in one process, for a GPU that a single run leaves mostly idle; results are the same as
-    separately."""
+    """Parallel runs in one process, for a GPU that a single run leaves mostly idle; results are the same as those of
+    separate runs."""
     deterministic: bool = False
-    """Use only CUDA kernels that repeat bit for bit."""
+    """Use only deterministic CUDA kernels, so that runs repeat bit for bit."""
     on: str | None = None
     """Run on a Ray cluster: ray, or ray://HOST:PORT. Lost runs resume from their checkpoints."""
     store: str | None = None

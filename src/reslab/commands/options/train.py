@@ -81,7 +81,7 @@ class Options(Command):
     checkpoint_every: int | None = None
     """Iterations between checkpoints; by default every two minutes and at each evaluation."""
     deterministic: bool | None = None
-    """Use only CUDA kernels that repeat bit for bit."""
+    """Use only deterministic CUDA kernels, so that runs repeat bit for bit."""
     checkpoint_activations: bool | None = None
     """Save memory by activation checkpointing: much less memory for very deep networks, about a third more time, the
     same result within rounding."""
