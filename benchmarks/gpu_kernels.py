@@ -8,12 +8,14 @@ With ``--rehearse`` on the CPU, by Triton's interpreter, at sizes that show only
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -39,6 +41,13 @@ WAYS: tuple[dict[str, int], ...] = (
     {"MOST_PARTS": 32},
 )  # fmt: skip
 """How the passes may be cut into programs: the names are those of `reslab.kernels.triton_norm`."""
+CONVOLVED: tuple[dict[str, int], ...] = (
+    *({"ROWS": rows, "WARPS": warps, "WEIGHED": rows, "WEIGHING_WARPS": warps} for rows, warps in (
+        (32, 1), (32, 2), (64, 1), (64, 2), (64, 4), (128, 2), (128, 4), (128, 8), (256, 4), (256, 8),
+    )),
+    *({"WEIGHED": rows, "WEIGHING_WARPS": 4, "SHARES": shares} for rows in (64, 128) for shares in (132, 528)),
+)  # fmt: skip
+"""The same of convolutions, with the names of `reslab.kernels.triton_conv`."""
 NARROW = (
     ((128, 16, 32, 32), 16), ((128, 32, 16, 16), 32), ((128, 64, 8, 8), 64), ((256, 64, 56, 56), 64),
     ((3, 16, 7, 9), 32),
@@ -177,39 +186,24 @@ def passes(device: torch.device) -> dict[str, Any]:
 
 def speed(device: torch.device, *, tiny: bool) -> dict[str, Any]:
     """Bytes a second of BN with addition and ReLU, forward and backward, as `benchmarks/gpu_floor.py` counts them."""
-    from reslab.kernels import triton_norm as own
-
     found = {}
     for shape, groups in TINY[:1] if tiny else TIMED:
-        x = torch.randn(shape, device=device).to(torch.bfloat16, memory_format=torch.channels_last)
-        one = torch.ones(shape[1], device=device)
-
-        def forward(x: Tensor = x, one: Tensor = one, groups: int = groups) -> tuple[Tensor, Tensor]:
-            return own.forward(x, x, one, one, eps=1e-5, groups=groups, activation=own.RELU)
-
-        y, saved = forward()
-
-        def backward(
-            x: Tensor = x, y: Tensor = y, saved: Tensor = saved, one: Tensor = one, groups: int = groups
-        ) -> object:
-            return own.backward(x, x, x, y, one, one, saved, groups=groups, activation=own.RELU, has_residual=True)
-
+        forward, backward = _passes(shape, groups, device)
         seconds = {
             "forward": 1e-6 * gpu.microseconds(forward, device),
             "backward": 1e-6 * gpu.microseconds(backward, device),
         }
         moved = {"forward": 4, "backward": 4 + 4 + 2}  # times the activation
         found[str(shape)] = {
-            way: {"seconds": each, "gigabytes_per_second": moved[way] * 2 * x.numel() / each / 1e9}
+            way: {"seconds": each, "gigabytes_per_second": moved[way] * 2 * math.prod(shape) / each / 1e9}
             for way, each in seconds.items()
         }
     return {"speed": found}
 
 
 @contextmanager
-def _cut_so(way: Mapping[str, int]) -> Iterator[None]:
-    from reslab.kernels import triton_norm as own
-
+def _cut_so(own: ModuleType, way: Mapping[str, int]) -> Iterator[None]:
+    """With these constants of a module of kernels instead of its own."""
     usual = {name: getattr(own, name) for name in way}
     for name, value in way.items():
         setattr(own, name, value)
@@ -220,42 +214,80 @@ def _cut_so(way: Mapping[str, int]) -> Iterator[None]:
             setattr(own, name, value)
 
 
-def _passes(shape: tuple[int, ...], groups: int, device: torch.device) -> tuple[Callable[[], object], ...]:
-    """BN, addition and ReLU of a training step, forward and backward."""
+def _passes(
+    shape: tuple[int, ...], groups: int, device: torch.device
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """BN, addition and ReLU of a training step, forward and backward.
+
+    Each operand has memory of its own: the same tensor in the place of several is read once, and the rest from a cache.
+    """
     from reslab.kernels import triton_norm as own
 
-    x = torch.randn(shape, device=device).to(torch.bfloat16, memory_format=torch.channels_last)
+    x, residual, grad, also = (
+        torch.randn(shape, device=device).to(torch.bfloat16, memory_format=torch.channels_last) for _ in range(4)
+    )
     one, mean, var = (torch.ones(shape[1], device=device) for _ in range(3))
     running = (mean, var, 0.1, torch.zeros((), dtype=torch.int64, device=device))
 
     def forward() -> tuple[Tensor, Tensor]:
-        return own.forward(x, x, one, one, eps=1e-5, groups=groups, activation=own.RELU, running=running)
+        return own.forward(x, residual, one, one, eps=1e-5, groups=groups, activation=own.RELU, running=running)
 
     y, saved = forward()
 
     def backward() -> object:
-        return own.backward(x, x, x, y, one, one, saved, groups=groups, activation=own.RELU, has_residual=True)
+        return own.backward(grad, also, x, y, one, one, saved, groups=groups, activation=own.RELU, has_residual=True)
 
     return forward, backward
 
 
-def _compile(device: torch.device, tiny: bool, way: Mapping[str, int]) -> None:
-    with _cut_so(way):
-        for shape, groups in TINY if tiny else TUNED:
-            for work in _passes(shape, groups, device):
+Cuts = dict[str, int]
+Works = Callable[[torch.device, bool], Iterator[tuple[dict[str, Any], Sequence[Callable[[], object]]]]]
+
+
+def _norms(device: torch.device, tiny: bool) -> Iterator[tuple[dict[str, Any], Sequence[Callable[[], object]]]]:
+    """BN at each shape: forward and backward."""
+    for shape, groups in TINY if tiny else TUNED:
+        yield {"shape": shape, "groups": groups}, _passes(shape, groups, device)
+
+
+def _convolved(device: torch.device, tiny: bool) -> Iterator[tuple[dict[str, Any], Sequence[Callable[[], object]]]]:
+    """Convolutions at each shape: y, gradient of x, gradient of the weight."""
+    from reslab.kernels import triton_conv as own
+
+    for (n, channels, height, width), made in (((2, 16, 4, 4), 16),) if tiny else NARROW[:3]:
+        x, weight, grad = (
+            torch.randn(size, device=device).to(torch.bfloat16, memory_format=torch.channels_last)
+            for size in ((n, channels, height, width), (made, channels, 3, 3), (n, made, height, width))
+        )
+        works = (partial(own.forward, x, weight), partial(own.backward_x, grad, weight))
+        yield {"shape": (n, channels, height, width), "made": made}, (*works, partial(own.backward_weight, x, grad))
+
+
+def _kinds() -> tuple[tuple[ModuleType, Sequence[Cuts], Works], ...]:
+    from reslab.kernels import triton_conv, triton_norm
+
+    return (triton_conv, CONVOLVED, _convolved), (triton_norm, WAYS, _norms)
+
+
+def _compile(device: torch.device, tiny: bool, kind: int, way: Cuts) -> None:
+    own, _, works = _kinds()[kind]
+    with _cut_so(own, way):
+        for _, each in works(device, tiny):
+            for work in each:
                 work()
 
 
 def tune(device: torch.device, *, tiny: bool) -> None:
-    """Prints microseconds forward and backward at each way to cut the passes; compiled by several processes at once."""
-    ways = WAYS[:2] if tiny else WAYS
-    with ProcessPoolExecutor(min(len(ways), 8), multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(partial(_compile, device, tiny), ways))
-    for shape, groups in TINY if tiny else TUNED:
+    """Prints microseconds of each pass at each way to cut it; compiled by several processes at once."""
+    for kind, (own, ways, works) in enumerate(_kinds()):
+        ways = ways[:2] if tiny else ways
+        with ProcessPoolExecutor(min(len(ways), 14), multiprocessing.get_context("spawn")) as pool:
+            list(pool.map(partial(_compile, device, tiny, kind), ways))
         for way in ways:
-            with _cut_so(way):
-                taken = [round(gpu.microseconds(work, device), 2) for work in _passes(shape, groups, device)]
-            print(json.dumps({"shape": shape, "groups": groups, "microseconds": taken} | way), flush=True)
+            with _cut_so(own, way):
+                for about, each in works(device, tiny):
+                    taken = [round(gpu.microseconds(work, device), 2) for work in each]
+                    print(json.dumps(about | {"microseconds": taken} | way), flush=True)
 
 
 def main() -> None:

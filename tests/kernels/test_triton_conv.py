@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 pytest.importorskip("triton", reason="Triton is not installed here")
-from reslab.kernels import gpu, narrow
+from reslab.kernels import conv, gpu, narrow
 from reslab.kernels import triton_conv as kernels
 from reslab.nets.layers import Conv2d
 
@@ -56,6 +56,7 @@ def test_nan_passes_to_where_it_is_seen_from() -> None:
 def test_a_layer_takes_the_quicker_one_of_each_pass(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a layer whose weight is kept in bf16, as a training on a GPU keeps it; in evaluation PyTorch's runs."""
     monkeypatch.setattr(gpu, "usable", lambda device: True)
+    monkeypatch.setattr(conv, "supports", lambda *_: False)  # those of the processor that the test runs on
     monkeypatch.setenv("RESLAB_KERNELS", "measured")
     mixed = {"y": own, "the gradient of x": not own, "the gradient of the weight": own}
     monkeypatch.setattr(narrow, "_quicker", lambda *_: mixed)
@@ -102,3 +103,78 @@ def test_timing_them_draws_no_random_number_of_a_training(monkeypatch: pytest.Mo
     assert found.keys() == {"y", "the gradient of x", "the gradient of the weight"}
     assert narrow._quicker(*asked) is found, "once"
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class TestWhereTheLibraryIsTaken:
+    """A layer of 16 channels on a device whose kernels can be used."""
+
+    @pytest.fixture(autouse=True)
+    def as_a_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gpu, "usable", lambda device: True)
+        monkeypatch.setenv("RESLAB_KERNELS", "measured")
+        monkeypatch.setattr(narrow, "_known", {})
+
+    @staticmethod
+    def given(channels: int = 16) -> tuple[Tensor, Tensor, Conv2d]:
+        layer = Conv2d(16, 16, 3, padding=1, bias=False).to(torch.bfloat16)
+        layer = layer.to(memory_format=torch.channels_last)
+        x = torch.randn(1, channels, 3, 3).to(torch.bfloat16, memory_format=torch.channels_last)
+        return x, layer.weight, layer
+
+    def test_a_weight_of_other_channels_is_refused(self) -> None:
+        """PyTorch says what is wrong; the kernels would read beyond the weight."""
+        assert narrow.supports(*self.given())
+        assert not narrow.supports(*self.given(channels=32))
+
+    def test_so_are_activations_that_32_bits_do_not_count(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(narrow, "MOST", 9 * 16)
+        assert not narrow.supports(*self.given())
+        monkeypatch.setattr(narrow, "MOST", 9 * 16 + 1)
+        assert narrow.supports(*self.given())
+
+    def test_under_deterministic_algorithms(self) -> None:
+        torch.use_deterministic_algorithms(True)
+        try:
+            assert not narrow.supports(*self.given())
+        finally:
+            torch.use_deterministic_algorithms(False)
+
+    def test_where_ours_comes_out_wrong(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        forward = kernels.forward
+        monkeypatch.setattr(kernels, "forward", lambda x, weight: 1.1 * forward(x, weight))
+        found = narrow._quicker((2, 16, 4, 4), 16, torch.bfloat16, torch.device("cpu"))
+        assert found["y"] is False
+        assert "came out otherwise" in caplog.text
+
+    def test_where_memory_does_not_suffice_to_time_them(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def measured(*_: object) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory\nTried to allocate")
+
+        monkeypatch.setattr(narrow, "_measured", measured)
+        for _ in range(2):
+            found = narrow._quicker((2, 16, 4, 4), 16, torch.bfloat16, torch.device("cpu"))
+            assert set(found.values()) == {False}
+        assert caplog.text.count("could not be timed") == 1
+
+
+@pytest.mark.parametrize("wide", [16, 32])
+def test_gradients_of_gradients(wide: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PyTorch's, with respect to both operands."""
+    monkeypatch.setenv("RESLAB_KERNELS", "own")
+    draw = torch.Generator().manual_seed(0)
+    x, weight = (
+        torch.randint(-1, 2, size, generator=draw).to(torch.bfloat16, memory_format=torch.channels_last)
+        for size in ((1, 16, 3, 4), (wide, 16, 3, 3))
+    )
+
+    def second(run: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, ...]:
+        leaves = tuple(each.detach().requires_grad_() for each in (x, weight))
+        first = torch.autograd.grad(run(*leaves).float().square().sum(), leaves, create_graph=True)
+        return torch.autograd.grad(first[0].float().sum() + first[1].float().sum(), leaves)
+
+    for one, wanted in zip(second(narrow.conv3x3), second(lambda x, w: F.conv2d(x, w, padding=1)), strict=True):
+        torch.testing.assert_close(one.float(), wanted.float(), rtol=0.02, atol=0.5)

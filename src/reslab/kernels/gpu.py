@@ -53,9 +53,10 @@ def _reason(device: torch.device) -> str | None:
         return "Triton is not installed"
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # as it is, which Triton 3.9 warns of where it is not said
     try:
-        return tried(device)
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+            return tried(device)  # whatever it is first asked under
     except Exception as error:  # a compiler that is missing or fails: whatever it raises, there is another way
-        return f"{type(error).__name__}: {_first_line(error)}"
+        return f"{type(error).__name__}: {first_line(error)}"
 
 
 def takes(x: Tensor) -> bool:
@@ -105,6 +106,7 @@ def microseconds(work: Callable[[], object], device: torch.device, *, calls: int
         work()
         return 1e6 * (time.perf_counter() - start)
     aside = torch.cuda.Stream(device)
+    aside.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(aside):
         for _ in range(2):  # compiled, and the library's algorithm chosen
             work()
@@ -134,7 +136,7 @@ def agrees(what: str, made: Callable[[], Tensor], wanted: Tensor, within: float 
         same = torch.equal(found, wanted) if not within else _near(found, wanted, within)
         reason = None if same else "it came out otherwise than by PyTorch"
     except Exception as error:  # as in `_reason`
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
     if reason is not None:
         log.warning("the GPU's own kernel of the %s cannot be used (%s): PyTorch's run", what, reason)
     return reason is None
@@ -144,7 +146,8 @@ def _near(found: Tensor, wanted: Tensor, within: float) -> bool:
     return float((found.float() - wanted.float()).abs().max()) <= within * max(1.0, float(wanted.abs().max()))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of an error's message, as a line of a log shows it."""
     return str(error).strip().partition("\n")[0][:200]
 
 

@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from reslab.kernels import choice, gpu
 
@@ -38,6 +37,8 @@ def supports(x: Tensor, weight: Tensor, conv: nn.Conv2d) -> bool:
         and conv.groups == 1
         and conv.bias is None
         and conv.padding_mode == "zeros"
+        and weight.shape == (conv.out_channels, x.shape[1], 3, 3)
+        and weight.device == x.device
         and x.dtype in TYPES
         and weight.dtype == x.dtype
         and gpu.takes(x)
@@ -65,9 +66,12 @@ class _Conv(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():  # gradients of gradients are wanted, which the library's operator has
+            needed = [*ctx.needs_input_grad, False]
+            of = torch.ops.aten.convolution_backward(grads[0], x, weight, None, *_LIBRARYS, needed)
+            return of[0], of[1]
         grad = grads[0].contiguous(memory_format=torch.channels_last)
         ways = _ways(x, weight, grad)
         names: tuple[Pass, Pass] = ("the gradient of x", "the gradient of the weight")
@@ -107,7 +111,11 @@ def _quicker(shape: tuple[int, ...], made: int, dtype: torch.dtype, device: torc
     if asked not in _known:
         if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             return dict.fromkeys(get_args(Pass), False)  # nothing can be timed now
-        _known[asked] = _measured(*asked)
+        try:
+            _known[asked] = _measured(*asked)
+        except RuntimeError as error:  # of memory, most likely, which a training may have enough of without this
+            log.warning("3x3 convolutions of %s could not be timed (%s): PyTorch's run", shape, gpu.first_line(error))
+            _known[asked] = dict.fromkeys(get_args(Pass), False)
     return _known[asked]
 
 

@@ -22,6 +22,8 @@ TAKEN = (3, *WIDTHS)
 """Channels that they take; of 3, those of images, there is no gradient."""
 ROWS, WARPS = 128, 4
 """Positions of a program's tile, and its warps."""
+WEIGHED, WEIGHING_WARPS = 128, 4
+"""The same where it sums a gradient of weights."""
 SHARES = 264
 """Programs that sum a gradient of weights: two for each of an H100's multiprocessors."""
 SUMMED, SUMMING_WARPS = 256, 4
@@ -146,12 +148,12 @@ def backward_weight(x: Tensor, grad: Tensor) -> Tensor:
     taps, depth = _depth(channels)
     positions = n * height * width
     wanted = max(1, SHARES // (9 // taps))
-    share = -(-positions // (wanted * ROWS)) * ROWS
+    share = -(-positions // (wanted * WEIGHED)) * WEIGHED
     shares = -(-positions // share)
     parts = torch.empty(shares, 9 * channels, made, dtype=torch.float32, device=x.device)
     _weigh[shares, 9 // taps](
         x, grad, parts, positions, height, width, share, channels=channels, made=made, taps=taps, depth=depth,
-        rows=ROWS, interpreted=INTERPRETED, num_warps=WARPS,
+        rows=WEIGHED, interpreted=INTERPRETED, num_warps=WEIGHING_WARPS,
     )  # fmt: skip
     weight = torch.empty((made, channels, 3, 3), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     padded = triton.next_power_of_2(shares)

@@ -166,7 +166,7 @@ def _normalise(
     if tl.program_id(0) == 0:
         all_means = tl.zeros((width,), tl.float32)
         all_variances = tl.zeros((width,), tl.float32)
-        for number in tl.static_range(groups):
+        for number in range(groups):
             mean, variance = _merged(part_mean, part_m2, number, column, inside, rows, part, channels, parts, padded)
             tl.store(saved + number * channels + column, mean, mask=inside)
             tl.store(saved + (groups + number) * channels + column, variance, mask=inside)
@@ -308,7 +308,7 @@ def _gradients(
     if tl.program_id(0) == 0:
         all_g = tl.zeros((width,), tl.float32)
         all_dot = tl.zeros((width,), tl.float32)
-        for number in tl.static_range(groups):
+        for number in range(groups):
             all_g += _summed(part_g, number, column, inside, channels, parts, padded)
             all_dot += _summed(part_dot, number, column, inside, channels, parts, padded)
         tl.store(grad_bias + column, all_g, mask=inside)

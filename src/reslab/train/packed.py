@@ -22,7 +22,7 @@ ALIGNED = 64
 
 
 PIECES = 48
-"""Parts that a launch of the update takes: each is at least one block of threads, and a whole one of 65,536 numbers."""
+"""Tensors that PyTorch's fused SGD updates in one launch; it gives each a block of threads for every 65,536 numbers."""
 
 
 class Packed:
