@@ -254,11 +254,11 @@ def test_as_exports_lie(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda root: root / "gone", "but there is nothing"),
+        (lambda root: root / "gone", "but nothing is there"),
         (lambda root: root, "found none of them"),
         (lambda root: pictures.picture(root / "a.png"), "a folder or a COCO JSON file"),
         (lambda root: pictures.voc(root / "d", {"test": {"1": [CAT]}}), "has no training pictures"),
-        (lambda root: pictures.voc(root / "d", {"train": {"1": []}}), "expected boxes to learn from"),
+        (lambda root: pictures.voc(root / "d", {"train": {"1": []}}), "expected boxes to train on"),
     ],
 )
 def test_what_is_no_data_set(tmp_path: Path, make: object, said: str) -> None:

@@ -356,4 +356,4 @@ def test_looking_more_than_once(
     assert reslab("detect", "predict", run, picture, "--scales", 32, 40, "--refine")[0] == 0
     assert looked == [Looks(True, (32, 40))] * 3
     code, _, said = reslab("detect", "predict", run, picture, "--scales", 0)
-    assert (code, "--scales takes short sides" in said) == (2, True)
+    assert (code, "--scales takes sizes of the shorter side" in said) == (2, True)

@@ -107,7 +107,7 @@ def test_what_the_gate_lets_out(export: tuple[tuple[float, ...], ...], agreement
 
 def test_where_nothing_is_found_nothing_is_compared() -> None:
     seen = check(of(), of(), [torch.zeros(3, 9, 9, dtype=torch.uint8)], speed=False)
-    assert "nothing was found in 1 images" in seen.refused
+    assert "no boxes were found in 1 images" in seen.refused
 
 
 def test_a_slower_one_is_refused() -> None:
@@ -135,7 +135,7 @@ def test_weights_that_differ_are_refused(
     words = ("export", weights, "--data", photographs, "--out", tmp_path / "art", "--no-speed", "--json")
     code, text, _ = reslab(*words)
     assert code == 1
-    assert "% of the boxes are the same, 99 % are asked for" in json.loads(text)["gate"]["refused"]
+    assert "% of the boxes are the same, 99 % are required" in json.loads(text)["gate"]["refused"]
     assert json.loads(text)["written"] == []
     assert not (tmp_path / "art").exists()
     assert reslab(*words, "--force")[0] == 0

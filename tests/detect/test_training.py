@@ -121,7 +121,7 @@ def test_a_run_goes_on_with_what_it_began_with(data: Annotations, tmp_path: Path
     with pytest.raises(InputError, match="already holds a run of another recipe"):
         train(recipe(seed=1), data, tmp_path / "run", execution=CPU, quiet=True)
     other = read(pictures.voc(tmp_path / "other", {"train": pictures.squares(5), "test": pictures.squares(2, 9)}))
-    with pytest.raises(InputError, match="begun with other pictures or boxes"):
+    with pytest.raises(InputError, match="started with other pictures or boxes"):
         train(recipe(), other, tmp_path / "run", execution=CPU, quiet=True)
     weights = tmp_path / "net.safetensors"
     weights.write_bytes(to_bytes(build("resnet20").state_dict(), {}))
@@ -145,7 +145,7 @@ def test_weights_to_start_from(data: Annotations, tmp_path: Path, monkeypatch: p
 def test_nothing_to_test_on(tmp_path: Path) -> None:
     found = read(pictures.voc(tmp_path / "d", {"train": pictures.squares(2), "val": pictures.squares(1, 5)}))
     assert loop.tested_on(found, recipe())[0] == "val"
-    with pytest.raises(InputError, match="expected pictures to test on"):
+    with pytest.raises(InputError, match="expected images to test on"):
         loop.tested_on(found, recipe(learns="trainval"))
     with pytest.raises(InputError, match="the detector is of the classes"):
         train(recipe(), read(pictures.voc(tmp_path / "e", {"train": {"1": [("owl", 1, 1, 9, 9)]}, "val": {"2": []}})),

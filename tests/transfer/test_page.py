@@ -38,15 +38,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_it_holds_what_was_found(made: str) -> None:
-    for heading in ("Class by class", "What is taken for what", "How sure it is", "The worst mistakes", "How it learnt",
-                    "What augmentation makes of a training image", "Use it", "How it was made"):  # fmt: skip
+    for heading in ("Class by class", "Confusion matrix", "Calibration", "The worst mistakes", "Learning curve",
+                    "Training images after augmentation", "Use it", "How it was made"):  # fmt: skip
         assert heading in made
     assert re.search(r"<h1>\d+\.\d % of 7 test images are classified correctly</h1>", made)
     assert "95 % interval" in made
     assert ", from w.safetensors, on 27 images in " in made
     assert "The test images, a held-out fifth of each class, influenced no choice and were evaluated once." in made
     assert "Always predicting blue would be right for 28.6 % of them." in made
-    assert "7 test images are few" in made
+    assert "There are only 7 test images" in made
     assert all(name in made for name in COLOURS)
     assert made.count("data:image/webp;base64,") >= 3 * (page.TIMES + 1)
     assert "reslab predict" in made
@@ -70,9 +70,9 @@ def test_the_head_alone_has_no_curve(tmp_path: Path) -> None:
     )  # fmt: skip
     fit(plan, tmp_path / "run", execution=CPU, quiet=True)
     text = page.write(plan, measure(plan, tmp_path / "run", CPU), tmp_path / "run", CPU).read_text("utf-8")
-    assert "How it learnt" not in text
-    assert "What augmentation makes" not in text
-    assert "The last layer alone was fitted" in text
+    assert "Learning curve" not in text
+    assert "after augmentation" not in text
+    assert "Only the last layer was fitted" in text
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:

@@ -43,9 +43,9 @@ def check(original: Find, export: Find, pictures: Sequence[Tensor], *, speed: bo
 def why_refused(seen: CheckedBoxes) -> str:
     """Why an export may not go out; empty where it may."""
     if not seen.boxes:
-        return f"nothing was found in {seen.images} images, so there is nothing to compare; name images with objects"
+        return f"no boxes were found in {seen.images} images, so there is nothing to compare; name images with objects"
     if seen.agreement < AGREEMENT:
-        return f"{seen.agreement:.1f} % of the boxes are the same, {AGREEMENT:g} % are asked for"
+        return f"{seen.agreement:.1f} % of the boxes are the same, {AGREEMENT:g} % are required"
     if seen.speed is not None and seen.speed.high < SLOWER:
         return f"slower: {seen.speed.ratio:.2f} times as fast as the original"
     return ""

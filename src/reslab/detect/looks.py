@@ -30,7 +30,7 @@ class Looks:
 
     def __post_init__(self) -> None:
         if any(side < 1 for side in self.scales):
-            raise InputError(f"--scales takes short sides of 1 or more pixels, got {self.scales}")
+            raise InputError(f"--scales takes sizes of the shorter side, 1 or more pixels, got {self.scales}")
 
     @property
     def plain(self) -> bool:

@@ -101,7 +101,7 @@ def tested_on(data: Annotations, recipe: DetectRecipe) -> tuple[str, tuple[Pictu
         if data.splits.get(split) and not (split == "val" and recipe.learns == "trainval"):
             return split, data.splits[split]
     raise InputError(
-        f"expected pictures to test on in {data.root}: a split 'test', or 'val' that is not learnt from; set some aside"
+        f"expected images to test on in {data.root}: a split 'test', or 'val' if it is not trained on; set some aside"
     )
 
 
@@ -114,7 +114,9 @@ def _check_same(run: RunDir, env: dict[str, Any]) -> None:
         ("precision", before["precision"], env["precision"]),
     ):
         if was != now:
-            raise InputError(f"{run.path} was begun with other {name} ({was}, now {now}); choose another --out folder")
+            raise InputError(
+                f"{run.path} was started with other {name} ({was}, now {now}); choose another --out folder"
+            )
 
 
 def _fit(

@@ -26,11 +26,11 @@ class Error(StrEnum):
 
 
 WHAT = {
-    Error.TWICE: f"a box of its class, by an overlap of {RIGHT} or more, which another detection has found",
-    Error.PLACE: f"near a box of its class: overlap {NEAR} to {RIGHT}",
-    Error.CLASS: f"at its place, overlap {RIGHT} or more, on a box of another class",
-    Error.BACKGROUND: "a detection that is none of these",
-    Error.MISSED: "a box that no detection is right about, near, or at",
+    Error.TWICE: f"overlaps a box of its class by {RIGHT} or more, which another detection has found already",
+    Error.PLACE: f"overlaps a box of its class, but only by {NEAR} to {RIGHT}",
+    Error.CLASS: f"overlaps a box by {RIGHT} or more, but of another class",
+    Error.BACKGROUND: "a detection of none of these kinds",
+    Error.MISSED: "an annotated box that no detection overlaps as above",
 }
 """What each means; a detection is of the first kind that fits."""
 

@@ -53,13 +53,14 @@ def write(
     """
     pictures, score = data.pictures(split), float(result["errors_score"])
     low, high = result["voc10"]["interval"]
-    between = "" if low is None else f"95 % interval over pictures {100 * low:.1f} to {100 * high:.1f} %. "
+    between = "" if low is None else f"95 % interval over images {100 * low:.1f} to {100 * high:.1f} %. "
     value = result["voc10"]["map"]
     page = detected.Detected(
         title=f"{spec.kind} on {spec.net.name}",
-        headline="No boxes to be found" if value is None else f"Mean average precision {100 * value:.1f} %",
-        lede=f"{between}Of {words.plural(len(pictures), 'picture')}, with {result['boxes']:,} boxes, by the area "
-        "under the curve at an overlap of 0.5. The interval says nothing of what another training gives.",
+        headline="These images have no boxes" if value is None else f"Mean average precision {100 * value:.1f} %",
+        lede=f"{between}Measured on {words.plural(len(pictures), 'image')} with {result['boxes']:,} boxes, as the area "
+        "under the precision-recall curve at an overlap of 0.5. The interval does not cover the variation between "
+        "trainings.",
         warnings=tuple(_warnings(data, pictures)),
         classes=spec.classes,
         figures=tuple(_row(said, result[name], spec) for name, said in RULES.items() if result[name]),
@@ -92,7 +93,7 @@ def _row(said: str, found: dict[str, Any], spec: DetectorSpec) -> detected.Row:
 def _warnings(data: Annotations, pictures: Sequence[Picture]) -> list[str]:
     said = data.said()
     if len(pictures) < FEW:
-        said.append(f"{len(pictures)} test pictures are few: another such set could well give another figure.")
+        said.append(f"There are only {len(pictures)} test images: another test set could give a different figure.")
     return said
 
 

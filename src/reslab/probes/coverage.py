@@ -1,7 +1,7 @@
 """What downsampling discards: the positions of a block's input that its shortcut or its branch never reads.
 
 A 1x1 layer of stride 2 reads one position of four (He, Zhang, Zhang, Zhang, Xie, Li 2018, arXiv 1812.01187, section
-4.1, where ResNet-B and ResNet-D mend it in the branch and on the shortcut).
+4.2, where ResNet-B and ResNet-D correct it in the branch and on the shortcut).
 """
 
 import math

@@ -81,8 +81,11 @@ class Figure(Generic[R]):
             Paths: (ours.spec.is_residual, "its blocks have no shortcut"),
             Gates: (any(block.gate is not None for block in ours.blocks), "its blocks have no gates"),
             Coverage: (any(block.spec.stride > 1 for block in ours.blocks), "no block has a stride"),
-            Attribution: (ours.spec.pool == "average" and ours.spec.stem.kind != "dense", "it ends in no average pool"),
-            Translation: (ours.spec.stem.kind != "dense", "it takes vectors"),
+            Attribution: (
+                ours.spec.pool == "average" and ours.spec.stem.kind != "dense",
+                "it does not end in average pooling",
+            ),
+            Translation: (ours.spec.stem.kind != "dense", "it takes vectors, not images"),
         }
         holds, why = checks.get(self.kind, (True, ""))
         if not holds:

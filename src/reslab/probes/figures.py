@@ -67,11 +67,11 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.signal,
         sentences.signal,
         (
-            "First panel: the size of what enters each block; the last point is after the last block.",
-            "Second: which share of it is below zero; none where a ReLU follows the addition.",
+            "First panel: the root mean square of each block's input; the last point is after the last block.",
+            "Second: the fraction of its values below zero; none where a ReLU follows the addition.",
         ),
-        "A ReLU after the addition lets the signal only grow on its way forward; moved before the weights, it leaves "
-        "the shortcut a range of both signs (section 4.1).",
+        "With a ReLU after the addition, the signal can only grow on its way forward; with pre-activation it can take "
+        "both signs (section 4.1).",
         "He, Zhang, Ren, Sun 2016, arXiv 1603.05027",
         costs.alike(1.7),
     ),
@@ -83,8 +83,10 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.shares,
         sentences.shares,
         (
-            "First panel: the branch's size relative to what it is added to; a block near the bottom is switched off.",
-            "Second: whether it points along (+1), across (0) or against (-1) it; medians, and 80 % of the images.",
+            "First panel: the norm of the branch relative to that of the shortcut; a block near the bottom adds almost "
+            "nothing.",
+            "Second: the cosine between the two: same direction (+1), orthogonal (0) or opposite (-1). Lines are "
+            "medians; bands hold 80 % of the images.",
         ),
         "If identity mappings are near the optimum, the branches need only small corrections (section 3.1). Successive "
         "blocks refine one estimate (Greff, Srivastava, Schmidhuber 2016, arXiv 1612.07771).",
@@ -101,7 +103,7 @@ FIGURES: dict[str, Figure[Any]] = {
         (
             "Each point is the error after deleting that block, without retraining; hollow where the block changes the "
             "shape.",
-            "The thin line is the whole network; blocks on it make no difference.",
+            "The thin line is the error of the whole network; deleting a block on that line makes no difference.",
         ),
         "Removing any one module of a 110-layer residual network, other than at a downsampling, barely changes the "
         "error; removing any layer of VGG takes it to chance (Fig. 3; on ImageNet Fig. 4).",
@@ -116,8 +118,8 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.deletions,
         sentences.deletions,
         (
-            "The median error after deleting so many blocks at random; the band holds the middle half of the draws.",
-            "An ensemble degrades smoothly; a chain breaks with its first link.",
+            "The median error after deleting this many blocks at random; the band holds the middle half of the draws.",
+            "An ensemble degrades smoothly; a chain fails as soon as one link is missing.",
         ),
         "The error grows smoothly with the number of deleted modules (Fig. 5 (a)).",
         VEIT,
@@ -132,8 +134,9 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.permutations,
         sentences.permutations,
         (
-            "Each point is an order made by swapping blocks of the same shape; left is the order that was trained.",
-            "The further right, the more pairs stand the other way round.",
+            "Each point is one order of the blocks, made by swapping blocks of the same shape; the trained order is on "
+            "the left.",
+            "The further right, the more pairs of blocks have changed order.",
         ),
         "The error grows smoothly with the amount of reordering, measured by Kendall's tau (Fig. 5 (b)).",
         VEIT,
@@ -148,28 +151,29 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.depth,
         sentences.depth,
         (
-            "Blocks are deleted one after another, beginning with those whose own deletion costs least.",
-            "Under the dashed line, a point above the whole network's error, it needs no more. The order is chosen on "
-            "the images that the error is of, which flatters it a little.",
+            "Blocks are deleted one after another, starting with those whose own deletion costs least.",
+            "Below the dashed line the error is at most one percentage point above that of the whole network. The "
+            "order is chosen on the same images as the error is measured on, so it is slightly optimistic.",
         ),
-        "Not a figure of a paper; it follows the reading of a residual network as an ensemble of shallow ones.",
+        "Not a figure of the paper; it follows from its view of a residual network as an ensemble of shallow ones.",
         VEIT,
         costs.depth,
         1000,
     ),
     "paths": Figure(
         "paths",
-        "Paths and the gradient that they bring",
+        "Paths and their share of the gradient",
         Paths,
         lambda net, sample, tick: paths(net, sample, tick=tick),
         plots.paths,
         sentences.paths,
         (
-            "First panel: how many of the 2^n paths have a length. Second: the gradient of a single path at the image.",
-            "Third: their product, the share of the gradient that comes through paths of each length.",
+            "First panel: the distribution of the lengths of the 2^n paths. Second: the gradient at the image along a "
+            "single path of each length.",
+            "Third: the product of both, the share of the gradient that flows through paths of each length.",
         ),
-        "Path lengths are binomial, the gradient falls exponentially with the length, and in a network of 54 modules "
-        "most of it comes by paths of 5 to 17, which are 0.45 % of all (Fig. 6).",
+        "Path lengths are binomially distributed, the gradient falls exponentially with the length, and in a network "
+        "of 54 modules most of it flows through paths of 5 to 17 modules, 0.45 % of all paths (Fig. 6).",
         VEIT,
         costs.paths,
         32,
@@ -182,10 +186,10 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.gradients,
         sentences.gradients,
         (
-            "First panel: the gradient of the loss at each block's input. Second: how much the block changes it.",
-            "Third: what comes back through the shortcuts alone; 1 is the term dE/dx_L, undiminished.",
+            "First panel: the norm of the loss's gradient at each block's input. Second: its ratio across the block.",
+            "Third: the part that flows back through the shortcuts alone; 1 means that dE/dx_L arrives undiminished.",
         ),
-        "With identity shortcuts and no ReLU after the addition the gradient at the end reaches every block as it is "
+        "With identity shortcuts and no ReLU after the addition, the gradient at the end reaches every block unchanged "
         "(eq. 5); the ratio across residual blocks is near 1 (Zaeemzadeh, Rahnavard, Shah 2018, arXiv 1805.07477).",
         "He, Zhang, Ren, Sun 2016, arXiv 1603.05027",
         costs.alike(5),
@@ -199,11 +203,11 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.initial,
         sentences.initial,
         (
-            "The gradient at each block of four untrained networks that differ in shortcuts and BN alone.",
-            "A line that leaves 1 by orders of magnitude explodes or vanishes on its way back.",
+            "The gradient at each block of four untrained networks that differ only in shortcuts and BN.",
+            "Gradients explode or vanish where a line departs from 1 by orders of magnitude.",
         ),
-        "With BN neither forward nor backward signals vanish in plain networks, so that vanishing gradients are not "
-        "what degrades them (section 4.1).",
+        "With BN, neither forward nor backward signals vanish in plain networks, so vanishing gradients are not the "
+        "cause of degradation (section 4.1).",
         "He, Zhang, Ren, Sun 2015, arXiv 1512.03385",
         costs.alike(28),
         64,
@@ -217,11 +221,11 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.downsampling,
         sentences.downsampling,
         (
-            "Each square is a position of the block's input; the dark ones are never read by that part of the block.",
-            "A 1x1 layer of stride 2 reads one of four; a 3x3 layer or an average reads all.",
+            "Each square is a position of the block's input; dark ones are never read by that part of the block.",
+            "A 1x1 layer of stride 2 reads one position of four; a 3x3 layer or average pooling reads all.",
         ),
-        "A 1x1 convolution of stride 2 ignores three quarters of its input: ResNet-B moves the stride to the 3x3 in "
-        "the branch, ResNet-D averages on the shortcut (Fig. 2).",
+        "A 1x1 convolution of stride 2 ignores three quarters of its input: ResNet-B moves the stride to the branch's "
+        "3x3 convolution, ResNet-D puts average pooling before the shortcut's 1x1 (Fig. 2).",
         "He, Zhang, Zhang, Zhang, Xie, Li 2018, arXiv 1812.01187",
         costs.alike(0),
         1,
@@ -229,14 +233,15 @@ FIGURES: dict[str, Figure[Any]] = {
     ),
     "amplification": Figure(
         "perturbations",
-        "Growth of a small change",
+        "Growth of a small perturbation",
         Amplification,
         lambda net, sample, _tick: amplification(net, sample),
         plots.amplification,
         sentences.amplification,
         (
-            "A thousandth of the image is changed at random; the line is how large the change is at each depth.",
-            "Relative to the signal there: above 1 the network amplifies what differs, below 1 it forgets it.",
+            "Random noise of a thousandth of the image's norm is added; the line is the size of the change at each "
+            "depth, relative to the signal there.",
+            "Above 1 the network amplifies the perturbation, below 1 it dampens it.",
         ),
         "Residual networks have been likened to differential amplifiers; no figure of a paper is reproduced here.",
         "",
@@ -254,7 +259,7 @@ FIGURES: dict[str, Figure[Any]] = {
             "First panel: the error on images shifted to the right; the border is filled with the mean.",
             "Second: cosine similarity of the features after the global average pool (solid) and before it (dashed).",
         ),
-        "Global average pooling sums out the position, and so is more robust to translations of the input "
+        "Global average pooling sums out the spatial information, and so is more robust to translations of the input "
         "(section 3.2).",
         "Lin, Chen, Yan 2013, Network In Network, arXiv 1312.4400",
         costs.alike(6),
@@ -268,11 +273,12 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.shattering,
         sentences.shattering,
         (
-            "How alike the gradients at inputs this far apart on a line are, in untrained fully connected networks.",
-            "Dashed: brown noise (above) and white noise (at 0). It does not depend on the weights.",
+            "The correlation of the gradients at inputs this far apart on a line, in untrained fully connected "
+            "networks.",
+            "Dashed: brown noise (above) and white noise (at 0). The figure does not depend on the weights.",
         ),
-        "Gradients of deep plain networks resemble white noise, those of shallow ones brown noise; shortcuts keep them "
-        "alike far deeper (Fig. 1 and 2).",
+        "Gradients of deep plain networks resemble white noise, those of shallow ones brown noise; with shortcuts they "
+        "stay correlated at far greater depth (Fig. 1 and 2).",
         BALDUZZI,
         costs.alike(0),
         1,
@@ -281,13 +287,13 @@ FIGURES: dict[str, Figure[Any]] = {
     ),
     "decay": Figure(
         "shattering",
-        "The laws of their decay",
+        "How the correlation of gradients decays with depth",
         Decay,
         lambda _net, _sample, _tick: decay_laws(),
         plots.decay,
         sentences.decay,
         (
-            "Points: the correlation of gradients at two unlike inputs, where half of the units are active by coins.",
+            "Points: the correlation of gradients at two inputs, where a random half of the units is active for each.",
             "Lines: the fitted laws.",
         ),
         "With depth L the correlation falls as 2^-L in plain networks, as (3/4)^L with shortcuts, and as L^-1/2 with "
@@ -307,7 +313,7 @@ FIGURES: dict[str, Figure[Any]] = {
         sentences.along_images,
         (
             "The same in untrained convolutional twins of the network, along lines from one image to another.",
-            "The faster a line falls, the sooner the gradient at one image says nothing about the next.",
+            "The faster a line falls, the less the gradient at one image says about that at the next.",
         ),
         "The same is shown for convolutional networks (section 2).",
         BALDUZZI,
@@ -323,11 +329,11 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.identity,
         sentences.identity,
         (
-            "The error that is left when plain and residual stacks are trained to copy their input, by depth.",
+            "The remaining error after plain and residual stacks were trained to copy their input, by depth.",
             "Median and range of three random seeds; fully connected networks, independent of the weights.",
         ),
         "The degradation problem suggests that solvers have difficulty in approximating identity mappings by several "
-        "nonlinear layers; with shortcuts the weights may go to zero (section 3.1).",
+        "nonlinear layers; with shortcuts they only have to drive the weights towards zero (section 3.1).",
         "He, Zhang, Ren, Sun 2015, arXiv 1512.03385",
         costs.alike(0),
         1,
@@ -336,16 +342,17 @@ FIGURES: dict[str, Figure[Any]] = {
     ),
     "attribution": Figure(
         "attribution",
-        "What speaks for the predicted class",
+        "What supports the predicted class",
         Attribution,
         lambda net, sample, _tick: class_activation(net, sample),
         plots.attribution,
         sentences.attribution,
         (
             "The class activation map of the predicted class (named above), over the image.",
-            "Bright positions raise that class's logit; the map is an exact decomposition of it.",
+            "Bright positions raise that class's logit; the map is an exact decomposition of the logit.",
         ),
-        "After a global average pool the logit is a sum over positions, so that each position's part is known (eq. 2).",
+        "After global average pooling the logit is a sum over positions, so that the contribution of each is known "
+        "(eq. 2).",
         "Zhou, Khosla, Lapedriza, Oliva, Torralba 2016, arXiv 1512.04150",
         costs.alike(6),
         8,
@@ -358,10 +365,10 @@ FIGURES: dict[str, Figure[Any]] = {
         plots.gates,
         sentences.gates,
         (
-            "The mean of each block's gate: 1 lets the branch pass, 0 the input.",
-            "The band is how much it differs from image to image.",
+            "The mean of each block's gate: at 1 only the branch passes, at 0 only the input.",
+            "The band is the standard deviation over images.",
         ),
-        "Most gates of a trained Highway network are shut for most inputs, and which are open depends on the input "
+        "Most gates of a trained Highway network are closed for most inputs, and which ones open depends on the input "
         "(Fig. 2).",
         "Srivastava, Greff, Schmidhuber 2015, arXiv 1507.06228",
         costs.alike(2),

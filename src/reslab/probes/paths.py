@@ -1,8 +1,8 @@
 """The paths through a residual network: how many of which length, and how much gradient each brings (Veit et al. 2016).
 
-With n residual blocks there are 2^n paths from the image to the logits, for each block is taken or passed by. Their
-lengths are binomially distributed; the gradient of a path falls with its length; so that of all the gradient most
-comes by paths much shorter than the network (arXiv 1605.06431, section 4.1 of the supplement and Fig. 6).
+With n residual blocks there are 2^n paths from the image to the logits, since each block is either taken or skipped.
+Path lengths are binomially distributed, and the gradient along a path falls with its length, so that most of the
+gradient comes through paths much shorter than the network (arXiv 1605.06431, Fig. 6).
 """
 
 import math

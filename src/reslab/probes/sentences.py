@@ -46,7 +46,7 @@ def shares(found: Shares) -> str:
     off = found.switched_off()
     least = int(found.ratio.argmin())
     return (
-        f"median |F(x)|/|x| {np.median(found.ratio):.2f}, least in {found.block[least]} ({found.ratio[least]:.3f}); "
+        f"median |F(x)|/|x| {np.median(found.ratio):.2f}, smallest in {found.block[least]} ({found.ratio[least]:.3f}); "
         f"{len(off)} of {len(found.block)} blocks add under 5 %{': ' + ', '.join(off) if off else ''}"
     )
 
@@ -55,9 +55,9 @@ def lesions(found: Lesions) -> str:
     """What a single block is worth."""
     risen = found.error - found.whole_error
     same = risen[(found.changes_shape == 0) & ~np.isnan(risen)]
-    said = f"error {_percent(found.whole_error)} whole; "
+    said = f"error {_percent(found.whole_error)} with all blocks; "
     if len(same):
-        said += f"without one block that keeps the shape {np.median(same):+.2f} points in the median, "
+        said += f"without one block that keeps the shape, {np.median(same):+.2f} points in the median, "
     worst = int(np.nanargmax(risen))
     said += f"at worst {risen[worst]:+.2f} ({found.block[worst]})"
     return said
@@ -101,15 +101,15 @@ def gradients(found: Gradients) -> str:
     """Norm of the gradient from block to block."""
     ratio = found.ratio[:-1]
     return (
-        f"|dE/dx| {found.norm[0]:.3g} at the first block, {found.norm[-1]:.3g} after the last; across a block its "
-        f"ratio is {np.median(ratio):.2f} in the median, {ratio.min():.2f} to {ratio.max():.2f}"
+        f"|dE/dx| {found.norm[0]:.3g} at the first block, {found.norm[-1]:.3g} after the last; ratio across a block "
+        f"{np.median(ratio):.2f} in the median, {ratio.min():.2f} to {ratio.max():.2f}"
     )
 
 
 def initial(found: Initial) -> str:
     """Growth of the gradient in four untrained twins."""
     return (
-        f"from the end to the first block the gradient grows by {found.residual_bn[0]:.3g} (residual, BN), "
+        f"from the end to the first block the gradient grows by a factor of {found.residual_bn[0]:.3g} (residual, BN), "
         f"{found.plain_bn[0]:.3g} (plain, BN), {found.residual[0]:.3g} (residual) and {found.plain[0]:.3g} (plain)"
     )
 
@@ -125,7 +125,10 @@ def downsampling(found: Coverage) -> str:
 
 def amplification(found: Amplification) -> str:
     """Growth of a small change."""
-    return f"a change of {found.size:g} of the image is {found.growth[-1]:.2f} times as large, relatively, at the end"
+    return (
+        f"a perturbation of {found.size:g} of the image's norm is, relative to the signal, {found.growth[-1]:.2f} "
+        "times as large at the end"
+    )
 
 
 def translation(found: Translation) -> str:
@@ -140,7 +143,7 @@ def translation(found: Translation) -> str:
 
 def gates(found: Gates) -> str:
     """How far the gates are open."""
-    return f"gates are {100 * found.mean.mean():.0f} % open on average, {100 * found.shut.mean():.0f} % nearly shut"
+    return f"gates are {100 * found.mean.mean():.0f} % open on average, {100 * found.shut.mean():.0f} % nearly closed"
 
 
 def shattering(found: Shattering) -> str:
@@ -157,7 +160,7 @@ def decay(found: Decay) -> str:
     """The fitted laws beside the paper's."""
     return (
         f"plain {found.plain_base:.3f}^L (paper 0.5), residual {found.residual_base:.3f}^L (paper 0.75), with BN "
-        f"(L+1)^{found.residual_bn_power:.2f} (paper, for great L: L^-0.5)"
+        f"(L+1)^{found.residual_bn_power:.2f} (paper, for large L: L^-0.5)"
     )
 
 

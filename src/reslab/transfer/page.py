@@ -89,9 +89,9 @@ def write(prepared: Prepared, worth: Worth, out: Path, execution: Execution) -> 
 
 
 TRAINED = {
-    "head": "The last layer alone was fitted to the embeddings of the images",
+    "head": "Only the last layer was fitted, to the embeddings of the images",
     "last": "The last layer and the last stages were trained",
-    "all": "All of the network was trained",
+    "all": "The whole network was trained",
     "gradual": "The network was trained stage after stage, the last one first",
 }
 
@@ -117,8 +117,8 @@ def _warnings(prepared: Prepared, worth: Worth, result: dict[str, Any]) -> list[
         said.append("This is no better than always predicting the most frequent class: the network has learnt nothing.")
     if len(worth.test) < FEW:
         said.append(
-            f"{len(worth.test)} test images are few: on another such set the result could well be anywhere in "
-            "the interval above."
+            f"There are only {len(worth.test)} test images: on another test set the result could be anywhere in the "
+            "interval above."
         )
     return [*said, *(text[0].upper() + text[1:] + "." for text in looked.warnings())]
 
@@ -151,20 +151,20 @@ def _calibration(worth: Worth) -> str:
     plain, calibrated = worth.figures()
     if worth.temperature is None:
         return (
-            f"Its probabilities are off by {plain.calibration_error:.1f} points on average (expected calibration "
-            "error). There are too few validation images to fit a temperature."
+            f"The expected calibration error of its probabilities is {plain.calibration_error:.1f} points. There are "
+            "too few validation images to fit a temperature."
         )
     return (
-        f"Its probabilities are off by {plain.calibration_error:.1f} points on average (expected calibration error), "
-        f"and by {calibrated.calibration_error:.1f} at a temperature of {worth.temperature:.2f}, which was fitted on "
-        f"{words.plural(len(worth.validation), 'validation image')}; reslab predict uses it."
+        f"The expected calibration error of its probabilities is {plain.calibration_error:.1f} points, and "
+        f"{calibrated.calibration_error:.1f} at a temperature of {worth.temperature:.2f}, fitted on "
+        f"{words.plural(len(worth.validation), 'validation image')}; reslab predict uses that temperature."
     )
 
 
 def _reliability(worth: Worth) -> tuple[finetuned.Dots, ...]:
-    lines = [("as the network says", 3, worth.test.logs)]
+    lines = [("without temperature", 3, worth.test.logs)]
     if worth.temperature is not None:
-        lines.append(("at the temperature", 0, worth.calibrated()))
+        lines.append(("with temperature", 0, worth.calibrated()))
     return tuple(
         finetuned.Dots(
             label, color,
@@ -303,9 +303,12 @@ def _of_disk(prepared: Prepared, index: int) -> tuple[Pixels, Sequence[Pixels]]:
 def _commands(prepared: Prepared, out: Path) -> tuple[tuple[str, str], ...]:
     where = shlex.quote(str(out))
     return (
-        ("Say what a new picture shows", f"reslab predict {where} picture.jpg"),
-        ("A folder of pictures, as a table, with heat maps", f"reslab predict {where} folder --csv --explain why"),
-        ("Measure it on other images with labels", f"reslab eval {where} --data folder --split all"),
+        ("Classify a new image", f"reslab predict {where} picture.jpg"),
+        (
+            "Classify a folder of images, as a table, with heat maps",
+            f"reslab predict {where} folder --csv --explain why",
+        ),
+        ("Evaluate it on other images with labels", f"reslab eval {where} --data folder --split all"),
         (
             "From Python",
             f'import reslab\n\nclf = reslab.Classifier.load({str(out)!r})\nclf.predict("picture.jpg")',

@@ -23,7 +23,7 @@ def read(root: str | Path, classes: Sequence[str] | None = None) -> Annotations:
     """
     root = Path(root).expanduser()
     if not root.exists():
-        raise InputError(f"expected pictures with boxes at {root}, but there is nothing")
+        raise InputError(f"expected images with boxes at {root}, but nothing is there")
     if root.is_file():
         if root.suffix.lower() != ".json":
             raise InputError(f"expected a folder or a COCO JSON file, got {root}")

@@ -89,7 +89,7 @@ def look(stated: Stated, classes: Sequence[str] | None = None) -> Annotations:
             splits.setdefault(each.split, []).append(Picture(each.name, each.path, *size, boxes))
     _check(stated, sum(map(len, splits.values())), problems)
     if not known:
-        raise InputError(f"expected boxes to learn from in {stated.root}, but no picture of the split 'train' has any")
+        raise InputError(f"expected boxes to train on in {stated.root}, but no image of the split 'train' has any")
     return Annotations(
         stated.root, stated.layout, known, {s: tuple(splits[s]) for s in SPLITS if s in splits}, tuple(problems)
     )
