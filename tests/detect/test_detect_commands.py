@@ -321,7 +321,7 @@ def test_nothing_is_overwritten_unasked(folder: Path, reslab: Reslab, tmp_path: 
         code, _, said = reslab("detect", *words, "--out", out)
         assert (code, "--force" in said, mine.read_text()) == (2, True, "mine")
         code, _, said = reslab("detect", *words, "--out", out, "--force")
-        assert (code, "at gone, but there is nothing" in said) == (2, True)
+        assert (code, "at gone, but nothing is there" in said) == (2, True)
 
 
 def test_the_page_of_a_detector(

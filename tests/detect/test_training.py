@@ -125,7 +125,7 @@ def test_a_run_goes_on_with_what_it_began_with(data: Annotations, tmp_path: Path
         train(recipe(), other, tmp_path / "run", execution=CPU, quiet=True)
     weights = tmp_path / "net.safetensors"
     weights.write_bytes(to_bytes(build("resnet20").state_dict(), {}))
-    with pytest.raises(InputError, match="begun with other weights to start from"):
+    with pytest.raises(InputError, match="started with other weights to start from"):
         train(recipe(), data, tmp_path / "run", execution=CPU, weights=str(weights), quiet=True)
 
 
@@ -239,7 +239,7 @@ def test_a_detector_is_read_back(data: Annotations, tmp_path: Path) -> None:
     (tmp_path / "net.safetensors").write_bytes(to_bytes(build("resnet20").state_dict(), {}))
     (tmp_path / "odd.safetensors").write_bytes(to_bytes({}, {"detector": {"kind": "fpn"}}))
     for source, said in (
-        ("gone", "but there is nothing"), ("data", "expected a finished run"),
+        ("gone", "but nothing is there"), ("data", "expected a finished run"),
         ("net.safetensors", "it is something else"), ("odd.safetensors", "net: Field required"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=said):

@@ -48,7 +48,7 @@ def load_detector(source: str | Path, device: torch.device | str = "cpu") -> Det
             )
         path = path / FINAL
     elif not path.exists():
-        raise InputError(f"expected a detector, a file or the folder of a run, at {path}, but there is nothing")
+        raise InputError(f"expected a detector, a file or the folder of a run, at {path}, but nothing is there")
     tensors, header = read_safetensors(path)
     plain = header.get("detector")
     if plain is None and "iteration" in header:
