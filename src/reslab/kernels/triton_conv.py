@@ -20,12 +20,12 @@ WIDTHS = (16, 32, 64)
 """Channels that the kernels make."""
 TAKEN = (3, *WIDTHS)
 """Channels that they take; of 3, those of images, there is no gradient."""
-ROWS, WARPS = 128, 4
+ROWS, WARPS = 64, 4
 """Positions of a program's tile, and its warps."""
-WEIGHED, WEIGHING_WARPS = 128, 4
+WEIGHED, WEIGHING_WARPS = 64, 4
 """The same where it sums a gradient of weights."""
-SHARES = 264
-"""Programs that sum a gradient of weights: two for each of an H100's multiprocessors."""
+SHARES = 528
+"""Programs that sum a gradient of weights: four for each of an H100's multiprocessors."""
 SUMMED, SUMMING_WARPS = 256, 4
 """Weights that a program of the second pass adds up, and its warps."""
 

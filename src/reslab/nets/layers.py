@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reslab.kernels import conv, narrow, pointwise, pool
+from reslab.kernels import conv, narrow, pointwise, pool, subsample
 from reslab.kernels import norm as norm_kernel
 from reslab.kernels.norm import Tracked
 from reslab.nets import spec
@@ -172,6 +172,8 @@ class Add(nn.Module):
 class Pad(nn.Module):
     """Shortcut option A: subsample by the stride and add zero channels (He 2015, section 3.3)."""
 
+    fused: bool = False
+
     def __init__(self, before: int, after: int, stride: int, spec: ZeroPad) -> None:
         super().__init__()
         self.stride = stride
@@ -181,6 +183,9 @@ class Pad(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H/stride, W/stride)."""
+        if self.fused and subsample.supports(x):
+            *_, low, high = self.padding
+            return subsample.subsample(x, self.stride, low, x.shape[1] + low + high)
         return F.pad(x[:, :, :: self.stride, :: self.stride], self.padding)
 
 

@@ -20,6 +20,7 @@ from reslab.nets.layers import (
     GlobalAveragePool,
     GlobalMaxPool,
     MaxPool2d,
+    Pad,
     make_norm,
     norm_add_act,
 )
@@ -187,7 +188,7 @@ class Network(nn.Module):
     def fuse(self, on: bool = True) -> Self:
         """Switches fused execution on or off. The modules and their parameters stay what they are."""
         for module in self.modules():
-            if isinstance(module, BatchNorm2d | Conv2d | MaxPool2d):
+            if isinstance(module, BatchNorm2d | Conv2d | MaxPool2d | Pad):
                 module.fused = on
         return self
 
