@@ -531,6 +531,7 @@ def table6(nets: Sequence[tuple[str, int]], iterations: int, count: int) -> Call
         )
         workers = Together(count, data, context.data or "", folder, _execution(context), None)
         left = len(waiting)
+        together = min(count, left)
         try:
             for each in waiting:
                 workers.submit(each)
@@ -538,7 +539,7 @@ def table6(nets: Sequence[tuple[str, int]], iterations: int, count: int) -> Call
                 for name, result in workers.finished(0.2):
                     left -= 1
                     metrics = RunDir(folder / name).read_metrics()
-                    _record(context, name, f"{name}, {count} at a time", {"result": result, "metrics": metrics})
+                    _record(context, name, f"{name}, {together} at a time", {"result": result, "metrics": metrics})
                     print(f"    {name}: {result['test_error']:.2f} % in {result['seconds']:.0f} s", flush=True)
         finally:
             workers.close(at_once=left > 0)  # each run that is under way leaves a checkpoint
@@ -704,8 +705,9 @@ def attempt(job: Job, context: Context) -> str:
 def _record(context: Context, name: str, what: str, found: dict[str, Any], minutes: float | None = None) -> None:
     """Writes what was found, with the command and the machine."""
     gpu = torch.cuda.get_device_name(CUDA) if CUDA.type == "cuda" else "none: a rehearsal on the CPU"
+    chosen = ["--nets", *context.nets] if context.nets else []
     about = {
-        "job": name, "what": what, "command": f"python benchmarks/gpu.py --data cifar10 --only {context.job or name}",
+        "job": name, "what": what, "command": " ".join([f"python benchmarks/gpu.py --data cifar10 --only {context.job or name}", *chosen]),
         "when": runs.now(), "machine": runs.describe() | {"gpu": gpu, "torch": torch.__version__},
     } | ({} if minutes is None else {"minutes": round(minutes, 2)})  # fmt: skip
     runs.write_json(
