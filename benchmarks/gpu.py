@@ -519,7 +519,7 @@ def table6(nets: Sequence[tuple[str, int]], iterations: int, count: int) -> Call
     def run(context: Context) -> dict[str, Any]:
         data = _data(context)
         folder = context.folder / "paper" / "runs"  # where studies find them
-        wanted = [(net, seed) for net, seed in nets if not context.nets or net in context.nets]
+        wanted = [(net, seed) for net, seed in nets if not context.nets or {net, f"{net}:{seed}"} & {*context.nets}]
         names = {f"{net}-{iterations}-seed{seed}": (net, seed) for net, seed in wanted}
         length = REHEARSED if REHEARSES else iterations
         waiting = of_no_study(
@@ -705,9 +705,10 @@ def attempt(job: Job, context: Context) -> str:
 def _record(context: Context, name: str, what: str, found: dict[str, Any], minutes: float | None = None) -> None:
     """Writes what was found, with the command and the machine."""
     gpu = torch.cuda.get_device_name(CUDA) if CUDA.type == "cuda" else "none: a rehearsal on the CPU"
-    chosen = ["--nets", *context.nets] if context.nets else []
+    words = [f"python benchmarks/gpu.py --data cifar10 --only {context.job or name}"]
+    words += ["--nets", *context.nets] if context.nets else []
     about = {
-        "job": name, "what": what, "command": " ".join([f"python benchmarks/gpu.py --data cifar10 --only {context.job or name}", *chosen]),
+        "job": name, "what": what, "command": " ".join(words),
         "when": runs.now(), "machine": runs.describe() | {"gpu": gpu, "torch": torch.__version__},
     } | ({} if minutes is None else {"minutes": round(minutes, 2)})  # fmt: skip
     runs.write_json(
@@ -725,7 +726,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "gpu")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "gpu")
     parser.add_argument("--only", nargs="+", help="these jobs alone")
-    parser.add_argument("--nets", nargs="+", metavar="NET", help="these of Table 6 alone, all of them at a time")
+    parser.add_argument("--nets", nargs="+", metavar="NET", help="these of Table 6 alone; NET:SEED for one seed")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--list", action="store_true", help="print the agenda, and do nothing")
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)  # the end as the monotonic clock counts
