@@ -85,6 +85,8 @@ SLOW_TESTS = {
     "test_tutorial.py": ("test_it_runs",),
 }
 """Tests of other modules that do."""
+FIRST = ("kernels/test_triton_compiles.py", "deploy/test_catalogue.py")
+"""Modules that begin the session: one long test, and many, which none should wait for at its end."""
 
 
 CPU = (
@@ -94,6 +96,8 @@ CPU = (
     "train/test_loop.py", "train/test_optim.py",
 )  # fmt: skip
 """Modules whose results depend on the processor's instructions: the kernels, what is said of precision, training."""
+NOT_CPU = "kernels/test_triton_*.py"
+"""Of them, a GPU's kernels: machine code for a card and, by Triton's interpreter, NumPy; RESLAB_CPU holds neither."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -108,7 +112,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def _depends_on_the_processor(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in CPU)
+    return not fnmatch(name, NOT_CPU) and any(fnmatch(name, pattern) for pattern in CPU)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -120,6 +124,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if _depends_on_the_processor(name):
             item.add_marker(pytest.mark.cpu)
+    items.sort(key=lambda item: item.path.relative_to(here).as_posix() not in FIRST)
 
 
 @pytest.fixture(autouse=True)

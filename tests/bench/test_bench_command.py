@@ -21,6 +21,12 @@ NET = "cifar_resnet(depth=8, width=4, size=(8, 8))"
 SHORT = ("--rounds", 2, "--turn", 0.01, "-b", 4)
 
 
+@pytest.fixture(autouse=True)
+def _shortly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way of a peer is tried, but not for half a second twice."""
+    monkeypatch.setattr("reslab.bench.best.TRY", 0.01)
+
+
 def figures(reslab: Reslab, *words: object) -> dict[str, Any]:
     code, out, err = reslab("bench", *words, "--json")
     assert code == 0, err
