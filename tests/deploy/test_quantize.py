@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deploy.conftest import HOW
-from deploy.networks import shortened, trained
+from deploy.networks import thinned, trained
 from deploy.test_preprocess import photograph
 from reslab.deploy import quantize
 from reslab.deploy.artefact import Input
@@ -93,7 +93,7 @@ def test_a_layer_behind_a_max_pool_counts_as_int8(kind: Quantisable, monkeypatch
     monkeypatch.setattr(quantize, "SETTINGS", replace(quantize.SETTINGS, most_disagreeing=1))  # none is taken back
     draw = np.random.default_rng(0)
     batches: list[Batch] = [draw.standard_normal((1, 3, 32, 32)).astype(np.float32) for _ in range(6)]
-    net = trained(build(shortened("resnet18"), seed=1))
+    net = trained(build(thinned("resnet18"), seed=1))
     assert isinstance(net, Network)
     made = quantised(graph_of(net, kind, "tensors"), kind, batches)
     assert (made.layers, made.left) == (21, 0)
