@@ -149,7 +149,7 @@ def test_what_heat_maps_need(reslab: Reslab, more: tuple[str, ...]) -> None:
 def test_heat_maps_of_what_has_none(reslab: Reslab) -> None:
     weights(net="cifar_fast(widths=(8, 8, 8))")
     why = refused(reslab, "export", "w.safetensors", "--data", "p", "--out", "made", "--explain")
-    assert "--explain goes with networks of Reslab that end in average pooling and one linear layer" in why
+    assert "--explain needs a network of Reslab's own that ends in average pooling and one linear layer" in why
 
 
 def test_int8_takes_images_of_its_own(reslab: Reslab) -> None:

@@ -96,7 +96,10 @@ def test_the_published_figure_holds_for_the_papers_images_alone(words: tuple[obj
         ),
         ("plain20", ["shortcut   none", "order      plain: 3x3 BN ReLU 3x3 BN ReLU"]),
         ("preresnet20", ["BN, ReLU", "full-preactivation (He 2016, Fig. 4e): BN ReLU 3x3 BN ReLU 3x3 +"]),
-        ("highway19", ["[ 3x3, 80 ] x 5", "│ dropout, p = 0.2       │ x 1", "g = sigmoid(3x3 conv of x), bias -2"]),
+        (
+            "highway19",
+            ["[ 3x3, 80 ] x 5", "│ dropout, p = 0.2       │ x 1", "g = sigmoid(3x3 conv of x), initial bias -2"],
+        ),
         ("resnext50-32x4d", ["│ 3x3, 1024, C=32 │ x 3"]),
         ("resnet1202", ["┌ 3x3, 64 ┐ x 200", "1,202"]),
         ("mlp(depth=8)", ["input 64", "┌ fc, 64 ┐ x 3", "identity: F(x) + x, in all blocks"]),

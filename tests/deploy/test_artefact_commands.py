@@ -93,7 +93,7 @@ def test_the_quickest_is_said(reslab: Reslab, exported: Get) -> None:
     code, out, err = reslab("predict", folder, "p", "--csv", "--precision", "auto")
     assert code == 0
     assert len(out.splitlines()) == 9
-    assert "the quickest here (" in err
+    assert "the fastest here (" in err
     for way in ("openvino fp32", "openvino bf16", "onnxruntime fp32", "torch fp32", "torch bf16"):
         assert way in err
 

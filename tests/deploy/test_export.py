@@ -99,7 +99,7 @@ def test_the_quickest_of_those_that_passed(exported: Get) -> None:
     assert set(quickest(artefact, precisions=("bf16",), moment=0.05).tried) == {"openvino bf16", "torch bf16"}
     refused = tuple(row.model_copy(update={"refused": "too slow"}) for row in artefact.about.gate)
     object.__setattr__(artefact, "about", artefact.about.model_copy(update={"gate": refused}))
-    with pytest.raises(InputError, match=r"no runtime passed the gate .*openvino fp32: too slow"):
+    with pytest.raises(InputError, match=r"no runtime passed the checks .*openvino fp32: too slow"):
         quickest(artefact)
 
 
@@ -115,7 +115,7 @@ def test_what_an_artefact_cannot_do(exported: Get) -> None:
 
 def test_vectors_are_no_images() -> None:
     net = build("mlp(depth=6, width=8, layers=2)", in_channels=5)
-    with pytest.raises(InputError, match="takes vectors; export is for networks of images"):
+    with pytest.raises(InputError, match="takes vectors; only networks that take images"):
         program_of(net, net.spec, HOW, "crops")
 
 

@@ -303,10 +303,10 @@ def test_the_kinds_of_block() -> None:
 def test_what_few_networks_have() -> None:
     assert describe(resolve("highway19")).remarks == (
         "no BN; the layers have biases instead",
-        "g = sigmoid(3x3 conv of x), bias -2 at first",
+        "g = sigmoid(3x3 conv of x), initial bias -2",
     )
     assert describe(resolve("preresnet20")).remarks == (
-        "a(x): x behind the first BN and ReLU, where these shortcuts start too",
+        "a(x): x after the first BN and ReLU, where these shortcuts start",
     )
     told = describe(resolve("cifar_resnet(depth=8, drop_path=0.6)"))
     assert told.remarks == ("stochastic depth: training drops a branch with p = 0.2 to 0.6",)

@@ -102,7 +102,7 @@ def test_a_pool_needs_pixels() -> None:
 def test_even_kernels_are_refused(make: Any) -> None:
     """No padding that is the same on both sides keeps the size, so that sums and costs would be of other sizes."""
     fields = {"width": 4} if make in (Conv, ConvStem) else {}
-    with pytest.raises(ValidationError, match=r"a kernel is odd, .* try 3 or 5"):
+    with pytest.raises(ValidationError, match=r"the kernel size has to be odd, .* try 3 or 5"):
         make(kernel=4, **fields)
     assert make(kernel=5, **fields).kernel == 5
 

@@ -78,8 +78,8 @@ def test_a_dry_run_plans_and_writes_nothing(reslab: Reslab, tmp_path: Path, monk
 def test_a_budget_that_is_too_small_says_what_the_least_is(reslab: Reslab, tmp_path: Path) -> None:
     code, _, err = reslab("study", "depth", "--data", "digits", "--budget", 0.02, "--out", tmp_path / "study")
     assert code == 2
-    assert "--budget 0.02 is too little: 6 runs of 200 iterations" in err
-    assert "here: give --budget" in err
+    assert "--budget 0.02 is too small: 6 runs of 200 iterations" in err
+    assert "here; give --budget" in err
     code, _, err = reslab("study", "depth", "--data", "digits", "--budget", -1)
     assert code == 2
     assert "--budget takes minutes" in err
@@ -124,7 +124,7 @@ def test_more_time_brings_deeper_networks_then_more_seeds() -> None:
 
     with patch.object(module, "measured", by_macs):
         small, middle, large, vast = (chosen(minutes) for minutes in (4, 100, 1000, 200_000))
-        with pytest.raises(InputError, match="too little"):
+        with pytest.raises(InputError, match="too small"):
             chosen(0.5)
     assert small.plan.depths == (8, 14)
     assert small.plan.iterations < study.enough or small.plan.depths == study.scales[0]

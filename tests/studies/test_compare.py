@@ -72,7 +72,7 @@ def test_what_cannot_be_compared_is_refused(trained: Path, reslab: Reslab) -> No
     (trained / "a0" / "result.json").unlink()
     code, _, err = reslab("report", trained / "a0")
     assert code == 2
-    assert "a run that has not ended" in err
+    assert "holds an unfinished run" in err
 
 
 def test_runs_with_images_held_out(reslab: Reslab, tmp_path: Path) -> None:

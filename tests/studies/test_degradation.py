@@ -78,7 +78,7 @@ def test_names_of_other_depths() -> None:
 @pytest.mark.parametrize("setting", ["seed=1", "iterations=5", "global_batch=64", "data.holdout=10", "net.name=x"])
 def test_what_the_report_relies_on_cannot_be_set(setting: str) -> None:
     field, _, value = setting.partition("=")
-    with pytest.raises(InputError, match=rf"^--set {field}={value}: the study fixes it"):
+    with pytest.raises(InputError, match=rf"^--set {field}={value}: the study fixes this field"):
         Plan(STUDY, CIFAR10, depths=(20, 56), seeds=2, iterations=4000, settings=(setting,))
 
 

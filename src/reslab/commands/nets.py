@@ -70,11 +70,11 @@ def listing(*, size: int | None = None, as_json: bool) -> None:
         console.print(table)
         console.print()
     console.print(
-        "What lies between: " + ", ".join(FAMILIES) + ",\n"
-        'as in "cifar_resnet(depth=38)". Arguments go with any name:\n'
+        "Other sizes: " + ", ".join(FAMILIES) + ",\n"
+        'as in "cifar_resnet(depth=38)". Any name takes arguments:\n'
         "\"resnet20(shortcut='B', width=32, num_classes=100, activation='tanh')\".\n"
         "A multiply-add (MAC) is two FLOPs.\n\n"
-        "For comparison, by other libraries' own code: " + ", ".join(REFERENCES) + " (torchvision),\n"
+        "For comparison, networks of other libraries: " + ", ".join(REFERENCES) + " (torchvision),\n"
         "torchvision:NAME, timm:NAME.",
         markup=False,
         highlight=False,

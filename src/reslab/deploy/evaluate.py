@@ -34,7 +34,7 @@ class Behind(Weights):
 def spec_of(artefact: Artefact) -> AnyNet:
     """The network that an artefact was made of. Raises `InputError` for one that does not describe it."""
     if artefact.about.spec is None:
-        raise InputError(f"{artefact.folder} does not say which network it is; export it anew")
+        raise InputError(f"{artefact.folder} does not say which network it is; export it again")
     return artefact.about.spec
 
 

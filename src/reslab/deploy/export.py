@@ -52,7 +52,7 @@ def head_of(net: nn.Module) -> npt.NDArray[np.float32]:
     """
     if not isinstance(net, Network) or net.spec.pool != "average" or net.spec.stem.kind == "dense":
         raise InputError(
-            "--explain goes with networks of Reslab that end in average pooling and one linear layer; leave it out"
+            "--explain needs a network of Reslab's own that ends in average pooling and one linear layer; leave it out"
         )
     found: npt.NDArray[np.float32] = net.fc.weight.detach().float().cpu().numpy()
     return found
@@ -88,9 +88,9 @@ def program_of(
     Raises `InputError` for a network whose code `torch.export` cannot follow, and one that takes no images.
     """
     if spec.size == (1, 1):
-        raise InputError(f"'{spec.name}' takes vectors; export is for networks of images")
+        raise InputError(f"'{spec.name}' takes vectors; only networks that take images can be exported")
     if how.mean_size not in (None, how.crop):
-        raise InputError(f"a mean image of {how.mean_size} does not go with a crop of {how.crop}")
+        raise InputError(f"a mean image of {how.mean_size} cannot be used with a crop of {how.crop}")
     dims: dict[int, Any] = {0: Dim("batch")}
     if input == "photographs":
         dims |= {1: Dim("height"), 2: Dim("width")}

@@ -187,9 +187,9 @@ def why_wrong(seen: Checked) -> str:
     limits = LIMITS[seen.precision]
     worst = max(seen.largest_difference, key=lambda batch: seen.largest_difference[batch])
     if (apart := seen.largest_difference[worst]) > limits.difference:
-        return f"a probability differs by {apart:.3f} at batch {worst}, at most {limits.difference:g} may"
+        return f"a probability differs by {apart:.3f} at batch {worst}, at most {limits.difference:g} is allowed"
     if seen.agreement < limits.agreement and not _as_accurate(seen):
-        return f"agrees on {seen.agreement:.1f} % of the images, {limits.agreement:g} % are asked for"
+        return f"predicts the same class for {seen.agreement:.1f} % of the images, {limits.agreement:g} % are required"
     return ""
 
 

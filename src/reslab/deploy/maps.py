@@ -26,7 +26,7 @@ def head(artefact: Artefact) -> Head | None:
     try:
         found: Head = np.load(artefact.folder / about.head, allow_pickle=False)
     except (OSError, ValueError) as why:
-        raise InputError(f"{artefact.folder / about.head} is no array of weights ({why}); export again") from None
+        raise InputError(f"{artefact.folder / about.head} is not an array of weights ({why}); export again") from None
     if found.dtype != np.float32 or found.ndim != 2 or len(found) != about.num_classes:
         raise InputError(
             f"{artefact.folder / about.head}: expected fp32 weights of {about.num_classes} classes, found "

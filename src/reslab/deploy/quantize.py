@@ -108,7 +108,7 @@ def quantised(model: Any, kind: Quantisable, batches: Sequence[Batch]) -> Quanti
         except Exception:  # NNCF 3.4 cannot cut every graph of ONNX into the parts that this goes through
             made = make(fast=True)
     except Exception as why:  # of another library, of any kind
-        raise InputError(f"NNCF cannot make int8 of this network: {first_line(why)}") from why
+        raise InputError(f"NNCF cannot quantise this network: {first_line(why)}") from why
     after = type(graph)(made)
     layers = [name for name, kind_of in after.kinds().items() if kind_of in _LAYERS and name not in before]
     return Quantised(made, len(layers), sum(not after.is_int8(name) for name in layers))

@@ -194,10 +194,10 @@ class Chosen:
     def words(self) -> str:
         """One line for people."""
         seen = ", ".join(
-            f"{name} {value:,.0f} images/s" if isinstance(value, float) else f"{name} not ({value})"
+            f"{name} {value:,.0f} images/s" if isinstance(value, float) else f"{name} not available ({value})"
             for name, value in self.tried.items()
         )
-        return f"{self.runtime.name} {self.runtime.precision}, the quickest here ({seen})"
+        return f"{self.runtime.name} {self.runtime.precision}, the fastest here ({seen})"
 
 
 def quickest(
@@ -221,8 +221,8 @@ def quickest(
     passed = [way for way in ways(about) if way.precision in allowed and _passed(about.gate, way)]
     if not passed:
         raise InputError(
-            f"{artefact.folder}: no runtime passed the gate when it was written ({_why(about.gate)}); name one "
-            "by --runtime to take it all the same"
+            f"{artefact.folder}: no runtime passed the checks at export ({_why(about.gate)}); name one by --runtime "
+            "to use it anyway"
         )
     tried: dict[str, float | str] = {}
     found: dict[str, Locating] = {}
@@ -239,7 +239,7 @@ def quickest(
             tried[str(way)] = str(why)
     if not found:
         raise InputError(
-            f"{artefact.folder}: none of its runtimes is to be had here "
+            f"{artefact.folder}: none of its runtimes is available here "
             f"({'; '.join(f'{name}: {why}' for name, why in tried.items())}); pip install 'reslab[deploy]'"
         )
     return Chosen(found[max(found, key=lambda name: float(tried[name]))], tried)

@@ -84,20 +84,20 @@ def _why_not(block: BlockSpec, spec: NetSpec) -> str:
     if isinstance(block.shortcut, NoShortcut):
         widths = {layer.width for layer in layers if isinstance(layer, Conv | Dense)}
         if widths != {block.width}:
-            return "a plain block that is narrower inside cannot carry all channels through"
+            return "a plain block that is narrower inside cannot pass all channels on"
         if any(isinstance(layer, MaxPool) for layer in layers):
-            return "a plain block that pools loses the positions of its input"
+            return "a plain block with pooling loses the positions of its input"
         if pre:
-            return "behind a plain pre-activation block there is no ReLU whose output a further ReLU would keep"
+            return "a plain pre-activation block applies ReLU to an input that may be negative, so it cannot pass it on"
     elif isinstance(block.shortcut, Scale) and block.shortcut.shortcut != 1:
         return f"its shortcut multiplies by {block.shortcut.shortcut:g}"
     elif not isinstance(block.shortcut, Identity | ZeroPad | Projection | Conv1x1 | Dropout | Scale):
-        return f"a shortcut of kind '{block.shortcut.kind}' always lets something else through"
+        return f"a shortcut of kind '{block.shortcut.kind}' never passes its input on exactly"
     if not isinstance(block.shortcut, NoShortcut) and spec.norm is not None and not spec.norm.scale:
-        return "its BN learns no scale, and a branch that is silenced by one could never speak"
+        return "its BN has no scale, which would have to be 0 at first to switch the branch off"
     after_addition = not pre and block.order != "relu-before-addition"
     if (after_addition or isinstance(block.shortcut, NoShortcut)) and spec.activation not in IDEMPOTENT:
-        return f"a further {spec.activation} changes what the one before put out"
+        return f"a second {spec.activation} changes the output of the first"
     return ""
 
 

@@ -364,18 +364,18 @@ def _path(way: Flow) -> str:
 def _remarks(spec: NetSpec, kinds: Iterable[Kind]) -> tuple[str, ...]:
     remarks = [] if spec.norm is not None else ["no BN; the layers have biases instead"]
     gates = {
-        f"g = sigmoid({block.shortcut.kernel}x{block.shortcut.kernel} conv of x), bias {block.shortcut.bias:g} at first"
+        f"g = sigmoid({block.shortcut.kernel}x{block.shortcut.kernel} conv of x), initial bias {block.shortcut.bias:g}"
         for block in spec.blocks
         if isinstance(block.shortcut, ExclusiveGate | ShortcutGate)
     }
     remarks += sorted(gates)
     if spec.norm is not None and not spec.norm.scale:
-        remarks.append("BN learns a shift for each channel, and no scale")
+        remarks.append("BN learns a shift per channel, but no scale")
     if spec.logit_scale != 1:
         remarks.append(f"logits are multiplied by {spec.logit_scale:g}")
     if any(kind.flow.fork for kind in kinds):
         before = " and ".join(step.what for step in next(kind.flow.fork for kind in kinds if kind.flow.fork))
-        remarks.append(f"a(x): x behind the first {before}, where these shortcuts start too")
+        remarks.append(f"a(x): x after the first {before}, where these shortcuts start")
     rates = [block.drop_path for block in spec.blocks if block.drop_path]
     if rates:
         remarks.append(f"stochastic depth: training drops a branch with p = {rates[0]:.2g} to {rates[-1]:.2g}")

@@ -27,7 +27,9 @@ Size = tuple[int, int]
 
 def _odd(kernel: int) -> int:
     if kernel % 2 == 0:
-        raise ValueError(f"a kernel is odd, or no padding keeps the size: try {kernel - 1} or {kernel + 1}")
+        raise ValueError(
+            f"the kernel size has to be odd, so that padding can keep the size: try {kernel - 1} or {kernel + 1}"
+        )
     return kernel
 
 

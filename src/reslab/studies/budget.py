@@ -197,8 +197,8 @@ def choose(
         need = Budget(replace(plan, iterations=least), known, jobs).total + (60 * minutes - left())
         wanted = math.ceil(need / 60)
         raise InputError(
-            f"--budget {minutes:g} is too little: {len(plan.planned())} runs of {least:,} iterations, the least that "
-            f"shows anything, take about {words.duration(60 * wanted)} here: give --budget {wanted}, or fewer --seeds"
+            f"--budget {minutes:g} is too small: {len(plan.planned())} runs of {least:,} iterations, the minimum for "
+            f"this study, take about {words.duration(60 * wanted)} here; give --budget {wanted}, or fewer --seeds"
         )
     plan = replace(plan, iterations=most if iterations is None else iterations)
     if seeds is None and plan.iterations in (ITERATIONS, iterations):

@@ -115,13 +115,15 @@ def _recipe(folder: Path) -> Recipe:
     if not run.exists:
         raise InputError(f"{folder}: expected the folder of a run, found no recipe.json in it")
     if not run.finished:
-        raise InputError(f"{folder} holds a run that has not ended; go on with it by reslab train --resume {folder}")
+        raise InputError(f"{folder} holds an unfinished run; continue it with reslab train --resume {folder}")
     try:
         recipe = Recipe.model_validate(runs.read_json(run.recipe))
     except ValidationError:
         raise InputError(f"{folder} holds a run by another version of reslab") from None
     if not isinstance(recipe.net, NetSpec):
-        raise InputError(f"{folder} holds a run of {recipe.net.name}, which is {recipe.net.library}'s network")
+        raise InputError(
+            f"{folder} holds a run of {recipe.net.name}, a network of {recipe.net.library}; expected one of Reslab's"
+        )
     return recipe
 
 

@@ -83,12 +83,12 @@ STUDY = Study(
     ),
     precision="fp32",
     how=(
-        "What is trained on starts from the result of the shallow network of the same seed, by the whole schedule "
-        "once more: the rate begins at its height.",
+        "Networks that are trained on start from the result of the shallow network of the same seed, and repeat the "
+        "whole schedule: the learning rate starts at its maximum again.",
     ),
     caveats=(
-        "The deep network from random weights has twice the iterations, and one course of the rate; what is trained on "
-        "has two courses.",
+        "The deep network from random weights has twice the iterations in one learning-rate schedule; networks that "
+        "are trained on go through the schedule twice.",
     ),
     check=at_least_two,
 )

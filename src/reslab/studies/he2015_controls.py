@@ -48,7 +48,7 @@ def _vanishing(depths: Depths) -> tuple[Test, ...]:
 STUDY = Study(
     name="controls",
     title="What the degradation is not",
-    question="Is a deep plain network only trained too briefly, or do its gradients vanish?",
+    question="Is a deep plain network just trained for too short a time, or do its gradients vanish?",
     paper="He, Zhang, Ren, Sun 2015, arXiv 1512.03385, section 4.1",
     scales=((20, 32), (20, 44), (20, 56)),
     on="ImageNet",
@@ -83,7 +83,7 @@ STUDY = Study(
     measure="gradients",
     how=(
         "Gradients: log10 of the norm of dE/dx at the first block's output over that at the last block's, for 256 "
-        "training images, BN normalising by its batch; -1 means that a tenth arrives.",
+        "training images, with BN in training mode; -1 means that a tenth of the gradient arrives.",
     ),
     check=at_least_two,
 )

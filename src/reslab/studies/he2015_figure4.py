@@ -20,7 +20,7 @@ def _deep_sooner(depths: Depths) -> tuple[Test, ...]:
 STUDY = Study(
     name="convergence",
     title="Speed of convergence",
-    question="Does a residual network get to the same training error in fewer iterations than its plain twin?",
+    question="Does a residual network reach the same training error in fewer iterations than its plain twin?",
     paper="He, Zhang, Ren, Sun 2015, arXiv 1512.03385, Fig. 4",
     scales=((20, 32), (20, 44), (20, 56)),
     usual=(20, 56),
@@ -44,6 +44,6 @@ STUDY = Study(
     precision="fp32",
     threshold=THRESHOLD,
     on="ImageNet",
-    caveats=("The paper shows it on ImageNet, for 18 and 34 layers.",),
+    caveats=("The paper shows this on ImageNet, for 18 and 34 layers.",),
     check=at_least_two,
 )

@@ -54,7 +54,7 @@ def _sooner(depths: Depths) -> tuple[Test, ...]:
 STUDY = Study(
     name="degradation",
     title="The degradation problem and its cure",
-    question="Does a deeper plain network have the higher training error, and do shortcuts turn that round?",
+    question="Does a deeper plain network have a higher training error, and do shortcuts reverse this?",
     paper="He, Zhang, Ren, Sun 2015, arXiv 1512.03385, Fig. 1 and 6, Table 6",
     scales=((20, 32), (20, 44), (20, 56), (20, 32, 44, 56)),
     paper_sizes=(20, 32, 44, 56),

@@ -21,7 +21,7 @@ def _better(depths: Depths) -> tuple[Test, ...]:
 STUDY = Study(
     name="ensembles",
     title="Ensembles",
-    question="How much do several networks together gain over each of them?",
+    question="How much better is an ensemble of networks than each of its members?",
     paper="He, Zhang, Ren, Sun 2015, arXiv 1512.03385, Table 5",
     scales=((8, 14), (14, 20), (20, 32), (20, 32, 44), (20, 32, 44, 56), (20, 32, 44, 56, 110)),
     usual=(20, 32, 44),
@@ -39,8 +39,8 @@ STUDY = Study(
     measure="test-scores",
     derive="ensembles",
     how=(
-        "Ensembles average the softmax scores of their members. Those of several depths take one network of each from "
-        "the same seed; those of one depth take seeds that no other ensemble of that size has.",
+        "Ensembles average the softmax scores of their members. Those of several depths use one network of each depth "
+        "from the same seed; those of one depth use seeds that no other ensemble of that size has.",
     ),
     caveats=("The paper's ensemble of six is of ImageNet networks, tested at several scales.",),
     check=at_least_two,

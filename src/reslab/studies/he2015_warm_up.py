@@ -30,7 +30,7 @@ def _arms(depths: Depths) -> tuple[Arm, ...]:
 STUDY = Study(
     name="warm-up",
     title="The low rate at the start",
-    question="Does a deep residual network need a low learning rate at first, and what if it has none?",
+    question="Does a deep residual network need a warm-up at a low learning rate, and what happens without it?",
     paper="He, Zhang, Ren, Sun 2015, arXiv 1512.03385, section 4.2 and its footnote",
     scales=((20,), (56,), (110,)),
     usual=(110,),
@@ -56,6 +56,6 @@ STUDY = Study(
         ),
     ),
     threshold=85.0,
-    caveats=("The paper says it of 110 layers.",),
+    caveats=("The paper says this about 110 layers.",),
     check=one_depth,
 )

@@ -41,7 +41,7 @@ def _better(metric: str, depths: Depths) -> tuple[Test, ...]:
 STUDY = Study(
     name="bottleneck",
     title="Basic blocks or bottlenecks",
-    question="With as many blocks and about the same cost, is a network of bottlenecks better?",
+    question="With the same number of blocks and about the same cost, is a network of bottlenecks better?",
     paper="He, Zhang, Ren, Sun 2016, arXiv 1603.05027, Table 2 (ResNet-110 and ResNet-164)",
     scales=((20,), (32,), (56,), (110,)),
     paper_sizes=(110,),

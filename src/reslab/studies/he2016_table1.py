@@ -102,8 +102,8 @@ STUDY = Study(
         ),
     ),
     caveats=(
-        "The paper compares them in networks of 110 layers, where a signal passes 54 shortcuts; the effect grows with "
-        "their number.",
+        "The paper compares them in networks of 110 layers, where a signal passes through 54 shortcuts; the effect "
+        "grows with their number.",
     ),
     check=one_depth,
 )

@@ -95,5 +95,5 @@ def scores_of(run: RunDir) -> npt.NDArray[np.float32]:
         return np.asarray(np.load(run.path / SCORES, allow_pickle=False), dtype=np.float32)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{run.path / SCORES} cannot be read ({error}); remove {FILE} beside it, and run the study again"
+            f"{run.path / SCORES} cannot be read ({error}); remove {FILE} next to it, and run the study again"
         ) from None

@@ -127,8 +127,8 @@ class RayWorkers:
             raise
         except self._ray.exceptions.RayError as error:
             raise InputError(
-                f"{name} has lost its worker {RETRIES} times or cannot be placed ({type(error).__name__}); the same "
-                "command goes on from its last checkpoint"
+                f"{name} has lost its worker {RETRIES} times or cannot be placed ({type(error).__name__}); repeat the "
+                "command to continue from its last checkpoint"
             ) from None
         if self._store is not None:
             self._store.pull(name, self._folder)

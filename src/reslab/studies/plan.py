@@ -117,7 +117,7 @@ def _changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         before, after = attrgetter(field)(recipe), attrgetter(field)(changed)
         if before != after:
             raise InputError(
-                f"--set {field}={after}: the study fixes it, at {before} for {recipe.net.name}; leave it out"
+                f"--set {field}={after}: the study fixes this field at {before} for {recipe.net.name}; leave it out"
             )
     return changed
 
@@ -128,8 +128,8 @@ def differences(plan: Plan) -> tuple[str, ...]:
     info = plan.info
     if plan.study.on != "CIFAR-10":
         found.append(
-            f"The paper's experiment is on {plan.study.on}, with networks for it; this is the same question, asked of "
-            "small images and the networks for them."
+            f"The paper's experiment is on {plan.study.on}, with networks for it; here the same question is asked for "
+            "small images and networks for them."
         )
     if (info.name, info.n_train, info.n_test) != ("cifar10", 50_000, 10_000):
         found.append(
@@ -138,8 +138,8 @@ def differences(plan: Plan) -> tuple[str, ...]:
         )
     if plan.iterations != ITERATIONS:
         found.append(
-            f"Length: {plan.iterations:,} iterations instead of {ITERATIONS:,}, the drops of the rate in proportion. "
-            "So short a run shows what can be optimised in the budget, not what a network is worth after saturation."
+            f"Length: {plan.iterations:,} iterations instead of {ITERATIONS:,}, learning-rate drops in proportion. "
+            "Such a short run shows what can be learnt in this budget, not how good a network is after convergence."
         )
     if plan.batch != 128:
         found.append(f"Batch: {plan.batch} instead of 128.")

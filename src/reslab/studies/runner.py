@@ -290,7 +290,7 @@ class Processes:
             return [(self._running.pop(future), future.result()) for future in over]
         except BrokenProcessPool:
             raise InputError(
-                "a run's process was killed, by lack of memory perhaps; the same command goes on, with fewer --jobs"
+                "a run's process was killed, perhaps for lack of memory; repeat the command with fewer --jobs"
             ) from None
 
     def close(self, *, at_once: bool) -> None:

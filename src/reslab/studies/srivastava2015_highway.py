@@ -77,6 +77,6 @@ STUDY = Study(
     ),
     precision="fp32",
     x_label="depth",
-    caveats=("No BN, as in the paper, and one rate for all; the paper chose rates and biases by search.",),
+    caveats=("Without BN, as in the paper; one learning rate for all, while the paper searched for rates and biases.",),
     check=_check,
 )

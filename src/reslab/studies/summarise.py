@@ -157,8 +157,8 @@ def _recipe(plan: Plan, first: Recipe, precision: str) -> dict[str, Any]:
 
 def _how(plan: Plan, planned: Sequence[Planned]) -> tuple[str, ...]:
     found = [
-        "Each network is trained on the whole training set; its last iterate is the result, and the test curve "
-        "chooses nothing.",
+        "Each network is trained on the whole training set; the result is that of its last iterate, and the test curve "
+        "influences no choice.",
         "For each seed all networks see the same images in the same order and augmentation; networks with the same "
         "layers, such as plain and residual twins (option A), start from the same weights.",
         *plan.study.how,
@@ -175,17 +175,17 @@ def _how(plan: Plan, planned: Sequence[Planned]) -> tuple[str, ...]:
         if arm.length != 1:
             found.append(f"{arm.label}: {arm.length:g} times the iterations.")
         if arm.start is not None:
-            found.append(f"{arm.label}: trained on from {arm.start}, deepened without a change of its function.")
-    return (*found, f"Time is the sum over the {len(planned)} runs, evaluations included.")
+            found.append(f"{arm.label}: training continues from {arm.start}, deepened without changing its function.")
+    return (*found, f"Time is the sum over the {len(planned)} runs, including evaluations.")
 
 
 def _caveats(precisions: Mapping[str, object]) -> tuple[str, ...]:
     found = [
-        "Weight decay acts on convolutions and the last layer, not on BN and biases: the paper does not say.",
-        "The paper's Caffe and this implementation differ in rounding, random draws and the border of BN statistics.",
+        "Weight decay acts on convolutions and the last layer, not on BN and biases; the paper does not specify this.",
+        "The paper's Caffe and this implementation differ in rounding, random numbers and details of BN statistics.",
     ]
     others = [precision for precision in precisions if precision != "fp32"]
     if others:
         said = ", ".join(others)
-        found.append(f"Convolutions in {said}, everything that accumulates in fp32; the paper trained in fp32.")
+        found.append(f"Convolutions are computed in {said}, all accumulations in fp32; the paper trained in fp32.")
     return tuple(found)

@@ -26,7 +26,7 @@ def _below(a: str, b: str) -> Below:
 STUDY = Study(
     name="tweaks",
     title="Three small changes of a block",
-    question="What do the strided 3x3 (B), the deep stem (C) and the pooled shortcut (D) bring?",
+    question="How much do the strided 3x3 (B), the deep stem (C) and the pooled shortcut (D) improve accuracy?",
     paper="He, Zhang, Zhang, Zhang, Xie, Li 2018, arXiv 1812.01187, Table 5",
     scales=((50,),),
     on="ImageNet",
@@ -48,8 +48,8 @@ STUDY = Study(
         ),
     ),
     caveats=(
-        "These are networks for ImageNet. Of small images their stem leaves a quarter of each side, so that the tweaks "
-        "are tried where little of the image is left.",
+        "These are networks for ImageNet. Their stem reduces small images to a quarter of each side, so that the "
+        "tweaks act on very small feature maps.",
     ),
     check=one_depth,
 )

@@ -56,7 +56,7 @@ def _faster(depths: Depths) -> tuple[Test, ...]:
 STUDY = Study(
     name="width-or-depth",
     title="Width or depth",
-    question="With as many parameters, is a wide shallow network as good as a thin deep one, and quicker to train?",
+    question="With as many parameters, is a wide shallow network as good as a thin deep one, and faster to train?",
     paper="Zagoruyko, Komodakis 2016, arXiv 1605.07146, Tables 4 and 5",
     scales=((10, 28), (10, 58), (16, 52), (28, 100)),
     usual=(10, 28),
@@ -77,7 +77,7 @@ STUDY = Study(
         ),
     ),
     measure="speed",
-    how=("log2 images per second: of the training steps, on the machine named below.",),
-    caveats=("By the recipe of He 2015, without dropout; the paper's own has Nesterov momentum and a longer course.",),
+    how=("log2 images per second: measured over the training steps, on the machine named below.",),
+    caveats=("Trained by the recipe of He 2015, without dropout; the paper uses Nesterov momentum and trains longer.",),
     check=_check,
 )

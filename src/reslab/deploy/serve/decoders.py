@@ -47,7 +47,7 @@ class _Process:
                 ready = await running.stdout.readexactly(len(READY))
         except (asyncio.IncompleteReadError, TimeoutError):
             await made.end()
-            raise InputError("the process that decodes images does not start; is this installation whole?") from None
+            raise InputError("the process that decodes images does not start; is this installation complete?") from None
         assert ready == READY
         return made
 

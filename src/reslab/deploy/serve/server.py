@@ -91,4 +91,4 @@ def run(app: Front, listening: socket.socket, *, patience: float, told: Callable
     except KeyboardInterrupt:
         return  # uvicorn hands on the signal that ended it, when all is answered
     except SystemExit:
-        raise InputError("the server did not start; what is said above is why") from None
+        raise InputError("the server did not start; see the messages above") from None
