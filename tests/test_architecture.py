@@ -6,6 +6,7 @@ are no complaint; a new room at the top of ``reslab`` has to be given a step in 
 """
 
 import ast
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -225,6 +226,12 @@ def read(src: Path) -> Tree:
     return tree
 
 
+@functools.cache
+def source() -> Tree:
+    """This package, which does not change meanwhile."""
+    return read(SRC)
+
+
 def room(name: str) -> str:
     """``reslab.nets.spec`` -> ``nets``; the package itself is the room ``reslab``."""
     return name.split(".")[1] if "." in name else name
@@ -388,17 +395,17 @@ RULES: tuple[Rule, ...] = (
 
 
 def test_the_source_is_found() -> None:
-    assert "reslab.errors" in read(SRC)
+    assert "reslab.errors" in source()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_source_keeps_the_rule(rule: Rule) -> None:
-    complaints = rule(read(SRC))
+    complaints = rule(source())
     assert not complaints, "\n" + "\n".join(complaints)
 
 
 def test_what_is_excepted_needs_it() -> None:
-    tree = read(SRC)
+    tree = source()
     gone = KNOWN_CIRCLES - circles(tree)
     assert not gone, f"no circles any more: take them out of KNOWN_CIRCLES: {[sorted(circle) for circle in gone]}"
     short = [name for name in LONG if tree[f"reslab.{name}"].lines <= MOST_LINES]
