@@ -16,8 +16,8 @@ KERNELS = (
     "_statistics", "_merge", "_normalise", "_scaled", "_reduce", "_gradients", "_shifted", "_convolve", "_weigh",
     "_add_up", "_largest", "_put_back",
 )  # fmt: skip
-SHARED = 227 * 1024
-"""Bytes of shared memory that a program may have on an H100."""
+SHARED = {"80": 163 * 1024, "90": 227 * 1024}
+"""Bytes of shared memory that a program may have, by capability."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton's compiler is for Linux")
@@ -30,4 +30,4 @@ def test_every_kernel_compiles(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr[-3000:]
     lines = [line.split() for line in run.stdout.splitlines()]
     assert {(capability, name) for capability, name, _ in lines} == set(product(CAPABILITIES, KERNELS))
-    assert all(int(shared) <= SHARED for *_, shared in lines)
+    assert all(int(shared) <= SHARED[capability] for capability, _, shared in lines)
