@@ -109,6 +109,23 @@ def test_paths_on_standard_input_and_numbers_for_names(reslab: Reslab, monkeypat
     assert err.count("do not name their classes") == 1
 
 
+def test_bytes_on_standard_input_that_are_no_text(reslab: Reslab, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours("w.safetensors", preprocessing=HOW)
+    picture("a.png")
+
+    def given(data: bytes) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="strict"))
+        return reslab("predict", "w.safetensors", "-")
+
+    code, out, err = given(Path("a.png").read_bytes())
+    assert (code, out) == (2, "")
+    assert "expected paths on standard input, one per line, found an image" in err
+    code, out, err = given(b"a.png\nl\xe4ngst.png\n")  # a name in Latin-1
+    assert code == 0
+    assert "a.png" in out
+    assert "1 image of 2 could not be read" in err
+
+
 def test_explanations_are_pictures_that_overwrite_nothing(reslab: Reslab) -> None:
     ours("w.safetensors", preprocessing=HOW, classes=NAMES)
     Path("b").mkdir()

@@ -27,6 +27,9 @@ from reslab.detect.spec import DetectorSpec
 from reslab.detect.trainer import Trainer
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
+from reslab.nets.network import build_any
+from reslab.train.state import save
+from reslab.weights.load import header_of
 
 from . import pictures
 
@@ -139,6 +142,30 @@ def test_mistakes_are_one_line(folder: Path, reslab: Reslab, words: tuple[object
     code, text, error = reslab("detect", *(folder if word == "FOLDER" else word for word in words))
     assert (code, text) == (2, "")
     assert said in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [("predict", "W", "P"), ("eval", "W", "--data", "P"), ("bench", "infer", "W")])
+@pytest.mark.parametrize("inside", ["", "checkpoints/final.safetensors"])
+def test_a_detector_is_no_classifier(
+    run: Path, folder: Path, reslab: Reslab, words: tuple[str, ...], inside: str
+) -> None:
+    places = {"W": run / inside, "P": folder / "JPEGImages"}
+    code, _, said = reslab(*(places.get(word, word) for word in words))
+    assert code == 2
+    assert f"{run / inside} holds a detector: " in said
+    assert "reslab detect predict" in said
+
+
+def test_a_classifier_is_no_detector(folder: Path, reslab: Reslab, tmp_path: Path) -> None:
+    spec = resolve_any("cifar_resnet(depth=8)")
+    save(tmp_path / "w.safetensors", dict(build_any(spec).state_dict()), header_of(spec, None, None))
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "metadata.json").write_text("{}")
+    for name in ("w.safetensors", "exported"):
+        for words in (("predict", tmp_path / name, folder / "JPEGImages"), ("eval", tmp_path / name, folder)):
+            code, _, said = reslab("detect", *words)
+            assert code == 2
+            assert "of a classifier: 'reslab predict'" in said
 
 
 def test_a_run_of_another_kind(folder: Path, reslab: Reslab, tmp_path: Path) -> None:
@@ -275,7 +302,7 @@ def test_a_checkpoint_of_a_run(run: Path, folder: Path, reslab: Reslab) -> None:
     assert (code, "finish it, or name one of its checkpoints" in said) == (2, True)
     moved = checkpoint.rename(folder / "alone.safetensors")
     code, _, said = reslab("detect", "eval", moved, folder)
-    assert (code, "but it is something else" in said) == (2, True)
+    assert (code, "found something else" in said) == (2, True)
     assert not is_detector(moved)
 
 

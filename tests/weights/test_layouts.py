@@ -271,7 +271,10 @@ def test_other_kinds_of_files_are_named(net: Network, tmp_path: Path) -> None:
     (tmp_path / "keras.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(50))
     assert "is an HDF5 file (Keras, TensorFlow)" in complaint(tmp_path / "keras.h5")
     (tmp_path / "net.onnx").write_bytes(b"\x08\x08" + bytes(50))
-    assert "is an ONNX model" in complaint(tmp_path / "net.onnx")
+    assert "is an ONNX model" in (said := complaint(tmp_path / "net.onnx"))
+    assert "name its folder" not in said
+    (tmp_path / "metadata.json").write_text("{}")  # as in a folder that `reslab export` wrote
+    assert f"name its folder, {tmp_path}" in complaint(tmp_path / "net.onnx")
     optimizer = saved(tmp_path / "optimizer.pt", torch.optim.SGD(net.parameters(), lr=0.1).state_dict())
     assert "found what an optimizer or a schedule keeps" in complaint(optimizer)
 

@@ -68,6 +68,7 @@ def _of_weights(options: Options, source: str, _: Console) -> Subject:
     check_weights(options.runtime)
     execution = start(options.device, options.threads, compile=options.compile)
     weights = load(source, net=options.net, which=options.which)
+    weights.check_classifier("a benchmark")
     spec = resolve_any(weights.spec, **_size(options))
     case = works.Case(spec, options.batch, execution, resolve_precision(options.precision, execution.device))
     maker = partial(_with_weights, case, source, options.net, options.which)

@@ -111,6 +111,7 @@ def _member(source: str, options: Options, execution: Execution, console: Consol
         return artefact_member(source, where, options, console, _say)
     check_weights(options.runtime)
     weights = load(source, net=options.net, which=options.which)
+    weights.check_classifier("an evaluation")
     preprocessing = preprocessing_of(options.given, weights)
     if options.oriented is not None:
         preprocessing = preprocessing.model_copy(update={"oriented": options.oriented})

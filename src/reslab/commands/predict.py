@@ -1,5 +1,6 @@
 """``reslab predict``."""
 
+import io
 import os
 import re
 import sys
@@ -121,8 +122,18 @@ def _files(given: tuple[str, ...], unused: Unused, unreadable: list[str]) -> lis
     return found
 
 
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+"""How files of images begin."""
+
+
 def _on_standard_input() -> Iterator[str]:
-    for line in sys.stdin:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # names of files are bytes, whatever the locale says
+    for number, line in enumerate(sys.stdin):
+        if number == 0 and os.fsencode(line).startswith(_IMAGES):
+            raise InputError(
+                "expected paths on standard input, one per line, found an image; name its file in place of -"
+            )
         if path := line.rstrip("\r\n"):
             yield path
 

@@ -86,6 +86,7 @@ def seen(source: str, options: Looking, execution: Execution, *, any_classes: bo
     """
     use_exact_fp32(execution.device)
     weights = load(source, net=options.net, which=options.which)
+    weights.check_classifier("a look inside")
     # What the options say is for weights that do not: of several networks some may know better.
     given = Given(options.mean, options.std) if weights.preprocessing is None else Given()
     preprocessing = preprocessing_of(given, weights)

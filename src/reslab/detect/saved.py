@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from reslab import runs
+from reslab.deploy.artefact import is_artefact
 from reslab.detect.networks import Detector, build_detector, load_torchvision
 from reslab.detect.spec import DetectorSpec
 from reslab.errors import InputError
@@ -17,6 +18,7 @@ from reslab.weights.files import header_of, read_safetensors
 
 FINAL = Path("checkpoints") / "final.safetensors"
 """Where the folder of a run has its result."""
+_CLASSIFIERS = "'reslab predict', 'reslab eval' and 'reslab serve' take it"
 
 
 def save_detector(path: Path, detector: Detector, **about: Any) -> None:
@@ -41,6 +43,8 @@ def load_detector(source: str | Path, device: torch.device | str = "cpu") -> Det
     """
     path = Path(source).expanduser()
     if path.is_dir():
+        if is_artefact(path):
+            raise InputError(f"{path} is the artefact of a classifier: {_CLASSIFIERS}")
         if not (path / FINAL).exists():
             raise InputError(
                 f"expected a finished run of 'reslab detect train' in {path}, but there is no {FINAL}; finish it, or "
@@ -55,7 +59,10 @@ def load_detector(source: str | Path, device: torch.device | str = "cpu") -> Det
         plain = _spec_of_run(_run_of(path))
         tensors = {name.removeprefix("model."): each for name, each in tensors.items() if name.startswith("model.")}
     if plain is None:
-        raise InputError(f"expected a detector as 'reslab detect train' writes it in {path}, but it is something else")
+        kind = f"those of a classifier: {_CLASSIFIERS}" if "net" in header else "something else"
+        raise InputError(
+            f"expected the weights of a detector, as 'reslab detect train' writes, in {path}, found {kind}"
+        )
     try:
         spec = DetectorSpec.model_validate(plain)
     except ValidationError as error:

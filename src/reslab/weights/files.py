@@ -84,7 +84,9 @@ def read(path: Path, which: Which | None = None) -> Stored:
         _check_plain(found.tensors, path)
         return Stored(found.tensors, {}, found.said, found.which)
     if other := _other_kind(path, start):
-        raise InputError(f"{path} is {other}; PyTorch's and safetensors files are read")
+        folder = path.parent
+        of = f"; 'reslab export' wrote it: name its folder, {folder}" if (folder / "metadata.json").is_file() else ""
+        raise InputError(f"{path} is {other}; PyTorch's and safetensors files are read{of}")
     tensors, header = read_safetensors(path)
     if header:
         return Stored(tensors, header)

@@ -63,6 +63,8 @@ class Weights:
     """whether they are an average over the training, where the source holds one"""
     head: Literal["own", "new", "none"] = "own"
     """the last layer: stored, to be drawn for other classes, or none (a backbone, for features)"""
+    detects: bool = False
+    """whether they are the backbone of a detector, which the source holds whole"""
 
     def as_header(self) -> dict[str, Any]:
         """What a file of ours says beside the tensors."""
@@ -84,8 +86,17 @@ class Weights:
             net.fc = nn.Identity()
         return net
 
+    def check_classifier(self, purpose: str) -> None:
+        """Raises `InputError` for a detector, of which ``purpose`` would see the backbone alone."""
+        if self.detects:
+            raise InputError(
+                f"{self.origin} holds a detector: {purpose} needs a classifier. 'reslab detect predict', "
+                "'reslab detect eval' and 'reslab serve' take detectors that 'reslab detect train' wrote"
+            )
+
     def check_head(self, purpose: str) -> None:
         """Raises `InputError` for weights without a last layer, where ``purpose`` needs its outputs."""
+        self.check_classifier(purpose)
         if self.head == "none":
             raise InputError(
                 f"{self.origin} holds a backbone without a head (no fc.weight, fc.bias): {purpose} needs one. "
@@ -223,6 +234,7 @@ def _found(source: str | Path, wanted: AnyNet | None, which: Which | None = None
     as_they_are = Weights(
         placeholder, tensors, origin, theirs.library if theirs else "as they are", fetched.preprocessing,
         fetched.classes, fetched.said, certain=True, which=fetched.which,
+        detects=any("roi_heads." in name for name in tensors),
     )  # fmt: skip
     if isinstance(wanted, ReferenceSpec):
         return as_they_are, theirs, ""

@@ -114,7 +114,9 @@ def test_what_cannot_be_explained(app: TestClient) -> None:
     assert app.post("/v1/explain?output=3", files=upload(picture())).status_code == 422
     assert app.post("/v1/explain", files=upload(picture(), picture())).status_code == 422
     with client(Colours()) as plain:
-        assert plain.post("/v1/explain", files=upload(picture())).status_code == 404
+        answer = plain.post("/v1/explain", files=upload(picture()))
+        assert (answer.status_code, "reslab export --explain" in answer.json()["error"]) == (404, True)
+        assert "/openapi.json lists" in plain.get("/v1/predictions").json()["error"]
         assert plain.get("/v1/model").json()["explains"] is False
 
 

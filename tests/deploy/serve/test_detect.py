@@ -76,10 +76,14 @@ def test_what_is_there_is_said(app: TestClient) -> None:
     assert "/v1/detect" in paths
     assert not [path for path in paths if path.startswith(("/v2", "/v1/predict", "/v1/explain"))]
     for path in ("/v1/predict", "/v1/explain", "/v2/models/patches/infer"):
-        assert app.post(path, files=upload(picture())).status_code == 404
+        answer = app.post(path, files=upload(picture()))
+        assert answer.status_code == 404
+        assert "is a detector: it answers at /v1/detect" in answer.json()["error"]
 
 
 def test_a_classifier_has_no_boxes() -> None:
     with client() as app:
         assert app.get("/v1/model").json()["detects"] is False
-        assert app.post("/v1/detect", files=upload(picture())).status_code == 404
+        answer = app.post("/v1/detect", files=upload(picture()))
+        assert answer.status_code == 404
+        assert "is a classifier: it answers at /v1/predict" in answer.json()["error"]

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request
@@ -101,7 +102,7 @@ def application(service: Service, *, token: str | None = None) -> Front:
     if not service.detects:  # the protocol's one output is probabilities
         protocol.Routes(service, intake).add_to(app, PROBLEMS)
     page.add_to(app)
-    _say_problems(app)
+    _say_problems(app, service)
     return Front(app, service.metrics, token)
 
 
@@ -225,7 +226,19 @@ def _note(request: Request, **fields: object) -> None:
     request.scope.setdefault("reslab.notes", {}).update(fields)
 
 
-def _say_problems(app: FastAPI) -> None:
+def _absent(service: Service, path: str) -> str:
+    """Why there is nothing at an address."""
+    name = service.model.name
+    if service.detects and path.startswith(("/v1/predict", "/v1/explain", "/v2")):
+        return f"{name} is a detector: it answers at /v1/detect"
+    if path == "/v1/detect":
+        return f"{name} is a classifier: it answers at /v1/predict"
+    if path == "/v1/explain":
+        return f"{name} has no heat maps here; 'reslab export --explain' writes a model that has them"
+    return "there is nothing at this address; /openapi.json lists those that there are"
+
+
+def _say_problems(app: FastAPI, service: Service) -> None:
     """Every failure is an object with the key `error`."""
 
     def said(request: Request, status: int, why: str, retry_after: int | None = None) -> Response:
@@ -249,7 +262,9 @@ def _say_problems(app: FastAPI) -> None:
         return said(request, 422, plain(f"{first['loc'][-1]}: {first['msg']}"))
 
     async def other(request: Request, why: HTTPException) -> Response:
-        response = said(request, why.status_code, str(why.detail))
+        absent = why.status_code == HTTPStatus.NOT_FOUND
+        text = _absent(service, request.url.path) if absent else str(why.detail)
+        response = said(request, why.status_code, text)
         response.headers.update(why.headers or {})
         return response
 
