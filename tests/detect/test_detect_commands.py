@@ -48,7 +48,7 @@ def run(folder: Path, tmp_path: Path, reslab: Reslab) -> Path:
     out = tmp_path / "run"
     code, text, said = reslab("detect", "train", folder, *SMALL, "--iterations", 2, "--out", out)
     assert code == 0, said
-    assert "train: 4 pictures; boxes: " in said
+    assert "train: 4 images; boxes: " in said
     assert "2 iterations of 2 images, 4 to train on, 2 (test) to test on" in said
     assert "mAP@0.5, 11 points (VOC 07): " in text
     assert f"detector: {out}/checkpoints/final.safetensors" in text

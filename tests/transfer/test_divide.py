@@ -114,7 +114,7 @@ def test_another_image_more_leaves_the_others_where_they_were() -> None:
 def test_what_cannot_be_divided() -> None:
     with pytest.raises(InputError, match="an image to train on in each class, found none in 'class 1'"):
         divide(made([0, 0, 0, 1], damaged=(3,)))
-    with pytest.raises(InputError, match="found one picture a class"):
+    with pytest.raises(InputError, match="found one image per class"):
         divide(made([0, 1]))
 
 

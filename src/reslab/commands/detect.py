@@ -148,7 +148,7 @@ def show_look(data: Annotations) -> None:
     """What is there, and what is wrong with it and how it is treated, in lines on stderr."""
     for split, found in data.splits.items():
         boxes = ", ".join(f"{count:,} {name}" for name, count in data.counts(split).items())
-        say(f"{split}: {plural(len(found), 'picture')}; boxes: {boxes}")
+        say(f"{split}: {plural(len(found), 'image')}; boxes: {boxes}")
     for line in data.said():
         say(f"  {line}")
 

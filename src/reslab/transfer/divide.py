@@ -150,7 +150,7 @@ def _check(look: Look, train: npt.NDArray[np.bool_], test: npt.NDArray[np.bool_]
         )
     if not test.any():
         raise InputError(
-            f"{look.root}: expected images to test on, found one picture a class; add images, or a test/ folder"
+            f"{look.root}: expected images to test on, found one image per class; add images, or a test/ folder"
         )
 
 
