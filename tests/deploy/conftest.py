@@ -1,5 +1,7 @@
 """A small network, written once in each format for each kind of input."""
 
+import fcntl
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +51,7 @@ def passed(about: About) -> About:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
-    """Makes an artefact in all three formats, once for each kind of input, without maps and with."""
+    """Makes an artefact in all three formats, once a session for each kind of input, without maps and with."""
     for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(name, reason="the extra [deploy] is not installed")
     net = build("cifar_resnet(depth=8, width=8)", num_classes=len(CLASSES), seed=1)
@@ -57,24 +59,32 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
     with torch.no_grad():
         net.fc.bias.zero_()
         net.fc.weight *= 3 / net(images(8)).abs().max()  # neither sure of anything nor of nothing
-    made: dict[tuple[Input, bool], Path] = {}
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers of this session
 
     def get(kind: Input, maps: bool = False) -> Exported:
-        if (kind, maps) not in made:
-            about = About(
-                net=net.spec.name, spec=net.spec, num_classes=len(CLASSES), channels=3, classes=CLASSES, input=kind,
-                preprocessing=HOW, models=FILES, provenance={"weights": "a test"}, head=HEAD if maps else None,
-            )  # fmt: skip
-            made[kind, maps] = tmp_path_factory.mktemp("artefact") / kind
-            program = program_of(net, net.spec, HOW, kind, maps=maps)
-            model = onnx_of(program, about.inside())
-            with written(made[kind, maps]) as folder:
-                if maps:
-                    np.save(folder / HEAD, head_of(net))
-                write_torch(program, folder, about.inside())
-                write_onnx(model, folder)
-                write_openvino(openvino_of(model), folder, about.inside())
-                seal(folder, passed(about))
-        return Exported(net, read(made[kind, maps]))
+        target = folder / "artefacts" / (f"{kind}-maps" if maps else kind)
+        target.parent.mkdir(exist_ok=True)
+        with target.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.exists():
+                export(target, kind, maps)
+        return Exported(net, read(target))
+
+    def export(target: Path, kind: Input, maps: bool) -> None:
+        about = About(
+            net=net.spec.name, spec=net.spec, num_classes=len(CLASSES), channels=3, classes=CLASSES, input=kind,
+            preprocessing=HOW, models=FILES, provenance={"weights": "a test"}, head=HEAD if maps else None,
+        )  # fmt: skip
+        program = program_of(net, net.spec, HOW, kind, maps=maps)
+        model = onnx_of(program, about.inside())
+        with written(target) as folder:
+            if maps:
+                np.save(folder / HEAD, head_of(net))
+            write_torch(program, folder, about.inside())
+            write_onnx(model, folder)
+            write_openvino(openvino_of(model), folder, about.inside())
+            seal(folder, passed(about))
 
     return get
