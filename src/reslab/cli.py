@@ -1,5 +1,6 @@
 """The command ``reslab``: names of commands. What each takes stands in `reslab.commands.options`."""
 
+import errno
 import json
 import logging
 import os
@@ -76,6 +77,8 @@ COMMANDS: dict[str, dict[str, type[Command] | dict[str, type[Command]]]] = {
 }
 """Commands by what they are for, in the order of ``reslab --help``."""
 
+UNWRITABLE = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG))
+"""Of the system's errors about a file: what its user can mend, and no defect of ours."""
 HELP = {
     "weights": "List, inspect, convert and download weights of any residual network.",
     "detect": "Train object detectors, measure them, and find objects in images.",
@@ -228,6 +231,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Who reads the output has seen enough (`| head`); what Python would still write at its end goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in UNWRITABLE or error.filename is None:
+            raise
+        _fail(f"error: {os.fsdecode(error.filename)}: {error.strerror}", words, 2)
 
 
 def _fail(why: str, words: Sequence[str], code: int) -> None:

@@ -1,6 +1,7 @@
 """``reslab predict``: images of any kind in, what they show out."""
 
 import csv
+import errno
 import io
 import json
 from pathlib import Path
@@ -124,6 +125,22 @@ def test_bytes_on_standard_input_that_are_no_text(reslab: Reslab, monkeypatch: p
     assert code == 0
     assert "a.png" in out
     assert "1 image of 2 could not be read" in err
+
+
+def test_places_that_are_none(reslab: Reslab, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours("w.safetensors", preprocessing=HOW)
+    picture("a.png")
+    code, _, err = reslab("predict", "w.safetensors", "a.png", "--explain", "a.png/why")
+    assert (code, "--explain a.png/why cannot be written: Not a directory" in err) == (2, True)
+    code, _, err = reslab("predict", "w.safetensors", "a.png", "--csv", "out.csv")
+    assert (code, "--json and --csv print: add > out.csv" in err) == (2, True)
+
+    def fails(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "somewhere/a.bin")
+
+    monkeypatch.setattr("reslab.commands.predict._check", fails)  # wherever a command reads or writes
+    code, _, err = reslab("predict", "w.safetensors", "a.png")
+    assert (code, err.strip()) == (2, "reslab: error: somewhere/a.bin: Permission denied")
 
 
 def test_explanations_are_pictures_that_overwrite_nothing(reslab: Reslab) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -101,6 +102,16 @@ def test_the_quickest_of_those_that_passed(exported: Get) -> None:
     object.__setattr__(artefact, "about", artefact.about.model_copy(update={"gate": refused}))
     with pytest.raises(InputError, match=r"no runtime passed the checks .*openvino fp32: too slow"):
         quickest(artefact)
+
+
+def test_a_runtime_without_rivals_is_not_timed(exported: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    artefact = exported("crops").artefact
+    about = artefact.about
+    only = about.model_copy(update={"gate": tuple(row for row in about.gate if row.runtime == "onnxruntime")})
+    monkeypatch.setattr("reslab.deploy.runtimes._seconds", None)
+    found = quickest(replace(artefact, about=only), threads=1)
+    assert found.runtime.name == "onnxruntime"
+    assert found.words() == "onnxruntime fp32, the only one that can be chosen"
 
 
 def test_what_an_artefact_cannot_do(exported: Get) -> None:

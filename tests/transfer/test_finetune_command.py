@@ -33,6 +33,13 @@ def test_from_a_folder_to_a_classifier(reslab: Reslab, photos: Path, start: Path
     assert load(out).classes == tuple(COLOURS)
 
 
+def test_a_place_that_cannot_be_written(reslab: Reslab, photos: Path, start: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file/run"
+    code, _, said = reslab("finetune", photos, "--from", start, "--out", out, "--train", "head", *QUICK)
+    assert (code, f"--out {out} cannot be written: Not a directory" in said) == (2, True)
+
+
 def test_as_json(reslab: Reslab, photos: Path, start: Path, tmp_path: Path) -> None:
     words = ("finetune", photos, "--from", start, "--out", tmp_path / "run", "--train", "head", "--json", *QUICK)
     code, text, _ = reslab(*words)

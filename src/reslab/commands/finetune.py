@@ -131,8 +131,11 @@ def _keep(options: Options, prepared: Prepared, out: Path) -> None:
     asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
     local = options.weights is not None and Path(options.weights).expanduser().exists()
     weights = str(Path(options.weights or "").expanduser().resolve()) if local else options.weights
-    out.mkdir(parents=True, exist_ok=True)
-    runs.write_json(out / FINETUNE, asked | {"folder": str(prepared.looked.root.resolve()), "weights": weights})
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        runs.write_json(out / FINETUNE, asked | {"folder": str(prepared.looked.root.resolve()), "weights": weights})
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
 
 
 def _as_before(options: Options) -> Options:

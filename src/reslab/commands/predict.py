@@ -115,7 +115,9 @@ def _files(given: tuple[str, ...], unused: Unused, unreadable: list[str]) -> lis
         elif os.path.lexists(path):
             found.append(path)
         else:
-            raise InputError(f"expected an image or a folder of images at {name!r}, but there is no such file")
+            text = f"expected an image or a folder of images at {name!r}, but there is no such file"
+            table = Path(name).suffix in (".json", ".jsonl", ".csv")
+            raise InputError(f"{text}; --json and --csv print: add > {name}" if table else text)
     if not found:
         more = "; ".join(text for text in (*unreadable, unused.said()) if text)
         raise InputError(f"expected images in {', '.join(given)}, found none{f'; {more}' if more else ''}")
@@ -174,7 +176,10 @@ class _Explain:
     def __init__(self, folder: Path, net: torch.nn.Module, precision: str) -> None:
         self.folder, self.net, self.precision = folder, own(net, "--explain"), precision
         self.taken: set[str] = set()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as why:
+            raise InputError(f"--explain {folder} cannot be written: {why.strerror or why}") from None
 
     def __call__(self, some: Answers) -> None:
         read = [each for each in some.shown if each.pixels is not None]

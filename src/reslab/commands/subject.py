@@ -53,7 +53,7 @@ class Seen:
         if have < least:
             raise InputError(
                 f"a probe's statistics take {least} images or more, but the {split} split of "
-                f"{self.data.info.name} has {have}; try another --split, or other --data"
+                f"{self.data.info.name} has {have}; give --data with more"
             )
         chosen = torch.linspace(0, have - 1, min(count or have, have)).round().long()
         x = self.normalizer.to(device)(images.images[chosen].to(device).contiguous(memory_format=torch.channels_last))

@@ -27,6 +27,7 @@ READS: dict[RuntimeName, Format] = {"openvino": "openvino", "onnxruntime": "onnx
 """The format that each takes; the one that is usually quickest on a CPU first."""
 MOMENT = 1.0
 """Seconds that the candidates together are tried for."""
+ALONE = "not timed: there is no other"
 
 
 class Runtime(Protocol):
@@ -189,14 +190,18 @@ class Chosen:
 
     runtime: Locating
     tried: dict[str, float | str]
-    """images a second of each candidate, or why it could not be had"""
+    """images a second of each candidate, or why it could not be had or was not timed"""
 
     def words(self) -> str:
         """One line for people."""
         seen = ", ".join(
             f"{name} {value:,.0f} images/s" if isinstance(value, float) else f"{name} not available ({value})"
             for name, value in self.tried.items()
+            if value != ALONE
         )
+        if ALONE in self.tried.values():
+            others = f" ({seen})" if seen else ""
+            return f"{self.runtime.name} {self.runtime.precision}, the only one that can be chosen{others}"
         return f"{self.runtime.name} {self.runtime.precision}, the fastest here ({seen})"
 
 
@@ -211,7 +216,7 @@ def quickest(
         precisions: that may be chosen; None is the artefact's own.
         threads: of the processor.
         batch: images at a time.
-        moment: seconds for all of them together, without opening them.
+        moment: seconds for all of them together, without opening them; one alone is not timed.
 
     Raises:
         InputError: none passed, or none can be opened here.
@@ -226,15 +231,13 @@ def quickest(
         )
     tried: dict[str, float | str] = {}
     found: dict[str, Locating] = {}
-    images = example(about, batch)
     for way in passed:
         if find_spec(way.name) is None:
             tried[str(way)] = "not installed"
             continue
         try:
-            runtime = opened(artefact.file(READS[way.name]), way, threads=threads)
-            tried[str(way)] = batch / _seconds(runtime, images, moment / len(passed))
-            found[str(way)] = runtime
+            found[str(way)] = opened(artefact.file(READS[way.name]), way, threads=threads)
+            tried[str(way)] = ALONE
         except InputError as why:
             tried[str(way)] = str(why)
     if not found:
@@ -242,7 +245,11 @@ def quickest(
             f"{artefact.folder}: none of its runtimes is available here "
             f"({'; '.join(f'{name}: {why}' for name, why in tried.items())}); pip install 'reslab[deploy]'"
         )
-    return Chosen(found[max(found, key=lambda name: float(tried[name]))], tried)
+    if len(found) == 1:
+        return Chosen(next(iter(found.values())), tried)
+    images = example(about, batch)
+    rates = {name: batch / _seconds(runtime, images, moment / len(found)) for name, runtime in found.items()}
+    return Chosen(found[max(rates, key=rates.__getitem__)], {**tried, **rates})
 
 
 def _passed(gate: Sequence[Checked], way: Way) -> bool:
