@@ -142,7 +142,7 @@ def test_what_is_refused(folder: Path, reslab: Reslab, words: tuple[Any, ...], s
 def test_test_pictures_without_boxes(tmp_path: Path, reslab: Reslab) -> None:
     bare = pictures.voc(tmp_path / "bare", {"train": pictures.squares(2), "test": {"900": []}})
     code, _, text = reslab("detect", "study", bare, *TINY, "--out", tmp_path / "out")
-    assert (code, "expected boxes in the test pictures" in text) == (2, True), text
+    assert (code, "expected boxes in the test images" in text) == (2, True), text
     assert not (tmp_path / "out").exists()
 
 
