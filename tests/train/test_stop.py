@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from reslab.data.sources import load
+from reslab.errors import InputError
 from reslab.recipes.he2015_cifar import he2015_cifar
 from reslab.runs import RunDir
 from reslab.train.device import Execution
-from reslab.train.loop import Stopped, train
+from reslab.train.distributed import ALONE
+from reslab.train.loop import Stopped, in_words, train
 
 CPU = Execution(torch.device("cpu"))
 
@@ -46,3 +48,12 @@ def test_asked_before_the_first_step(tmp_path: Path) -> None:
     for name in "ab":
         train(recipe, data, tmp_path / name, execution=CPU, quiet=True)
     assert RunDir(tmp_path / "a").metrics.read_bytes() == RunDir(tmp_path / "b").metrics.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("Terminated", "told to end .SIGTERM.*continue by --resume"), ("Killed", "lack of memory")]
+)
+def test_what_ended_a_process_that_decodes_is_named(how: str, said: str) -> None:
+    """In PyTorch's words: a scheduler tells a whole group to end, the system kills what takes too much memory."""
+    with pytest.raises(InputError, match=said), in_words(ALONE):
+        raise RuntimeError(f"DataLoader worker (pid 7) is killed by signal: {how}. ")

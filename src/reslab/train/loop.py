@@ -108,6 +108,11 @@ def in_words(world: World) -> Iterator[list[Trainer]]:
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise (_too_large(under_way[0]) if under_way else _too_large_to_begin(error)) from None
+        if "signal: Terminated" in str(error):  # a whole group of processes is told to end, by `timeout` or a scheduler
+            raise InputError(
+                "a process that decodes photographs was told to end (SIGTERM), and the training with it; "
+                "continue by --resume"
+            ) from None
         if "shm" in str(error) or "DataLoader worker" in str(error):
             raise InputError(
                 "a process that decodes photographs was ended by the system, for lack of memory or because /dev/shm is "

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import Awaitable, Callable
 
 import numpy as np
@@ -102,5 +103,19 @@ def test_nothing_is_decoded_after_the_end() -> None:
         with pytest.raises(ProcessLookupError):
             os.kill(running, 0)
         decoders.count = 0  # for the end of the test
+
+    with_decoders(work)
+
+
+def test_the_exit_of_a_process_is_left_to_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Popen asks for it before it sends a signal, and asyncio would then log an unknown child process."""
+
+    def sent(self: subprocess.Popen[bytes], number: int) -> None:
+        pytest.fail(f"signal {number} by Popen")
+
+    monkeypatch.setattr(subprocess.Popen, "send_signal", sent)
+
+    async def work(decoders: Decoders) -> None:
+        os.kill(process(decoders), signal.SIGSTOP)  # so that it does not end by itself
 
     with_decoders(work)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -80,8 +81,11 @@ class _Process:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.1):
                 await self.running.wait()
-        with contextlib.suppress(ProcessLookupError):
-            self.running.kill()
+        if self.running.returncode is None:
+            # Not `running.kill()`, which asks how the process is first: of one that has just ended it takes the exit
+            # status away from asyncio, which then logs an unknown child process.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.running.pid, signal.SIGKILL)
         await self.running.wait()
 
 
