@@ -240,7 +240,7 @@ def test_a_detector_is_read_back(data: Annotations, tmp_path: Path) -> None:
     (tmp_path / "odd.safetensors").write_bytes(to_bytes({}, {"detector": {"kind": "fpn"}}))
     for source, said in (
         ("gone", "but nothing is there"), ("data", "expected a finished run"),
-        ("net.safetensors", "it is something else"), ("odd.safetensors", "net: Field required"),
+        ("net.safetensors", "found something else"), ("odd.safetensors", "net: Field required"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=said):
             load_detector(tmp_path / source)
