@@ -159,11 +159,7 @@ def passes(device: torch.device) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     for shape, made in NARROW:
-        n, channels, height, width = shape
-        x, weight, grad = (
-            torch.randn(size, device=device).to(torch.bfloat16, memory_format=torch.channels_last)
-            for size in (shape, (made, channels, 3, 3), (n, made, height, width))
-        )
+        x, weight, grad = _convolution(shape, made, device)
         for name, ways in narrow._ways(x, weight, grad).items():
             times = [round(gpu.microseconds(way, device), 2) for way in ways]
             found[f"convolution of {shape} to {made} channels: {name}"] = dict(
@@ -240,30 +236,39 @@ def _passes(
     return forward, backward
 
 
+def _convolution(shape: tuple[int, ...], made: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """An activation, a 3x3 weight that makes so many channels of it, and a gradient of what comes out."""
+    n, channels, height, width = shape
+    x, weight, grad = (
+        torch.randn(size, device=device).to(torch.bfloat16, memory_format=torch.channels_last)
+        for size in (shape, (made, channels, 3, 3), (n, made, height, width))
+    )
+    return x, weight, grad
+
+
 Cuts = dict[str, int]
-Works = Callable[[torch.device, bool], Iterator[tuple[dict[str, Any], Sequence[Callable[[], object]]]]]
+Works = Iterator[tuple[dict[str, Any], Sequence[Callable[[], object]]]]
+"""What is timed: a shape, and its passes."""
 
 
-def _norms(device: torch.device, tiny: bool) -> Iterator[tuple[dict[str, Any], Sequence[Callable[[], object]]]]:
+def _norms(device: torch.device, tiny: bool) -> Works:
     """BN at each shape: forward and backward."""
     for shape, groups in TINY if tiny else TUNED:
         yield {"shape": shape, "groups": groups}, _passes(shape, groups, device)
 
 
-def _convolved(device: torch.device, tiny: bool) -> Iterator[tuple[dict[str, Any], Sequence[Callable[[], object]]]]:
+def _convolved(device: torch.device, tiny: bool) -> Works:
     """Convolutions at each shape: y, gradient of x, gradient of the weight."""
     from reslab.kernels import triton_conv as own
 
-    for (n, channels, height, width), made in (((2, 16, 4, 4), 16),) if tiny else NARROW[:3]:
-        x, weight, grad = (
-            torch.randn(size, device=device).to(torch.bfloat16, memory_format=torch.channels_last)
-            for size in ((n, channels, height, width), (made, channels, 3, 3), (n, made, height, width))
-        )
+    for shape, made in (((2, 16, 4, 4), 16),) if tiny else NARROW[:3]:
+        x, weight, grad = _convolution(shape, made, device)
         works = (partial(own.forward, x, weight), partial(own.backward_x, grad, weight))
-        yield {"shape": (n, channels, height, width), "made": made}, (*works, partial(own.backward_weight, x, grad))
+        yield {"shape": shape, "made": made}, (*works, partial(own.backward_weight, x, grad))
 
 
-def _kinds() -> tuple[tuple[ModuleType, Sequence[Cuts], Works], ...]:
+def _kinds() -> tuple[tuple[ModuleType, Sequence[Cuts], Callable[[torch.device, bool], Works]], ...]:
+    """Modules of kernels, ways to cut their passes, and the passes."""
     from reslab.kernels import triton_conv, triton_norm
 
     return (triton_conv, CONVOLVED, _convolved), (triton_norm, WAYS, _norms)

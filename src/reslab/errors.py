@@ -1,7 +1,7 @@
 """The one error type for mistakes that a user can mend.
 
-The command line prints it as one line and exits with code 2; anything else that is raised is a
-defect of Reslab and keeps its traceback.
+The command line prints it as one line and exits with code 2, and so it does with what the system says of a file that
+may not be written or a disk that is full. Anything else that is raised is a defect of Reslab and keeps its traceback.
 """
 
 from collections.abc import Iterable
