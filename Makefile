@@ -1,7 +1,7 @@
 # `make` lists the targets. ARGS passes options on: make demo ARGS=--open, make test ARGS="-k architecture".
 # PYTHON names the interpreter to build .venv with; without it the first suitable one is taken.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow cpus lint bench
+.PHONY: help setup browser demo test slow cpus lint bench
 
 PYTHON ?=
 ARGS ?=
@@ -14,6 +14,9 @@ help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP)  ## install Reslab and its tools into .venv (the others do it when needed)
+
+browser: $(STAMP)  ## what the tests of the pages need: chromium (by apt-get), Playwright, axe; else they are skipped
+	@sh scripts/browser.sh
 
 demo: $(STAMP)  ## plain and residual twins side by side on scanned digits, about 2 minutes
 	$(BIN)/reslab demo $(ARGS)

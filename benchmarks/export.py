@@ -98,9 +98,10 @@ def in_pytorch(weights: Weights, shown: Tested) -> npt.NDArray[np.int64]:
 
 
 def exported(weights: str, source: str, folder: Path, *more: str) -> str:
-    """`reslab export` without any comparison of speed; returns the command."""
+    """`reslab export` without any comparison of speed, unless it is there already; returns the command."""
     words = ["export", weights, "--to", "onnx", "openvino", "--data", source, "--no-speed", *more]
-    subprocess.run([sys.executable, "-m", "reslab", *words, "--out", str(folder)], check=True)
+    if not folder.exists():
+        subprocess.run([sys.executable, "-m", "reslab", *words, "--out", str(folder)], check=True)
     return " ".join(["reslab", *(Path(word).name if "/" in word else word for word in words)])
 
 

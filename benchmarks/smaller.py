@@ -8,6 +8,7 @@ would give: `reslab prune --drop` (training images choose the blocks; how many w
 image chooses anything), the same with `--finetune`, and `reslab export`, in fp32 and with `--int8`. All 10,000 test
 images are then named by what was written, by OpenVINO; and by turns, each in a process of its own, all that was
 written and the whole network in eager PyTorch compute batches of 1 and of 32. ``--no-speed`` leaves the turns out.
+``--folder`` keeps what was written and finds it again, so that the turns can be taken when nothing else runs.
 """
 
 import argparse
@@ -52,9 +53,10 @@ class Step:
 
 
 def pruned(weights: str, given: argparse.Namespace, out: Path, *more: str) -> str:
-    """`reslab prune` without any comparison of speed; returns the command."""
+    """`reslab prune` without any comparison of speed, unless it is there already; returns the command."""
     words = ["prune", weights, "--data", given.source, "--drop", str(given.drop), "--rounds", "1", *more]
-    subprocess.run([sys.executable, "-m", "reslab", *words, "--out", str(out)], check=True)
+    if not out.exists():
+        subprocess.run([sys.executable, "-m", "reslab", *words, "--out", str(out)], check=True)
     return shlex.join(["reslab", *(Path(word).name if "/" in word else word for word in words)])
 
 
@@ -115,6 +117,7 @@ def main() -> None:
     words.add_argument("--finetune", type=int, default=2000, help="mini-batches of 128")
     words.add_argument("--lr", type=float, default=0.01)
     words.add_argument("--no-speed", action="store_true")
+    words.add_argument("--folder", type=Path, help="that keeps what is written")
     words.add_argument("--rounds", type=int, default=9)
     words.add_argument("--turn", type=float, default=0.5, help="seconds")
     words.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -126,7 +129,9 @@ def main() -> None:
     before = in_pytorch(weights, shown)
     rows = [{"step": "whole, PyTorch, fp32"} | figures(before, before, shown)]
     with tempfile.TemporaryDirectory() as scratch:
-        found = steps(given, Path(scratch))
+        folder = given.folder or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = steps(given, folder)
         seconds = {} if given.no_speed else timed(found, given)
         for step in found:
             artefact = read(step.folder)
@@ -142,8 +147,9 @@ def main() -> None:
         print({key: value for key, value in row.items() if key != "commands"}, flush=True)
     versions = {name: metadata.version(name) for name in LIBRARIES}
     load_average = [round(each, 2) for each in os.getloadavg()]
-    record = {"weights": given.weights, "images": len(shown.labels), "runtime": "openvino", "steps": rows}
-    write_json(given.out, record | {"load_average": load_average, "made": made(**versions)})
+    record = {"weights": given.weights, "images": len(shown.labels), "runtime": "openvino", "threads": given.threads}
+    record |= {"steps": rows, "load_average": load_average}
+    write_json(given.out, record | {"made": made(**versions)})
 
 
 if __name__ == "__main__":

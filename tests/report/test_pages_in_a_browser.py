@@ -1,6 +1,6 @@
 """Every kind of page in a real browser: axe finds nothing, nothing scrolls sideways, no type is small, keys reach all.
 
-Takes a chromium on the PATH and `pip install axe-playwright-python`, which brings Playwright and axe-core.
+Takes what `make browser` installs: a chromium on the PATH, Playwright and axe-core.
 """
 
 import shutil
@@ -25,9 +25,9 @@ from reslab.report import claims, finetuned, html, sheet
 from .sample import sample
 
 CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
-sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install axe-playwright-python")
-pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install axe-playwright-python")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: make browser")
+sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: make browser")
+pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: make browser")
 
 
 def study(path: Path) -> None:

@@ -16,7 +16,7 @@ from reslab.report.summary import Summary
 from .sample import sample
 
 CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: make browser")
 
 # Put at the end of the page: uses it as a reader would, and leaves what it saw in the document.
 PROBE = """

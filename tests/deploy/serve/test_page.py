@@ -1,6 +1,6 @@
 """The page in a real browser: a picture in by every way, an answer, a heat map, and errors that are kind.
 
-Takes a chromium on the PATH and `pip install axe-playwright-python`, which brings Playwright and axe-core.
+Takes what `make browser` installs: a chromium on the PATH, Playwright and axe-core.
 """
 
 import base64
@@ -18,9 +18,9 @@ from .sample import SMALL as LIMITS
 from .sample import Colours, ExplainedColours, Patches, patch, picture
 
 CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
-sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install axe-playwright-python")
-pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install axe-playwright-python")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: make browser")
+sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: make browser")
+pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: make browser")
 
 PHOTOGRAPH = picture("blue", (120, 80), "JPEG")
 HOSTILE = "<img src=x onerror=document.title='taken'>.png"
