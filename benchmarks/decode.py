@@ -29,7 +29,7 @@ from torchvision import transforms
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from reslab import runs
-from reslab.data.crops import Choose, Draws, Pixels, centre_crop, resized_crop, scale_crop
+from reslab.data.crops import Box, Choose, Draws, Pixels, Resized, centre_crop, resized_crop, scale_crop
 from reslab.data.decode import jpeg
 from reslab.data.decode.part import decoded_crop
 from reslab.data.spec import ResizedCrop, ScaleCrop
@@ -62,6 +62,9 @@ def resized_by_torch(decode: Decode) -> Way:
     def way(data: bytes, choose: Callable[[], Choose], out: Pixels) -> object:
         image = decode(data)  # (3, H, W), pixel by pixel in memory
         box = choose()(image.shape[1], image.shape[2])
+        if isinstance(box, Resized):  # the same part, cut out before it is resized
+            tall, wide = image.shape[1] / box.height, image.shape[2] / box.width
+            box = Box(box.top * tall, box.left * wide, SIZE[0] * tall, SIZE[1] * wide)
         top, left = int(box.top), int(box.left)
         part = image[None, :, top : top + max(1, round(box.height)), left : left + max(1, round(box.width))]
         made = F.interpolate(part, SIZE, mode="bilinear", antialias=True)[0].permute(1, 2, 0)

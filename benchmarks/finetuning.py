@@ -1,9 +1,9 @@
 """What to fine-tune, and how long, by the number of images: the defaults of `reslab finetune` are chosen from it.
 
 A ResNet-20 that was trained on seven classes of CIFAR-10 (results/transfer/seven) is fine-tuned on the other three,
-bird, cat and dog, with 20, 50, 200 and all (5,000) images a class, a fifth of them for validation; each way several
-times, by seeds that also draw the images; tested on all 3,000 test images. Beside it, training from scratch for as many
-steps.
+bird, cat and dog, with 20, 50, 200, 2,000 and all (5,000) images a class, a fifth of them for validation; each way
+several times, by seeds that also draw the images; tested on all 3,000 test images. Beside it, training from scratch for
+as many steps.
 
     python benchmarks/finetuning.py DATA --out results/transfer/grid.json
 
@@ -36,7 +36,7 @@ from reslab.transfer.recipe import Choice
 from reslab.weights.load import load
 
 WEIGHTS = Path(__file__).parents[1] / "results" / "transfer" / "seven" / "final.safetensors"
-SIZES = (20, 50, 200, 5000)
+SIZES = (20, 50, 200, 2000, 5000)
 USUAL: dict[str, Any] = {
     "trains": "all",
     "freeze_bn": False,
@@ -46,7 +46,7 @@ USUAL: dict[str, Any] = {
     "batch": 32,
 }
 """What every row has but for what it names."""
-STEPS = {20: 200, 50: 300, 200: 600, 5000: 4000}
+STEPS = {20: 200, 50: 300, 200: 600, 2000: 1900, 5000: 3000}
 WAYS: dict[str, dict[str, Any]] = {
     "head, linear": {"trains": "head", "head": "linear"},
     "head, BN + linear": {"trains": "head"},

@@ -12,8 +12,11 @@ from PIL import Image
 
 from reslab.data.crops import Box, Pixels
 from reslab.data.decode import jpeg
-from reslab.data.decode.part import decoded_crop
+from reslab.data.decode.modes import ORIENTATION, pixels_of
+from reslab.data.decode.part import decoded_crop, fitted
+from reslab.data.decode.whole import Encoded, Fit, fitted_image, whole
 from reslab.data.photographs import DAMAGED
+from reslab.errors import InputError
 
 WAYS = ("part", "whole", "Pillow")
 KINDS: dict[str, dict[str, object]] = {
@@ -101,6 +104,39 @@ def by_pillow(data: bytes, box: Box, size: tuple[int, int], scale: int = 1) -> P
     image = image.resize((size[1], image.height), bilinear, box=(box.left * x, 0, right, image.height))
     out = np.asarray(image.resize((size[1], size[0]), bilinear, box=(0, box.top * y, size[1], bottom)))
     return out[:, ::-1] if box.flip else out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_of_the_resized_image_is_cut_out_of_it(kind: str, way: str) -> None:
+    """Bit for bit, of images of any shape, enlarged too; of a very tall one, Pillow resizes down before across."""
+    for height, width in ((47, 61), (131, 93), (90, 400), (400, 90), (17, 16), (1, 1)):
+        encoded = Encoded("it", picture(kind, height, width))
+        for fit in (Fit((20, 24), 32), Fit((20, 20), 20), Fit((3, 90), 90)):
+            expected = pixels_of(fitted_image(whole(encoded, 3), fit))
+            np.testing.assert_array_equal(fitted(encoded, 3, fit), expected, f"{way} {height} x {width} {fit}")
+
+
+def test_other_files_are_fitted_too(by_part: None) -> None:
+    """Of other formats, in grey, turned by the camera, by another interpolation; a damaged one is named."""
+    data, pixels = picture("4:2:0", 60, 90), np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    turned, png = io.BytesIO(), io.BytesIO()
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.fromarray(pixels).save(turned, "JPEG", exif=exif)
+    Image.fromarray(pixels).save(png, "PNG")
+    for item, channels, fit in (
+        (Encoded("png", png.getvalue()), 3, Fit((20, 24), 32)),
+        (Encoded("array", pixels), 3, Fit((20, 24), 32)),
+        (Encoded("turned", turned.getvalue(), oriented=True), 3, Fit((20, 24), 32)),
+        (Encoded("grey", data), 1, Fit((20, 24), 32)),
+        (Encoded("cubic", data), 3, Fit((20, 24), 32, "bicubic")),
+        (Encoded("as small as covers it", data), 3, Fit((20, 24))),
+    ):
+        made = fitted(item, channels, fit)
+        assert made.shape == (20, 24, channels)
+        np.testing.assert_array_equal(made, pixels_of(fitted_image(whole(item, channels), fit)), item.name)
+    with pytest.raises(InputError, match=r"half\.jpg: expected a whole image, found a damaged one"):
+        fitted(Encoded("half.jpg", data[: len(data) // 2]), 3, Fit((20, 24), 32))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -25,12 +25,23 @@ class Box:
     height: float
     width: float
     flip: bool = False
-    exact: bool = False
-    """whether a JPEG of much more detail is decoded in full nevertheless: at a half of its size pixels differ by up to
-    50 from what resizing alone makes of them"""
 
 
-Choose = Callable[[int, int], Box]
+@dataclass(frozen=True)
+class Resized:
+    """A part of the image that all of it becomes when it is resized: pixel for pixel as torchvision cuts it out.
+
+    A JPEG of much more detail is decoded in full for it: at a half of its size pixels differ by up to 50 from what
+    resizing alone makes of them.
+    """
+
+    height: int
+    width: int
+    top: int
+    left: int
+
+
+Choose = Callable[[int, int], Box | Resized]
 """From the height and width of an image to the part that is wanted."""
 
 
@@ -69,7 +80,7 @@ class Draw:
         return (self.batch.bits(self.row, which, 0) * count) >> 32
 
 
-def scale_crop(spec: ScaleCrop, size: tuple[int, int], draw: Draw) -> Choose:
+def scale_crop(spec: ScaleCrop, size: tuple[int, int], draw: Draw) -> Callable[[int, int], Box]:
     """The shorter side resized to a random number of pixels, then a random crop (He 2015, section 3.4)."""
     low, high = spec.short
 
@@ -86,7 +97,7 @@ def scale_crop(spec: ScaleCrop, size: tuple[int, int], draw: Draw) -> Choose:
     return choose
 
 
-def resized_crop(spec: ResizedCrop, draw: Draw) -> Choose:
+def resized_crop(spec: ResizedCrop, draw: Draw) -> Callable[[int, int], Box]:
     """A part of random area and shape (Szegedy 2014, arXiv 1409.4842, section 6; torchvision's RandomResizedCrop)."""
 
     def choose(height: int, width: int) -> Box:
@@ -110,18 +121,13 @@ def resized_crop(spec: ResizedCrop, draw: Draw) -> Choose:
     return choose
 
 
-def centre_crop(resize: int, size: tuple[int, int]) -> Choose:
-    """The shorter side resized, then the centre: what an evaluation sees.
+def centre_crop(resize: int, size: tuple[int, int]) -> Callable[[int, int], Resized]:
+    """The shorter side resized, then the centre, as torchvision's Resize and CenterCrop: what an evaluation sees."""
 
-    Within 1 of torchvision's Resize and CenterCrop, which resize all of the image to whole pixels first.
-    """
-
-    def choose(height: int, width: int) -> Box:
+    def choose(height: int, width: int) -> Resized:
         tall, wide = (
             (resize, int(resize * width / height)) if height <= width else (int(resize * height / width), resize)
         )
-        by_height, by_width = height / tall, width / wide
-        top, left = round((tall - size[0]) / 2), round((wide - size[1]) / 2)
-        return Box(top * by_height, left * by_width, size[0] * by_height, size[1] * by_width, exact=True)
+        return Resized(tall, wide, round((tall - size[0]) / 2), round((wide - size[1]) / 2))
 
     return choose

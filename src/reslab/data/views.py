@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from reslab.data.decode.modes import pixels_of
+from reslab.data.decode.part import fitted
 from reslab.data.decode.whole import Encoded, Fit, Interpolation, fitted_image, in_threads, resized, whole
 from reslab.data.photographs import Damage
 from reslab.data.stream import Listing
@@ -178,6 +179,9 @@ class Views:
         made: list[tuple[int, list[tuple[npt.NDArray[np.uint8], ...]] | str]] = []
         for index, item in enumerate(some, start):
             try:
+                if isinstance(self.how, Fit):  # of a JPEG, no more is decoded than is shown
+                    made.append((index, [(fitted(item, self.images.channels, self.how),)]))
+                    continue
                 image = whole(item, self.images.channels)
             except InputError as why:
                 made.append((index, str(why)))

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reslab.data.decode.modes import in_mode, pixels_of, upright
+from reslab.data.decode.part import fitted
 from reslab.data.decode.whole import Encoded, Fit, fitted_image, in_threads, whole
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
@@ -129,12 +130,11 @@ class Classifying(Answering):
 
     def pixels(self, image: AnyImage, name: str = "the image") -> npt.NDArray[np.uint8]:
         """An image resized and cropped for the network, (H, W, C). Raises `InputError` that begins with its name."""
-        how = self.preprocessing
-        seen = fitted_image(
-            decoded(image, name, self.channels, oriented=how.oriented is not False),
-            Fit(how.crop, how.resize, how.interpolation),
-        )
-        return pixels_of(seen)
+        how, oriented = self.preprocessing, self.preprocessing.oriented is not False
+        fit = Fit(how.crop, how.resize, how.interpolation)
+        if isinstance(image, str | os.PathLike):
+            return fitted(_file(image, name, oriented), self.channels, fit)
+        return pixels_of(fitted_image(decoded(image, name, self.channels, oriented=oriented), fit))
 
     @torch.no_grad()
     def answer(self, shown: Sequence[Shown]) -> Answers:
@@ -158,19 +158,20 @@ def _some(images: Iterable[AnyImage], at_a_time: int) -> Iterator[list[tuple[int
 def decoded(image: AnyImage, name: str, channels: int, *, oriented: bool) -> Image.Image:
     """All of an image in ``L`` or ``RGB``. Raises `InputError` that begins with its name."""
     if isinstance(image, str | os.PathLike):
-        path = Path(image)
-        try:
-            with path.open("rb"):  # an absent file is no damaged one
-                pass
-        except (OSError, ValueError) as why:
-            raise InputError(f"{name}: cannot be read ({getattr(why, 'strerror', None) or why})") from None
-        return whole(Encoded(name, path, oriented), channels)
+        return whole(_file(image, name, oriented), channels)
     if isinstance(image, Image.Image):
         try:
             return in_mode(upright(image) if oriented else image, "L" if channels == 1 else "RGB")
         except (OSError, SyntaxError, ValueError, EOFError) as why:
             raise InputError(f"{name}: expected a whole image, found a damaged one ({why})") from None
     return whole(Encoded(name, _eight_bits(image, name)), channels)
+
+
+def _file(image: str | os.PathLike[str], name: str, oriented: bool) -> Encoded:
+    try:
+        return Encoded(name, Path(image).read_bytes(), oriented)
+    except (OSError, ValueError) as why:  # an absent file is no damaged one
+        raise InputError(f"{name}: cannot be read ({getattr(why, 'strerror', None) or why})") from None
 
 
 def _eight_bits(image: npt.NDArray[np.generic] | Tensor, name: str) -> npt.NDArray[np.uint8]:

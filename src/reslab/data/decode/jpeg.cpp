@@ -125,14 +125,15 @@ bool crop(Work *work, const uint8_t *data, size_t size, int full_width, int full
 //   width, height  that Pillow has read from it
 //   scale          1, 2, 4 or 8: by how much less to decode
 //   box            left, top, right, bottom in pixels of what is decoded
-extern "C" int jpeg_part(const uint8_t *data, size_t size, int width, int height, int scale, const float *box, int rows,
-                         int columns, int flip, uint8_t *out) {
+//   all            rows and columns that the box is resized to, and the first row and column that are wanted
+extern "C" int jpeg_part(const uint8_t *data, size_t size, int width, int height, int scale, const float *box,
+                         const int *all, int rows, int columns, int flip, uint8_t *out) {
   Work work;
   memset(&work, 0, sizeof work);
   work.jpeg.err = jpeg_std_error(&work.errors);
   work.errors.error_exit = give_up;
   work.errors.emit_message = message;
-  const Wanted wanted{box, rows, columns, flip, out};
+  const Wanted wanted{box, all, rows, columns, flip, out};
   const int done = setjmp(work.out) == 0 && crop(&work, data, size, width, height, scale, wanted);
   jpeg_destroy_decompress(&work.jpeg);
   return done;

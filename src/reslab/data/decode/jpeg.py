@@ -29,6 +29,8 @@ Function = Callable[..., int]
 Decode = Callable[[bytes], npt.NDArray[np.uint8]]
 Corners = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels."""
+Grid = tuple[int, int, int, int]
+"""Rows and columns that a part is resized to, and the first row and column of them that are wanted."""
 
 
 def _function(source: Source, name: str, *given: object) -> Function | None:
@@ -37,7 +39,8 @@ def _function(source: Source, name: str, *given: object) -> Function | None:
     except NotBuilt as why:
         _log.debug("%s of %s %s", name, source.name, why)
         return None
-    result = (ctypes.POINTER(ctypes.c_float), ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+    corners, grid = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_int)
+    result = (corners, grid, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
     function.argtypes = (*given, *result)
     found: Function = function
     return found
@@ -81,7 +84,14 @@ def prepare() -> None:
 
 
 def cropped(
-    data: bytes, size: tuple[int, int], scale: int, corners: Corners, flip: bool, out: npt.NDArray[np.uint8]
+    data: bytes,
+    size: tuple[int, int],
+    scale: int,
+    corners: Corners,
+    flip: bool,
+    out: npt.NDArray[np.uint8],
+    *,
+    grid: Grid | None = None,
 ) -> bool:
     """Writes a part of a JPEG in grey or three colours, resized, and mirrored if asked for.
 
@@ -91,6 +101,7 @@ def cropped(
         scale: 1, 2, 4 or 8; the image is decoded at so much less, ceil(width / scale) x ceil(height / scale).
         corners: of the part, in pixels of that. They need not be whole; they are rounded to float32, as in Pillow.
         flip: whether to mirror it.
+        grid: what the part is resized to, where ``out`` is less than all of it.
         out: uint8 (rows, columns, 3), contiguous; antialiased by a triangle, across first, as Pillow does it.
 
     Returns:
@@ -101,7 +112,8 @@ def cropped(
     rows, columns, _ = out.shape
     assert out.flags.c_contiguous
     assert out.dtype == np.uint8
-    wanted = ((ctypes.c_float * 4)(*corners), rows, columns, int(flip), out.ctypes.data)
+    all_of_it = (ctypes.c_int * 4)(*(grid or (rows, columns, 0, 0)))
+    wanted = ((ctypes.c_float * 4)(*corners), all_of_it, rows, columns, int(flip), out.ctypes.data)
     if (decode_part := part()) is not None:
         return bool(decode_part(data, len(data), *size, scale, *wanted))
     # libjpeg bears with a missing end as long as nothing else is; Pillow does not.

@@ -21,9 +21,10 @@ void *give(void *owner, size_t bytes) {
 // Writes the crop, uint8 (rows, columns, 3), and returns 1; 0 for a box that is not in the image.
 //   pixels  uint8 (height, width, 3)
 //   box     left, top, right, bottom in pixels
-extern "C" int resized_part(const uint8_t *pixels, int width, int height, const float *box, int rows, int columns,
-                            int flip, uint8_t *out) {
-  const Wanted wanted{box, rows, columns, flip, out};
+//   all     rows and columns that the box is resized to, and the first row and column that are wanted
+extern "C" int resized_part(const uint8_t *pixels, int width, int height, const float *box, const int *all,
+                            int rows, int columns, int flip, uint8_t *out) {
+  const Wanted wanted{box, all, rows, columns, flip, out};
   if (!wanted.within(width, height)) return 0;
   Blocks blocks{};
   const Memory memory{give, &blocks};

@@ -57,13 +57,14 @@ struct Taps {
   int32_t *weights;  // (out, most)
 };
 
-// Pillow's precompute_coeffs, in its types: the rounding has to be the same.
-Taps taps(const Memory &memory, int in, float in0, float in1, int out) {
-  const double scale = static_cast<double>(in1 - in0) / out, wide = scale < 1.0 ? 1.0 : scale, narrow = 1.0 / wide;
+// Pillow's precompute_coeffs, in its types: the rounding has to be the same. Of `all` pixels that [in0, in1) is resized
+// to, those from `from` on.
+Taps taps(const Memory &memory, int in, float in0, float in1, int all, int from, int out) {
+  const double scale = static_cast<double>(in1 - in0) / all, wide = scale < 1.0 ? 1.0 : scale, narrow = 1.0 / wide;
   Taps found{0, in, 0, memory.take<int>(out), nullptr};
   auto *count = memory.take<int>(out);
   for (int x = 0; x < out; x++) {
-    const double centre = in0 + (x + 0.5) * scale;
+    const double centre = in0 + (from + x + 0.5) * scale;
     int low = static_cast<int>(centre - wide + 0.5), high = static_cast<int>(centre + wide + 0.5);
     low = low < 0 ? 0 : low;
     high = high > in ? in : high;
@@ -76,7 +77,7 @@ Taps taps(const Memory &memory, int in, float in0, float in1, int out) {
   found.weights = memory.take<int32_t>(static_cast<size_t>(out) * found.most);
   auto *exact = memory.take<double>(found.most);
   for (int x = 0; x < out; x++) {
-    const double centre = in0 + (x + 0.5) * scale;
+    const double centre = in0 + (from + x + 0.5) * scale;
     double sum = 0.0;
     for (int k = 0; k < count[x]; k++) {
       double at = (k + found.first[x] - centre + 0.5) * narrow;
@@ -153,14 +154,16 @@ inline Down down_for(int most) {
   return known[most <= KNOWN ? most : 0];
 }
 
-// What is wanted: a box of an image, as uint8 (rows, columns, 3).
+// What is wanted: of a box of an image that is resized to all[0] x all[1] pixels, (rows, columns) of them, uint8 (..., 3).
 struct Wanted {
   const float *box;  // left, top, right, bottom, in pixels of the image
+  const int *all;  // rows and columns that the box is resized to, and the first of each that is wanted
   int rows, columns, flip;
   uint8_t *out;
 
   bool within(int width, int height) const {  // false for what is no number, too
-    return rows > 0 && columns > 0 && box[0] >= 0 && box[0] < box[2] && box[2] <= width && box[1] >= 0 &&
+    return rows > 0 && columns > 0 && all[2] >= 0 && all[2] <= all[0] - rows && all[3] >= 0 &&
+           all[3] <= all[1] - columns && box[0] >= 0 && box[0] < box[2] && box[2] <= width && box[1] >= 0 &&
            box[1] < box[3] && box[3] <= height;
   }
 };
@@ -178,8 +181,8 @@ struct Resize {
 
   Resize(const Memory &memory, const Wanted &what, int width, int height)
       : wanted(what),
-        x(taps(memory, width, what.box[0], what.box[2], what.columns)),
-        y(taps(memory, height, what.box[1], what.box[3], what.rows)) {}
+        x(taps(memory, width, what.box[0], what.box[2], what.all[1], what.all[3], what.columns)),
+        y(taps(memory, height, what.box[1], what.box[3], what.all[0], what.all[2], what.rows)) {}
 
   // Of each row the pixels [left, left + columns) will come, at least [x.begin, x.end).
   void begin(const Memory &memory, int left, int columns) {
