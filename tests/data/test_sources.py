@@ -625,6 +625,28 @@ def test_threads_keep_the_order_and_read_only_a_little_ahead() -> None:
     results.close()  # type: ignore[attr-defined]  # it is a generator
 
 
+def test_threads_begin_nothing_while_the_caller_computes() -> None:
+    """Of what was read ahead, beyond what was under way when the caller got its first."""
+    begun, taken = [], []
+
+    def work(i: int) -> int:
+        begun.append(i)
+        time.sleep(0.05)
+        return i
+
+    def items() -> Iterator[int]:
+        for i in range(1000):
+            taken.append(i)
+            yield i
+
+    results = decoding.in_threads(work, items(), while_the_caller_computes=False)
+    assert next(results) == 0
+    time.sleep(0.3)
+    assert 0 < len(begun) < len(taken)
+    assert [next(results) for _ in range(50)] == list(range(1, 51))
+    results.close()  # type: ignore[attr-defined]  # it is a generator
+
+
 def test_fingerprints_tell_pixels_labels_and_splits_apart(folder: Path, cache: Path) -> None:
     from reslab.data.sources import ImageSet
 

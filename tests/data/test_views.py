@@ -105,9 +105,9 @@ def test_images_that_wait_for_others_do_not_fill_the_memory(monkeypatch: pytest.
     taken: list[int] = []
     handed = 0
 
-    def counting(work: object, items: Iterator[object]) -> Iterator[object]:
+    def counting(work: object, items: Iterator[object], **how: bool) -> Iterator[object]:
         nonlocal handed
-        for each in in_threads(work, items):  # type: ignore[arg-type,var-annotated]
+        for each in in_threads(work, items, **how):  # type: ignore[arg-type,var-annotated]
             handed += len(each)
             yield each
 

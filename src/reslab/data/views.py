@@ -109,7 +109,16 @@ class _Waiting:
 class Views:
     """Batches of equal shape; each image comes once in each of its sizes, those of one size in their order."""
 
-    def __init__(self, images: Listing, how: How, *, batch: int, unit: tuple[int, int], most_damaged: int = 0) -> None:
+    def __init__(
+        self,
+        images: Listing,
+        how: How,
+        *,
+        batch: int,
+        unit: tuple[int, int],
+        most_damaged: int = 0,
+        while_the_caller_computes: bool = True,
+    ) -> None:
         """
         Args:
             images: what to show.
@@ -117,9 +126,11 @@ class Views:
             batch: images at a time.
             unit: height and width of which so many fit; of larger ones there are fewer at a time.
             most_damaged: images that may be left out because they cannot be decoded.
+            while_the_caller_computes: whether to decode meanwhile; better not where it computes on all cores.
         """
         self.images, self.how, self.batch, self.unit = images, how, batch, unit
         self.damage = Damage(most_damaged)
+        self._meanwhile = while_the_caller_computes
 
     def __len__(self) -> int:
         return len(self.images.labels)
@@ -135,7 +146,7 @@ class Views:
     def __iter__(self) -> Iterator[View]:
         waiting: dict[tuple[int, ...], _Waiting] = {}
         total = 0
-        for decoded in in_threads(self._decoded, self._some()):
+        for decoded in in_threads(self._decoded, self._some(), while_the_caller_computes=self._meanwhile):
             for index, groups in decoded:
                 if isinstance(groups, str):
                     self._leave_out(index, groups)

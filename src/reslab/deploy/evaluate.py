@@ -59,7 +59,8 @@ def predictions(question: Question, artefact: Artefact, runtime: Runtime, *, bat
     how = about.preprocessing
     shown = AsItIs() if about.input == "photographs" else Fit(how.crop, how.resize, how.interpolation)
     views = Views(
-        question.images.listed, shown, batch=batch, unit=how.crop, most_damaged=question.images.most_damaged
+        question.images.listed, shown, batch=batch, unit=how.crop, most_damaged=question.images.most_damaged,
+        while_the_caller_computes=False,
     )  # fmt: skip
 
     def score(seen: Callable[[int], None]) -> Scored:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from reslab.data.decode.modes import in_mode, pixels_of, upright
 from reslab.data.decode.part import fitted
-from reslab.data.decode.whole import Encoded, Fit, fitted_image, in_threads, whole
+from reslab.data.decode.whole import Encoded, Fit, fitted_image, in_threads, read_ahead, whole
 from reslab.data.transforms import Normalizer
 from reslab.errors import InputError
 from reslab.evaluate.metrics import autocast
@@ -64,10 +64,16 @@ class Answering(ABC):
     batch: int
     some: int = SOME
 
+    @property
+    def on_this_processor(self) -> bool:
+        """Whether it computes on the cores that decode."""
+        return True
+
     def __call__(self, images: Iterable[AnyImage]) -> Iterator[Answers]:
         """Answers batch by batch, as they come; ``images`` is read only a little ahead of the network."""
         waiting: list[Shown] = []
-        for some in in_threads(self._shown, _some(images, self.some)):
+        ready = in_threads(self._shown, _some(images, self.some), while_the_caller_computes=not self.on_this_processor)
+        for some in ready:
             waiting += some
             while count := self.at_once(waiting):
                 yield self.answer(waiting[:count])
@@ -124,6 +130,11 @@ class Classifying(Answering):
         if self.batch < 1:
             raise InputError(f"a batch takes 1 or more images, got {self.batch}")
 
+    @property
+    def on_this_processor(self) -> bool:
+        """Not on a GPU, beside which images are decoded."""
+        return self.device.type == "cpu"
+
     @cached_property
     def _normalizer(self) -> Normalizer:
         return Normalizer.from_values(self.preprocessing.mean, self.preprocessing.std).to(self.device)
@@ -152,6 +163,9 @@ class Classifying(Answering):
 def _some(images: Iterable[AnyImage], at_a_time: int) -> Iterator[list[tuple[int, AnyImage]]]:
     numbered = zip(count(1), images, strict=False)
     while some := list(islice(numbered, at_a_time)):
+        for _, image in some:
+            if isinstance(image, str | os.PathLike):
+                read_ahead(image)
         yield some
 
 

@@ -217,7 +217,10 @@ def compute(question: Question, *, device: torch.device, fused: bool, batch: int
     else:
         how = how_shown(protocol, question.preprocessing)
         unit = question.preprocessing.crop
-        shows = Views(images.listed, how, batch=batch, unit=unit, most_damaged=images.most_damaged)
+        shows = Views(
+            images.listed, how, batch=batch, unit=unit, most_damaged=images.most_damaged,
+            while_the_caller_computes=device.type != "cpu",
+        )  # fmt: skip
 
     def score(seen: Callable[[int], None]) -> Scored:
         return log_scores(net, shows, normalizer, protocol, device=device, precision=about.precision, seen=seen)

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
@@ -89,20 +90,53 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-def in_threads(work: Callable[[_In], _Out], items: Iterator[_In]) -> Iterator[_Out]:
-    """``map`` in threads, in order, reading only a few items ahead (an executor's own map reads them all)."""
+def in_threads(
+    work: Callable[[_In], _Out], items: Iterator[_In], *, while_the_caller_computes: bool = True
+) -> Iterator[_Out]:
+    """``map`` in threads, in order, reading only a few items ahead (an executor's own map reads them all).
+
+    ``while_the_caller_computes``: whether items are begun while the caller is busy with one that it was given. A caller
+    that computes on all cores is better left alone: a thread of its own that has to wait for a core keeps all others
+    waiting.
+    """
     threads = min(8, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(threads)
     waiting: deque[Future[_Out]] = deque()
+    may_begin = Event()
+
+    def begin(item: _In) -> _Out:
+        may_begin.wait()
+        return work(item)
+
+    def next_one() -> _Out:
+        may_begin.set()
+        made = waiting.popleft().result()
+        if not while_the_caller_computes:
+            may_begin.clear()
+        return made
+
     try:
         for item in items:
-            waiting.append(pool.submit(work, item))
+            waiting.append(pool.submit(begin, item))
             if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
+                yield next_one()
         while waiting:
-            yield waiting.popleft().result()
+            yield next_one()
     finally:
+        may_begin.set()
         pool.shutdown(cancel_futures=True)
+
+
+def read_ahead(file: str | os.PathLike[str]) -> None:
+    """Asks the system to read a file that will soon be opened; where it cannot, nothing happens."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    with suppress(OSError, ValueError):
+        handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(handle)
 
 
 def check_memory(count: int, channels: int, size: tuple[int, int], *, where: str) -> None:
