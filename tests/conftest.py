@@ -1,5 +1,6 @@
 """What tests of several rooms share: the command line called in this process, as a terminal would call it."""
 
+import gc
 import json
 import os
 import signal
@@ -22,6 +23,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Where a test has several of its own, those that wait leave the core to others, too.
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["OMP_WAIT_POLICY"] = "passive"
+
+# The collector of cycles takes a tenth of the suite's time to look again at what the libraries hold all session long.
+gc.set_threshold(20_000, 20, 100)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job is deaf to Ctrl-C, and so would be the commands that tests start and interrupt.
@@ -125,6 +129,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if _depends_on_the_processor(name):
             item.add_marker(pytest.mark.cpu)
     items.sort(key=lambda item: item.path.relative_to(here).as_posix() not in FIRST)
+
+
+def pytest_collection_finish() -> None:
+    """What stays for the session is looked at no more by the collector of cycles."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
