@@ -60,6 +60,7 @@ SLOW_TESTS = {
     "kernels/test_triton_norm.py": ("test_large_ones",),
     "cli/test_serve.py": ("test_the_command_itself", "test_options_of_what_the_weights_do_not_say"),
     "cli/test_probe.py": ("test_all_figures_on_a_page", "test_figures_as_pictures", "test_pruning"),
+    "detect/test_localiser.py": ("test_it_learns_what_is_where",),
     "detect/test_networks.py": (
         "test_torchvision_weights_give_torchvision_boxes",
         "test_detectors_learn_and_find",

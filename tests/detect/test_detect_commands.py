@@ -196,6 +196,8 @@ def test_without_the_library_coco_is_said_to_need_it(
         (("--norm", "group"), "recipe.detector.norm", "group"),
         (("--context",), "recipe.detector.context", True),
         (("--kind", "c4"), "recipe.detector.kind", "c4"),
+        (("--kind", "localise"), "recipe.detector.regions", 8),
+        (("--kind", "c4"), "recipe.detector.regions", 512),
         (("--pooling", "max", "--kind", "c4"), "recipe.detector.pooling", "max"),
         (("--short", 240), "recipe.detector.short", 240),
         (("--long", 700), "recipe.detector.long", 700),

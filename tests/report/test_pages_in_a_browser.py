@@ -20,7 +20,7 @@ from reslab.probes.lesions import lesions
 from reslab.probes.responses import responses
 from reslab.probes.result import Result
 from reslab.probes.seam import Sample
-from reslab.report import claims, finetuned, html, sheet
+from reslab.report import claims, detected, finetuned, html, sheet
 
 from .sample import sample
 
@@ -89,8 +89,27 @@ def classifier(path: Path) -> None:
     finetuned.write(made, path)
 
 
+def detector(path: Path) -> None:
+    dot = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    classes = ("ox", "a class of a very long name", *(f"class {i}" for i in range(12)))
+    figures = tuple(
+        detected.Row(rule, "88.8", "86.0 to 91.6", tuple("no boxes" if i % 5 == 1 else "82.4" for i in range(14)))
+        for rule in ("VOC 07, 11 points", "VOC 10+, area", "COCO")
+    )
+    curves = tuple(finetuned.Dots(name, i % 4, ((0.0, 100.0), (50.0, 90.0 - i))) for i, name in enumerate(classes))
+    errors = (("badly placed", 108, "An overlap of 0.1 to 0.5."), ("missed", 0, "Not found."))
+    worst = tuple(detected.Drawn(f"a long folder/of_photographs_without_a_break_{i}.jpg", dot, dot, "3 missed")
+                  for i in range(3))  # fmt: skip
+    made = detected.Detected(
+        "fpn on resnet18", "Mean average precision 88.8 %", "Measured.", ("2 x box of no size (left out)",), classes,
+        figures, curves, 0.5, errors, worst, "reslab detect eval run data", {"Detector": {"network": "resnet18"}}, "1",
+    )  # fmt: skip
+    detected.write(made, path)
+
+
 PAGES: dict[str, Callable[[Path], None]] = {
     "study": study, "comparison": comparison, "ledger": ledger, "xray": xray, "classifier": classifier,
+    "detector": detector,
 }  # fmt: skip
 
 

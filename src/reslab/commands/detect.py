@@ -17,7 +17,7 @@ from reslab.detect.loop import tested_on
 from reslab.detect.loop import train as trained
 from reslab.detect.recipe import DetectRecipe
 from reslab.detect.saved import FINAL
-from reslab.detect.spec import DetectorSpec
+from reslab.detect.spec import LOCALISER, DetectorSpec
 from reslab.detect.trainer import learnt_from
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
@@ -27,9 +27,13 @@ from reslab.train.loop import Stopped
 from reslab.train.progress import say
 from reslab.train.recipe import Sgd, what_is_wrong
 
-NET, PASSES, LOOKS = "resnet50", 12, 10
+NET, PASSES, LOOKS, REGIONS = "resnet50", 12, 10, 512
 WITH_RESUME = ("resume", "device", "threads", "json", "checkpoint_every", "data")
 """Options that may be given beside ``--resume``."""
+LOCALISATION = {
+    "top1": "localisation error, top-1", "top5": "localisation error, top-5", "class": "classification error, top-1",
+    "given_class": "localisation error, given the class",
+}  # fmt: skip
 
 
 def train(options: Train) -> None:
@@ -77,7 +81,8 @@ def recipe_of(options: Train, data: Annotations) -> DetectRecipe:
     """The recipe that the options ask for. Raises `InputError` for what cannot be trained."""
     for name, number in (
         ("--batch-size", options.batch), ("--lr", options.lr), ("--iterations", options.iterations),
-        ("--evaluate-every", options.evaluate_every), ("--checkpoint-every", options.checkpoint_every),
+        ("--regions", options.regions), ("--evaluate-every", options.evaluate_every),
+        ("--checkpoint-every", options.checkpoint_every),
     ):  # fmt: skip
         if number is not None and number <= 0:
             raise InputError(f"{name} takes a number above 0, got {number:g}")
@@ -89,7 +94,8 @@ def recipe_of(options: Train, data: Annotations) -> DetectRecipe:
         detector = DetectorSpec(
             net=resolve_any(options.net or NET), classes=data.classes, kind=options.kind,
             norm=options.norm or ("batch" if options.weights is None else "frozen"), short=options.short,
-            long=options.long, anchors=options.anchors, channels=options.channels, regions=options.regions,
+            long=options.long, anchors=options.anchors, channels=options.channels,
+            regions=options.regions or (LOCALISER if options.kind == "localise" else REGIONS),
             pooling=options.pooling, context=options.context, frozen_stages=options.frozen_stages,
         )  # fmt: skip
         return DetectRecipe(
@@ -155,6 +161,12 @@ def show_look(data: Annotations) -> None:
 
 def show_worth(result: dict[str, Any]) -> None:
     """Figures of a split, a line each."""
+    for name, said in LOCALISATION.items() if "localisation" in result else ():
+        found = result["localisation"][name]
+        if found["error"] is not None:
+            low, high = found["interval"]
+            between = "" if low is None else f" (95 % interval over images: {100 * low:.1f} to {100 * high:.1f})"
+            print(f"{said}: {100 * found['error']:.1f} %{between}")
     for name, said in (("voc07", "mAP@0.5, 11 points (VOC 07)"), ("voc10", "mAP@0.5, area (VOC 10+)"),
                        ("coco", "mAP@[.5:.95] (COCO)")):  # fmt: skip
         found = result[name]

@@ -44,7 +44,9 @@ def run(options: Eval) -> Path | None:
     found = ready.find(map(decoded, pictures))
     if options.out is not None:
         runs.write_json(options.out, as_coco_results(found))
-    result = worth(pictures, found, ready.spec.classes, resamples=options.resamples, score=options.score)
+    result = worth(
+        pictures, found, ready.spec.classes, resamples=options.resamples, score=options.score, kind=ready.spec.kind
+    )
     result |= {
         "split": options.split, "refine": options.refine, "scales": options.scales, "also": options.also,
         "precision": ready.precision, "device": ready.device,

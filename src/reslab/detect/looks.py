@@ -44,6 +44,8 @@ def look(detector: Detector, picture: Tensor, looks: Looks) -> Found:
         [found] = detector([picture])
         assert isinstance(found, dict)
         return found
+    if detector.spec.kind == "localise":
+        raise InputError("--refine and --scales are for detectors: a localiser has one box a class")
     made: list[Found] = []
     for side in looks.scales or (None,):
         with _at(detector, side):

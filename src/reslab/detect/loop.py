@@ -165,7 +165,8 @@ def _finish(trainer: Trainer, run: RunDir, tested: tuple[str, tuple[Picture, ...
     result = {
         "net": recipe.detector.net.name, "kind": recipe.detector.kind, "seed": recipe.seed,
         "iterations": recipe.iterations, "split": split, "precision": trainer.precision,
-        "train_pictures": len(trainer.feed.pictures), **worth(pictures, found, recipe.detector.classes),
+        "train_pictures": len(trainer.feed.pictures),
+        **worth(pictures, found, recipe.detector.classes, kind=recipe.detector.kind),
     }  # fmt: skip
     save_detector(run.path / FINAL, trainer.detector, iteration=trainer.iteration)
     runs.write_json(run.result, result)

@@ -17,6 +17,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 from torchvision.ops.poolers import initLevelMapper
 
 from reslab.detect.context import ContextHead, PooledWithContext
+from reslab.detect.localiser import Localiser
 from reslab.detect.spec import DetectorSpec
 from reslab.errors import InputError
 from reslab.nets.network import Network, build_any
@@ -138,11 +139,12 @@ class Resizing(GeneralizedRCNNTransform):  # type: ignore[misc]
 
 
 class Detector(nn.Module):
-    """A detector with what it is. ``model`` is torchvision's, under torchvision's names."""
+    """A detector with what it is. ``model`` is torchvision's, under torchvision's names, or a localiser."""
 
-    def __init__(self, spec: DetectorSpec, model: GeneralizedRCNN) -> None:
+    def __init__(self, spec: DetectorSpec, model: GeneralizedRCNN | Localiser) -> None:
         super().__init__()
-        self.spec, self.model = spec, model
+        self.spec = spec
+        self.model: Any = model
         self._freeze()
 
     def _freeze(self) -> None:
@@ -185,7 +187,11 @@ def build_detector(spec: DetectorSpec, *, seed: int = 0) -> Detector:
         torch.manual_seed(seed)
         if spec.norm == "group":
             _group_norms(net)
-        if isinstance(net, Network):
+        model: Any
+        if spec.kind == "localise":
+            assert isinstance(net, Network), "checked by the spec"
+            model = Localiser(_headless(net), len(spec.classes), spec.sides, RATIOS, spec.regions)
+        elif isinstance(net, Network):
             model = _on_pyramid(spec, net) if spec.kind == "fpn" else _on_last_stage(spec, net)
         else:
             model = _on_vgg(spec, net)
@@ -195,9 +201,10 @@ def build_detector(spec: DetectorSpec, *, seed: int = 0) -> Detector:
             width = 2 * heads.box_predictor.cls_score.in_features
             heads.box_predictor = FastRCNNPredictor(width, len(spec.classes) + 1)
     model.transform = Resizing(spec.short, spec.long, list(spec.mean), list(spec.std))
-    # torchvision decodes boxes in the type that the regression comes in: bf16 would round them to pixels.
-    model.rpn.head.register_forward_hook(_in_fp32)
-    model.roi_heads.box_predictor.register_forward_hook(_in_fp32)
+    if isinstance(model, GeneralizedRCNN):
+        # torchvision decodes boxes in the type that the regression comes in: bf16 would round them to pixels.
+        model.rpn.head.register_forward_hook(_in_fp32)
+        model.roi_heads.box_predictor.register_forward_hook(_in_fp32)
     return Detector(spec, model)
 
 
@@ -351,7 +358,10 @@ def load_backbone(detector: Detector, tensors: Mapping[str, Tensor]) -> None:
 
 def _named_as_classifier(detector: Detector) -> list[tuple[str, Tensor]]:
     """The tensors that a classifier of the same network has too, under its names."""
-    model, head = detector.model, _head(detector.model)
+    model = detector.model
+    if isinstance(model, Localiser):
+        return list(model.backbone.body.state_dict().items())
+    head = _head(model)
     on_regions = list(head.state_dict().items())
     if isinstance(detector.spec.net, NetSpec):
         found = list(model.backbone.body.state_dict().items())

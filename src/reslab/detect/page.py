@@ -52,15 +52,11 @@ def write(
         InputError: the page cannot be written.
     """
     pictures, score = data.pictures(split), float(result["errors_score"])
-    low, high = result["voc10"]["interval"]
-    between = "" if low is None else f"95 % interval over images {100 * low:.1f} to {100 * high:.1f} %. "
-    value = result["voc10"]["map"]
+    headline, lede = _said(result, pictures)
     page = detected.Detected(
         title=f"{spec.kind} on {spec.net.name}",
-        headline="These images have no boxes" if value is None else f"Mean average precision {100 * value:.1f} %",
-        lede=f"{between}Measured on {words.plural(len(pictures), 'image')} with {result['boxes']:,} boxes, as the area "
-        "under the precision-recall curve at an overlap of 0.5. The interval does not cover the variation between "
-        "trainings.",
+        headline=headline,
+        lede=lede,
         warnings=tuple(_warnings(data, pictures)),
         classes=spec.classes,
         figures=tuple(_row(said, result[name], spec) for name, said in RULES.items() if result[name]),
@@ -76,6 +72,24 @@ def write(
         detected.write(page, path)
     except OSError as why:
         raise InputError(f"{path} cannot be written: {why.strerror or why}") from None
+
+
+def _said(result: dict[str, Any], pictures: Sequence[Picture]) -> tuple[str, str]:
+    """The figure that counts, and what it is."""
+    placed = result.get("localisation", {}).get("top1")
+    name, value, (low, high) = (
+        ("Mean average precision", result["voc10"]["map"], result["voc10"]["interval"]) if placed is None
+        else ("Localisation error", placed["error"], placed["interval"])
+    )  # fmt: skip
+    rule = (
+        "as the area under the precision-recall curve at an overlap of 0.5" if placed is None
+        else "top-1: the likeliest class is wrong, or its box overlaps none of this class by 0.5 or more"
+    )  # fmt: skip
+    between = "" if low is None else f"95 % interval over images {100 * low:.1f} to {100 * high:.1f} %. "
+    return "These images have no boxes" if value is None else f"{name} {100 * value:.1f} %", (
+        f"{between}Measured on {words.plural(len(pictures), 'image')} with {result['boxes']:,} boxes, {rule}. The "
+        "interval does not cover the variation between trainings."
+    )
 
 
 def _percent(value: float | None) -> str:

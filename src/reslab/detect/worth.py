@@ -8,6 +8,7 @@ from reslab.detect import average_precision as ap
 from reslab.detect.annotations.types import Picture
 from reslab.detect.average_precision import Figure
 from reslab.detect.detections import Detections
+from reslab.detect.localisation import localisation
 from reslab.detect.mistakes import counted
 from reslab.errors import InputError
 
@@ -25,14 +26,18 @@ def _plain(figure: Figure, classes: Sequence[str]) -> dict[str, Any]:
 
 def worth(
     pictures: Sequence[Picture], detections: Sequence[Detections], classes: Sequence[str], *,
-    resamples: int = ap.RESAMPLES, score: float = SCORE,
+    resamples: int = ap.RESAMPLES, score: float = SCORE, kind: str = "fpn",
 ) -> dict[str, Any]:  # fmt: skip
     """Mean average precision by all three rules, shares 0 to 1 with their 95 % intervals, and the kinds of error.
 
-    ``coco`` is null where faster-coco-eval is not installed.
+    ``coco`` is null where faster-coco-eval is not installed. Of a detector of kind ``localise`` the localisation errors
+    come with them.
     """
     n = len(classes)
-    found: dict[str, Any] = {
+    found: dict[str, Any] = {}
+    if kind == "localise":
+        found["localisation"] = localisation(pictures, detections, resamples=resamples)
+    found |= {
         "voc07": _plain(ap.voc(pictures, detections, n, "voc07", resamples=resamples), classes),
         "voc10": _plain(ap.voc(pictures, detections, n, "voc10", resamples=resamples), classes),
     }

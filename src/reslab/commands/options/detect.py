@@ -61,8 +61,9 @@ class Train(Command):
     weights: Annotated[str | None, Parameter(name=["--from", "--weights"])] = None
     """Backbone weights to start from, of a classifier: torchvision:NAME, a file or a run. Without them, weights are
     random and BN is trained."""
-    kind: Literal["fpn", "c4"] = "fpn"
-    """fpn: a feature pyramid over all stages. c4: as in the 2015 papers, the last stage runs on each region."""
+    kind: Literal["fpn", "c4", "localise"] = "fpn"
+    """fpn: a feature pyramid over all stages. c4: as in the 2015 papers, the last stage runs on each region. localise:
+    the class of the whole image, and one box for each class (He et al. 2015, appendix C)."""
     out: Path | None = None
     """Folder of the run; by default runs/detect-NET-FOLDER-seedS."""
     short: int = 600
@@ -73,11 +74,11 @@ class Train(Command):
     """Sizes of the shorter side to choose from at random in training; by default only --short."""
     anchors: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = ()
     """Anchor sizes in pixels of the resized image, one for each level of the pyramid; by default 32 64 128 256 512
-    (fpn) or 128 256 512 (c4)."""
+    (fpn), 128 256 512 (c4), or a quarter, a half and the whole of --short (localise)."""
     channels: int = 256
     """Number of channels of the feature pyramid."""
-    regions: int = 512
-    """Regions per image to train on; fewer are faster."""
+    regions: int | None = None
+    """Regions (with --kind localise, anchors) per image to train on; fewer are faster; by default 512 (8)."""
     pooling: Literal["align", "max"] = "align"
     """How to pool a region's features: RoIAlign (align), or max pooling as in 2015 (max, with --kind c4)."""
     norm: Literal["frozen", "batch", "group"] | None = None

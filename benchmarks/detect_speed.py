@@ -1,0 +1,183 @@
+"""Faster R-CNN ResNet-50-FPN on the CPU: a training step and an image, beside torchvision's, in one run.
+
+    python benchmarks/detect_speed.py step BCCD --out results/detect/speed.json
+    python benchmarks/detect_speed.py image BCCD --out results/detect/speed.json     # adds to the file
+
+The short side is 320 and the images are those of a folder with boxes. All sides have the same network, anchors,
+regions and proposals, and take the same images by turns; ratios are medians over the rounds.
+
+Training (two images a step, the reference script's number for each process; its BN frozen, its stem and first stage
+fixed, as the reference trains from ImageNet's weights; the weights here are random, which takes as long):
+
+- torchvision: its reference script's step, fp32, channels first, `torch.optim.SGD`.
+- torchvision at its best: bf16 by autocast and channels-last.
+- reslab: a step of ``reslab detect train`` with its defaults here, images taken from the folder and decoded once.
+
+Inference, an image at a time, fp32, one set of weights for all: torchvision eager; the same in channels-last;
+``reslab export``'s file by ONNX Runtime. All keep 300 proposals, and find the same boxes (the record says how many).
+"""
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor
+from torchvision.models import resnet50
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.faster_rcnn import FasterRCNN
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from reslab import runs
+from reslab.bench.paired import ratio, take_turns
+from reslab.commands.train import start
+from reslab.detect.annotations import Annotations, Picture, read
+from reslab.detect.artefact import OnnxDetector
+from reslab.detect.detections import Detections
+from reslab.detect.export import write_onnx
+from reslab.detect.feed import Feed, decoded
+from reslab.detect.find import find
+from reslab.detect.gate import check
+from reslab.detect.networks import build_detector
+from reslab.detect.recipe import DetectRecipe
+from reslab.detect.spec import DetectorSpec
+from reslab.detect.trainer import Trainer
+from reslab.nets.catalog import resolve_any
+
+SHORT, LONG, BATCH = 320, 1000, 2
+CPU = torch.device("cpu")
+
+
+def processor() -> str:
+    """What /proc says of it: its name, and its kinds of vector arithmetic."""
+    said = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    fields = dict(line.split(":", 1) for line in said.split("\n\n")[0].splitlines() if ":" in line)
+    found = {name.strip(): value.strip() for name, value in fields.items()}
+    kinds = [kind for kind in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if kind in found.get("flags", "").split()]
+    family = f"family {found.get('cpu family')}, model {found.get('model')}"
+    return f"{found.get('model name', 'unknown')} ({family}): {', '.join(kinds)}"
+
+
+def spec(classes: tuple[str, ...]) -> DetectorSpec:
+    """Ours, of the same parts."""
+    return DetectorSpec(
+        net=resolve_any("resnet50"), classes=classes, norm="frozen", frozen_stages=1, short=SHORT, long=LONG
+    )
+
+
+def peer(classes: int) -> FasterRCNN:
+    """torchvision's, as ``fasterrcnn_resnet50_fpn`` builds it from ImageNet's weights."""
+    torch.manual_seed(0)
+    backbone = _resnet_fpn_extractor(resnet50(weights=None, norm_layer=FrozenBatchNorm2d), 3)
+    return FasterRCNN(backbone, classes + 1, min_size=SHORT, max_size=LONG, rpn_post_nms_top_n_test=300)
+
+
+def peer_step(pictures: tuple[Picture, ...], classes: int, *, best: bool) -> Callable[[], object]:
+    """A step of the reference script; the images are decoded before."""
+    model = peer(classes).train()
+    if best:
+        model = model.to(memory_format=torch.channels_last)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.0025, momentum=0.9, weight_decay=1e-4)
+    feed = Feed(pictures, BATCH, flip=True, seed=0)
+    i = 0
+
+    def step() -> None:
+        nonlocal i
+        images, targets = feed.take(i, CPU)
+        i += 1
+        with torch.autocast("cpu", torch.bfloat16, enabled=best):
+            loss: Tensor = sum(model(images, targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def steps(data: Annotations, rounds: int) -> dict[str, Any]:
+    """The three trainings by turns."""
+    pictures, classes = data.pictures("train")[:16], len(data.classes)
+    recipe = DetectRecipe(detector=spec(data.classes), batch=BATCH, iterations=10_000)
+    trainer = Trainer(recipe, pictures, start("cpu"))
+    works = {
+        "reslab": trainer.step,
+        "torchvision": peer_step(pictures, classes, best=False),
+        "torchvision, bf16 and channels-last": peer_step(pictures, classes, best=True),
+    }
+    return _compared(works, rounds, turn=1.0) | {"precision": trainer.precision, "images_a_step": BATCH}
+
+
+def images(data: Annotations, rounds: int) -> dict[str, Any]:
+    """The three ways to find boxes by turns."""
+    shown = [decoded(picture) for picture in data.pictures("test")[:8]]
+    theirs = peer(len(data.classes)).eval()
+    detector = build_detector(spec(data.classes)).eval()
+    detector.model.load_state_dict(theirs.state_dict(), strict=False)  # counters of BN are ours alone
+    last = peer(len(data.classes)).eval().to(memory_format=torch.channels_last)
+    place = 0
+
+    def eager(model: FasterRCNN) -> Callable[[], object]:
+        @torch.inference_mode()
+        def one() -> object:
+            nonlocal place
+            place = (place + 1) % len(shown)
+            return model([shown[place].float() / 255])
+
+        return one
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "d.onnx"
+        write_onnx(detector, path)
+        export = OnnxDetector(path, threads=torch.get_num_threads())
+
+        def ours() -> list[Detections]:
+            nonlocal place
+            place = (place + 1) % len(shown)
+            return export.find(shown[place : place + 1])
+
+        seen = check(lambda some: find(detector, some), export.find, shown, speed=False)
+        works = {"reslab": ours, "torchvision": eager(theirs), "torchvision, channels-last": eager(last)}
+        made = _compared(works, rounds, turn=1.0)
+    return made | {"same_boxes_per_cent": seen.agreement, "boxes": seen.boxes}
+
+
+def _compared(works: dict[str, Callable[[], object]], rounds: int, turn: float) -> dict[str, Any]:
+    seconds = take_turns(works, rounds=rounds, turn=turn, device=CPU, warm_up=3)
+    return {
+        "rounds": rounds,
+        "seconds": {name: round(statistics.median(each), 4) for name, each in seconds.items()},
+        "times_as_fast": {
+            name: {key: round(value, 3) for key, value in asdict(ratio(each, seconds["reslab"])).items()}
+            for name, each in seconds.items() if name != "reslab"
+        },
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Reads the words of the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("step", "image"))
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("results/detect/speed.json"))
+    options = parser.parse_args()
+    start("cpu", options.threads)
+    data = read(options.data)
+    made = steps(data, options.rounds) if options.what == "step" else images(data, options.rounds)
+    before = runs.read_json(options.out) if options.out.exists() else {}
+    about = runs.made(torch=torch.__version__, torchvision=torchvision.__version__, processor=processor(),
+                      threads=options.threads)  # fmt: skip
+    runs.write_json(options.out, {"what": (__doc__ or "").split("\n\n")[0], **before, options.what: {**about, **made}})
+    print(made)
+
+
+if __name__ == "__main__":
+    main()
