@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -149,6 +150,19 @@ def _settings_of_torch() -> Iterator[None]:
             torch.use_deterministic_algorithms(False)
         if threads is not None:
             torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_logging() -> Iterator[None]:
+    """What is logged is a setting of the whole process, too: a library that asks for errors alone must not leak."""
+    known = logging.root.manager.loggerDict
+    ours = [known[name] for name in known if name.startswith("reslab")]
+    loggers = [logging.root, *(log for log in ours if isinstance(log, logging.Logger))]
+    before = [(log, log.level, log.propagate, log.disabled, list(log.filters)) for log in loggers]
+    yield
+    for log, level, propagate, disabled, filters in before:
+        log.setLevel(level)
+        log.propagate, log.disabled, log.filters[:] = propagate, disabled, filters
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ All three come of one graph, the exported program, with BN folded and images mad
 nothing but the runtime. The batch is of any size, and so are the photographs.
 """
 
+import logging
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -151,7 +152,12 @@ def write_onnx(model: Any, folder: Path) -> None:
 
 def openvino_of(model: Any) -> Any:
     """An `onnx.ModelProto` as an `openvino.Model`."""
-    return library("openvino").convert_model(BytesIO(model.SerializeToString()))
+    level, filters = logging.root.level, list(logging.root.filters)
+    try:
+        return library("openvino").convert_model(BytesIO(model.SerializeToString()))
+    finally:  # a conversion that fails would leave all of the process's warnings unsaid
+        logging.root.setLevel(level)
+        logging.root.filters[:] = filters
 
 
 def write_openvino(model: Any, folder: Path, said: Mapping[str, str]) -> None:
