@@ -13,9 +13,9 @@
 
 # %% [markdown]
 # # Residual learning in ten minutes
-# You know what a convolution is. Here you see why networks of many convolutions stopped getting better, what
-# *Deep Residual Learning for Image Recognition* (He, Zhang, Ren, Sun 2015) did about it, and how to use it on images of
-# your own. Everything runs on a laptop's CPU in about a minute.
+# For readers who know what a convolution is. It shows why deeper networks stopped getting better, how *Deep Residual
+# Learning for Image Recognition* (He, Zhang, Ren, Sun 2015) solved that, and how to use residual networks on your own
+# images. Everything runs on a laptop's CPU in about a minute.
 
 # %%
 from pathlib import Path
@@ -35,11 +35,11 @@ plt.rcParams["figure.dpi"] = 60
 
 # %% [markdown]
 # ## 1. The block, by hand
-# Two layers are asked for a function $H(x)$. A **plain** block computes it outright. A **residual** block computes only
-# what is to be *added* to its input, $F(x) = H(x) - x$, and a shortcut carries $x$ past the layers:
+# Two layers are to learn a function $H(x)$. A **plain** block computes it directly. A **residual** block computes only
+# what has to be *added* to its input, $F(x) = H(x) - x$, and a shortcut carries $x$ past the layers:
 # $$y = \mathrm{ReLU}(F(x) + x)$$
-# If the best thing to do is nothing, a plain block has to learn the identity through two layers and two ReLUs. A
-# residual block only has to push $F$ to zero.
+# If the best a block can do is to leave its input unchanged, a plain block has to learn the identity through two layers
+# and two ReLUs. A residual block only has to push $F$ to zero.
 
 
 # %%
@@ -66,9 +66,8 @@ print("a residual block that adds nothing returns its input:", torch.equal(block
 
 # %% [markdown]
 # ## 2. Plain against residual
-# The same digits, the same number of layers, the same parameters, the same steps; the only difference are the
-# shortcuts, which have no parameters. (`reslab.build` knows the networks of the paper; this is a narrow one of 32
-# layers.)
+# The same digits, the same number of layers, parameters and steps; the only difference is the shortcuts, which have no
+# parameters. (`reslab.build` builds the paper's networks; this one has 32 narrow layers.)
 
 # %%
 data = load_digits()
@@ -94,7 +93,7 @@ def trained(net: nn.Module, steps: int = 60) -> list[float]:
 
 
 def error(net: nn.Module) -> float:
-    """In per cent, of the test images."""
+    """Test error, in per cent."""
     net.eval()
     with torch.no_grad():
         return 100 * float((net(images[test]).argmax(1) != labels[test]).float().mean())
@@ -110,19 +109,19 @@ plt.legend()
 plt.show()
 
 # %% [markdown]
-# This is the **degradation problem**: the plain network is not too flexible for the data, it cannot even be *trained*
-# as quickly. What these layers can compute includes everything a shallower network can, and still they do worse. With
-# shortcuts the same layers learn at once. `reslab demo` shows it for 20 and 56 layers with error bars, and
-# [why shortcuts help](why-shortcuts-help.md) goes further.
+# This is the **degradation problem**. The plain network does not overfit: even its *training* loss falls more slowly.
+# Its layers can compute everything that a shallower network can, and still they do worse. With shortcuts the same
+# layers learn quickly. `reslab demo` shows it for 20 and 56 layers with error bars, and
+# [why shortcuts help](why-shortcuts-help.md) explains more.
 #
 # ## 3. A look inside
-# If each block only *adds* to what comes in, a network should survive the loss of one. Take the trained twins, replace
-# one block after the other by nothing (the identity), and test again without any training (Veit et al. 2016):
+# If each block only *adds* to its input, a network should still work without one of them. Replace each block of the two
+# trained networks in turn by the identity, and test again without retraining (Veit et al. 2016):
 
 
 # %%
 def without(net: nn.Module, stage: str, index: int) -> float:
-    """Test error with one block taken out."""
+    """Test error without one block."""
     blocks = getattr(net, stage)
     block = blocks[index]
     blocks[index] = nn.Identity()
@@ -138,31 +137,30 @@ for kind, net in twins.items():
         for stage in ("layer1", "layer2", "layer3")
         for i in range(5)
         if (stage, i) not in (("layer2", 0), ("layer3", 0))
-    ]  # those change the size, and cannot be left out
+    ]  # those change the size, and cannot be removed
     plt.plot([without(net, *place) for place in places], "o-", label=kind)
-plt.xlabel("block that was taken out")
+plt.xlabel("removed block")
 plt.ylabel("test error, %")
 plt.ylim(0, 100)
 plt.legend()
 plt.show()
 
 # %% [markdown]
-# `reslab probe` does this, and eleven other figures, for any residual network's weights.
+# `reslab probe` makes this figure, and many others, for the weights of any residual network.
 #
-# Reslab comes with the paper's ResNet-20, trained for its 64,000 iterations. What does it say of a photograph, and
-# where did it look?
+# Reslab comes with the paper's ResNet-20, trained on CIFAR-10 for 64,000 iterations. Which class does it predict for a
+# photograph, and which part of the image does that depend on?
 
 # %%
 clf = reslab.Classifier.load("reslab:resnet20-cifar10")
 photograph = Image.fromarray(load_sample_image("flower.jpg"))
 answer = clf.explain(photograph)
-print(f"{answer.name}, {answer.probability:.0%}: it knows ten classes, and flowers are none of them")
+print(f"{answer.name}, {answer.probability:.0%}: flowers are not among the ten classes that it knows")
 answer.picture
 
 # %% [markdown]
 # ## 4. Your own images
-# A folder for each class is all that is needed. Here two are made from parts of two photographs; put your own in their
-# place.
+# All you need is a folder per class. This example cuts its images from two photographs; use your own instead.
 
 # %%
 folder = Path("photos")
@@ -181,6 +179,7 @@ mine
 mine.predict([folder / "china" / "00.png", folder / "flower" / "00.png"])
 
 # %% [markdown]
-# `mine.report()` is the path of a page with the confusion matrix, the worst mistakes and how far its probabilities can
-# be believed. On the command line it is `reslab finetune photos` and `reslab predict RUN picture.jpg`;
-# [how it trains and why](fine-tuning.md) is measured. With `weights="torchvision:resnet50"` it starts from ImageNet.
+# `mine.report()` is the path of a page with the confusion matrix, the worst mistakes and how well the probabilities are
+# calibrated. On the command line: `reslab finetune photos` and `reslab predict RUN picture.jpg`.
+# [How it trains, and why](fine-tuning.md), with measurements. `weights="torchvision:resnet50"` starts from a network
+# trained on ImageNet.

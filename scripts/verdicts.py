@@ -1,9 +1,9 @@
-"""Writes docs/verdicts.md from the records under results/: what holds, what does not, what nobody can say yet.
+"""Writes docs/verdicts.md from the records under results/: which claims hold, which do not, which are not decided.
 
     python scripts/verdicts.py
 
-Nothing is trained; it takes some seconds. Of each claim that is not decided it says the least that would decide it, and
-what that takes, reckoned from multiply-adds.
+Nothing is trained; it takes some seconds. For each claim that is not decided, the page gives the smallest study that
+would decide it and how long that takes, estimated from multiply-adds.
 """
 
 import argparse
@@ -29,13 +29,14 @@ H100 = 1.15e-3 / 40_551_040
 """Seconds of a captured step of ResNet-20 for each of its multiply-adds an image (results/gpu/third)."""
 OUT = "docs/verdicts.md"
 INTRO = """\
-# What of the papers holds
+# Which of the papers' claims hold
 
-Made by `python scripts/verdicts.py` from the records under `results/`; each line has the command that makes it again.
-[How a verdict is reached](studies.md#how-a-verdict-is-reached) was written down before the runs it is applied to, with
-dated changes: comparisons of paired seeds at 3, 5, 8 and 12 of them, 5 % false verdicts at most for a claim by itself,
-and 5 % of the ledger's (Benjamini and Hochberg; *adjusted* is the level that counts). Claims of what goes on inside
-networks are looked at in single networks and have no error rate.
+Written by `python scripts/verdicts.py` from the records under `results/`; each line ends with the command to repeat it.
+[The rule](studies.md#how-a-verdict-is-reached) was written down on 2026-11-22, and changed since, also after runs had
+been seen (each change is dated): paired comparisons at 3, 5, 8 and 12 random seeds, at most 5 % false verdicts for a
+single claim, and at most 5 % among all verdicts (Benjamini and Hochberg; *adjusted* is the p-value that counts). Claims
+about what happens inside networks are tested on single networks, so they have no error rate. *Required* is what the
+rule asks for.
 
 """
 
@@ -76,12 +77,15 @@ def line(row: ClaimRow) -> str:
 def price(row: ClaimRow, best: Ranked | None) -> str:
     """What would decide a claim, and what that takes."""
     if best is None:
-        return "By what is known of effect and spread no size up to the paper's length would decide it with 12 seeds"
+        return (
+            "Given what is known of the effect and its spread, even 12 seeds at the paper's length would hardly "
+            "decide it"
+        )
     chosen = best.candidate
     layers = " and ".join(map(str, chosen.depths))
     gpu = best.seconds * H100 / on_cores(chosen.study)
     return (
-        f"Would decide it: {layers} layers, {chosen.iterations:,} iterations, {chosen.seeds} seeds; about "
+        f"To decide it: {layers} layers, {chosen.iterations:,} iterations, {chosen.seeds} seeds; about "
         f"{time_of(best.seconds)} on two cores, {time_of(gpu)} on an H100. `reslab study {chosen.study.name} "
         f"--data cifar10 --depths {' '.join(map(str, chosen.depths))} --iterations {chosen.iterations} "
         f"--seeds {chosen.seeds}`"
@@ -116,18 +120,18 @@ def article(results: Path) -> str:
         f"{'does' if len(by['not held']) == 1 else 'do'} not**, and **{len(undecided)} are not decided**.\n"
     )
     parts = [INTRO, counts]
-    for verdict, title in (("held", "What holds"), ("not held", "What does not hold at this size")):
+    for verdict, title in (("held", "Claims that hold"), ("not held", "Claims that do not hold")):
         trained = [row for row in by[verdict] if row.key in studied]
         inside = [row for row in by[verdict] if row.key not in studied]
         parts.append(f"\n## {title}\n")
-        parts.append("\n".join(map(line, trained)) + "\n" if trained else "Nothing that was trained for.\n")
+        parts.append("\n".join(map(line, trained)) + "\n" if trained else "No claim that was tested by training.\n")
         if inside:
             parts.append("\nInside single networks:\n\n" + "\n".join(map(line, inside)) + "\n")
-    parts.append("\n## What nobody can say yet\n")
+    parts.append("\n## Claims that are not decided\n")
     parts.append(
-        "Too short, too shallow, too few seeds, or not tried. The price is of the least size that has a fair chance\n"
-        "of deciding the claim; two cores are reckoned at 50 billion forward multiply-adds a second, an H100 by its\n"
-        "captured step of ResNet-20.\n\n"
+        "The runs were too short, too shallow or too few, or there are none yet. The study named for each claim is\n"
+        "the smallest with a fair chance of deciding it. Its time is estimated at 50 billion forward multiply-adds a\n"
+        "second on two cores, and from a measured step of ResNet-20 on an H100.\n\n"
     )
     for row in undecided:
         best = None

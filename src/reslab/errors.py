@@ -4,12 +4,29 @@ The command line prints it as one line and exits with code 2, and so it does wit
 may not be written or a disk that is full. Anything else that is raised is a defect of Reslab and keeps its traceback.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
 class InputError(ValueError):
     """Something the user gave cannot be used. The text says what was expected, what came, what to do."""
+
+
+@contextmanager
+def writing(place: object) -> Iterator[None]:
+    """Turns an OSError inside the block into an `InputError`: this place cannot be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{place} cannot be written: {error.strerror or error}") from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of another library's error, at most 200 characters, without the place in that library's source."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^\[[^]]*\] ", "", lines[0])[:200]
 
 
 MOST_NAMED = 12

@@ -35,7 +35,7 @@ def test_eval_of_a_run_is_what_the_run_said(reslab: Reslab) -> None:
     assert found["loss"] == pytest.approx(said["test_loss"], rel=1e-6)
     assert 0 <= found["top5_error"] <= found["top1_error"]
     assert (found["net"], found["split"], found["notes"]) == (TINY, "test", [])
-    assert found["outputs"] == "by the names that the weights carry"
+    assert found["outputs"] == "by the class names in the weights"
     assert "mean" not in found["preprocessing"], "a whole image is no result"
     assert found["preprocessing"]["crop"] == [8, 8]
 
@@ -50,7 +50,7 @@ def test_eval_for_people(reslab: Reslab) -> None:
     assert "weights  w[bold].safetensors (Reslab names)" in err
     assert f"network  {TINY}, 10 classes" in err
     assert "images  360 of digits, split 'test': scikit-learn" in err
-    assert "outputs  in the order of the data's classes (the weights carry no names)" in err
+    assert "outputs  in the order of the data's classes (the weights contain no names)" in err
     assert "input  8x8, mean 0.5, std 0.25" in err
 
 

@@ -68,8 +68,8 @@ def test_by_default_the_average_and_it_is_said(both: str, reslab: Reslab) -> Non
     code, out, _ = reslab("weights", "inspect", both)
     assert code == 0
     text = " ".join(out.split())
-    assert "('state_dict') and their average over the training ('state_dict_ema'): the average taken" in text
-    assert "--which raw takes the other" in text
+    assert "('state_dict') and their average over the training ('state_dict_ema'): using the average" in text
+    assert "--which raw uses the other" in text
 
 
 def test_training_starts_from_which_was_asked_for_and_goes_on_so(both: str, reslab: Reslab) -> None:
@@ -88,7 +88,7 @@ def test_training_starts_from_which_was_asked_for_and_goes_on_so(both: str, resl
 def test_no_average_is_there(reslab: Reslab) -> None:
     torch.save(states()[0], "plain.pth")
     for words in (("weights", "inspect", "plain.pth"), ("eval", "plain.pth", *LOOK)):
-        assert "plain.pth holds no average of the weights" in refused(reslab, *words, "--which", "ema")
+        assert "plain.pth holds one set of weights, without an average" in refused(reslab, *words, "--which", "ema")
 
 
 # --- without a head ---

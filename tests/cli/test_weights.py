@@ -44,7 +44,7 @@ def test_inspect(reslab: Reslab) -> None:
         "parameters  11,689,512, and statistics, in 122 tensors",
         "names       torchvision",
         "note        taken from its 'state_dict'",
-        "note        without the prefix 'module.' of its names",
+        "note        prefix 'module.' removed from its names",
         "note        assumed: the original order of activations",
         "input       not stored; eval needs --mean and --std",
         "loads in    torchvision, as resnet18",
@@ -217,7 +217,7 @@ def test_fetch_without_a_network(reslab: Reslab, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(urllib.request, "_opener", None)  # which remembers the proxies of its first use
     for words in (("weights", "fetch", "torchvision:resnet18"), ("eval", "torchvision:resnet18", "--data", "digits")):
         said = refused(reslab, *words)
-        assert "'torchvision:resnet18' could not be fetched (URLError: " in said
+        assert "'torchvision:resnet18' could not be downloaded (URLError: " in said
         assert str(tmp_path / "torch" / "hub" / "checkpoints" / "resnet18-f37072fd.pth") in said
 
 
@@ -231,7 +231,7 @@ def test_training_from_other_peoples_weights(reslab: Reslab) -> None:
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, "w.th")
     code, _, err = reslab(*words, "--weights", "w.th", "--seed", 2, "--out", "run")
     assert code == 0, err
-    assert "weights: without the prefix 'module.' of its names" in err
+    assert "weights: prefix 'module.' removed from its names" in err
     assert "weights: assumed: option A shortcuts" in err
     assert read_json(Path("run/recipe.json"))["net"]["name"] == "resnet20"
     assert reslab(*words, "--net", "resnet20", "--seed", 2, "--out", "drawn")[0] == 0

@@ -31,7 +31,7 @@ def test_imagenets_ids() -> None:
 def test_by_the_names_of_the_weights() -> None:
     found = outputs(("dog", "cat"), 3, names=("ant", "cat", "dog"))
     assert found.numbers == (2, 1)
-    assert found.said == "by the names that the weights carry"
+    assert found.said == "by the class names in the weights"
     with_all = outputs(("ant", "cat", "dog"), 3, names=("dog", "ant", "cat"))
     assert with_all.numbers == (1, 2, 0), "by name, though the order would go as well"
 
@@ -51,7 +51,7 @@ def test_imagenets_folders_whatever_the_weights_call_them() -> None:
 def test_by_order_only_where_nothing_is_named_and_the_numbers_agree() -> None:
     found = outputs(("b", "a"), 2)
     assert found.numbers == (0, 1)
-    assert found.said == "in the order of the data's classes (the weights carry no names)"
+    assert found.said == "in the order of the data's classes (the weights contain no names)"
     said = refusal(("a", "b"), 1000)
     assert "the data has 2 classes (a, b, ...), the network 1000 outputs" in said
     assert "--outputs FILE" in said
@@ -67,7 +67,7 @@ def test_a_file_of_names_wins(tmp_path: Path) -> None:
 
 
 def test_what_does_not_go_together(tmp_path: Path) -> None:
-    assert "the weights carry the names of 2 classes, but the network has 3 outputs" in refusal(
+    assert "the weights contain the names of 2 classes, but the network has 3 outputs" in refusal(
         ("a",), 3, names=("a", "b")
     )
     said = refusal(("a", "emu", "gnu"), 3, names=("a", "b", "c"))

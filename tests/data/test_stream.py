@@ -115,7 +115,7 @@ def test_eval_of_photographs_holds_none_of_them_in_memory(
         logits = net.eval()((memory.test.images / 255 - 0.5) / 0.25)
     labels = torch.tensor([1, 2, 0])[memory.test.labels]
     assert found["loss"] == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-5)
-    assert (found["n_images"], found["outputs"]) == (6, "by the names that the weights carry")
+    assert (found["n_images"], found["outputs"]) == (6, "by the class names in the weights")
     (root / "val" / "a" / "100.png").write_bytes(b"no image")
     code, _, err = reslab(*words[:-1])
     assert code == 2

@@ -195,6 +195,7 @@ def test_what_bench_refuses(reslab: Reslab, exported: Get) -> None:
     for words, said in (
         (("infer", folder, "--compile"), "is an artefact: --compile needs the weights"),
         (("infer", folder, "--size", 16), "is an artefact: --size needs the weights"),
+        (("infer", folder, "--against", "torchvision"), "torchvision has no network that computes what"),
         (("infer", folder, "-b", 0), "--batch-size takes 1 or more, got 0"),
         (("infer", "--runtime", "openvino"), "--runtime openvino applies to an artefact"),
         (("infer", "--which", "raw"), "--which raw chooses among the weights in a file"),

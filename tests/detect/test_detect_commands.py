@@ -133,7 +133,7 @@ def test_interrupted_and_gone_on_with(
         (("eval", "FOLDER", "FOLDER", "--score", 2), "--score takes a score, 0 to 1, got 2"),
         (("eval", "FOLDER", "FOLDER", "--short", 0), "--short takes 1 or more pixels"),
         (("eval", "FOLDER", "FOLDER", "--resamples", -1), "--resamples takes 0"),
-        (("eval", "FOLDER", "FOLDER"), "expected a finished run of 'reslab detect train'"),
+        (("eval", "FOLDER", "FOLDER"), ", but there is none"),
         (("predict", "FOLDER"), "name images"),
         (("predict", "FOLDER", "gone.jpg"), "expected an image or a folder of images at gone.jpg"),
     ],
@@ -301,7 +301,10 @@ def test_a_checkpoint_of_a_run(run: Path, folder: Path, reslab: Reslab) -> None:
     assert is_detector(checkpoint)
     (run / "checkpoints/final.safetensors").unlink()
     code, _, said = reslab("detect", "eval", run, folder)
-    assert (code, "finish it, or name one of its checkpoints" in said) == (2, True)
+    assert (code, f"the run has not finished; continue with reslab detect train --resume {run}, or name" in said) == (
+        2,
+        True,
+    )
     moved = checkpoint.rename(folder / "alone.safetensors")
     code, _, said = reslab("detect", "eval", moved, folder)
     assert (code, "found something else" in said) == (2, True)

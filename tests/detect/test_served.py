@@ -85,7 +85,7 @@ def test_a_run_that_is_not_finished(tmp_path: Path, reslab: Reslab) -> None:
     assert reslab("detect", "train", folder, *small, "--iterations", 1, "--out", out)[0] == 0
     assert prepared(out).service.detects
     (out / "checkpoints/final.safetensors").unlink()
-    with pytest.raises(InputError, match="expected a finished run of 'reslab detect train'"):
+    with pytest.raises(InputError, match="expected a run of 'reslab detect train'"):
         prepared(out)
 
 

@@ -79,7 +79,7 @@ def test_groups_are_for_training_only() -> None:
 def test_a_batch_that_cannot_be_cut(fused: bool) -> None:
     module = norm(16, group=4)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    with pytest.raises(ValueError, match="batch of 10 images cannot be cut into BN groups of 4"):
+    with pytest.raises(ValueError, match="batch of 10 images cannot be divided into BN groups of 4"):
         run(module, images(10), fused)
     torch.testing.assert_close(module.state_dict(), before, rtol=0, atol=0)
 

@@ -121,7 +121,7 @@ def test_a_real_study_ends_up_in_the_ledger(reslab: Reslab, tmp_path: Path, monk
     found = {row.key: row for row in ledger.read([Path("runs")]).rows if row.evidence}
     assert found.keys() == verdicts.keys()
     assert {row.verdict for row in found.values()} == {"not decided"}, "digits decide nothing of photographs"
-    assert all("does not count here" in row.evidence[0].numbers for row in found.values())
+    assert all("does not count in the ledger" in row.evidence[0].numbers for row in found.values())
     assert all(row.evidence[0].of == "digits, 8 layers, 12 iterations, n = 2" for row in found.values())
     assert not any(row.evidence[0].papers_data for row in found.values())
 

@@ -107,8 +107,8 @@ Reslab = Callable[..., tuple[int, str, str]]
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--accumulate", 3), "a batch of 128 cannot be shared out evenly to 3 parts"),
-        (("--accumulate", 4), "the recipe takes BN's statistics over groups of 64 images, but each of 4 parts"),
+        (("--accumulate", 3), "a batch of 128 cannot be divided evenly among 3 parts"),
+        (("--accumulate", 4), "the recipe computes BN's statistics over groups of 64 images, but each of 4 parts"),
         (("--accumulate", 0), "--accumulate takes 1 or more parts of a batch, got 0"),
         (("--accumulate", 2, "--set", "bn_group=null"), "BN's statistics over the whole batch, but each of 2 parts"),
     ],

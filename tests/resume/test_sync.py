@@ -73,7 +73,10 @@ def test_groups_of_two_of_four_ranks(forge: Any, tmp_path: Path) -> None:
     ("words", "says"),
     [
         ((), "each of 2 ranks sees 64 images; --sync-bn takes them over the images of several ranks, and --set"),
-        (("--sync-bn", "--accumulate", 2), "--sync-bn gathers them from ranks, not from parts that follow each other"),
+        (
+            ("--sync-bn", "--accumulate", 2),
+            "--sync-bn combines them across ranks, not across the parts of --accumulate",
+        ),
     ],
 )
 def test_what_is_refused(forge: Any, tmp_path: Path, words: tuple[object, ...], says: str) -> None:

@@ -218,8 +218,8 @@ def test_less_than_a_claim_asks_for_decides_nothing_either_way() -> None:
     assert judged(2000, 32, BETTER).verdict == "not held"
     assert judged(2000, 32, WORSE).verdict == "held"
     for iterations, deep, why in (
-        (1000, 56, "it takes 2,000 iterations or more, not 1,000"),
-        (64_000, 26, "it takes 28 layers or more, not 26"),
+        (1000, 56, "the claim needs at least 2,000 iterations (here 1,000)"),
+        (64_000, 26, "the claim needs at least 28 layers (here 26)"),
     ):
         for pairs in (BETTER, WORSE):
             part = judged(iterations, deep, pairs)
@@ -245,7 +245,7 @@ def test_depths_are_part_of_a_claim_about_depths() -> None:
     for errors in ((9.0, 8.0), (8.0, 9.0)):
         part = judged((8, 14), errors).parts[0]
         assert part.verdict == "not decided"
-        assert part.numbers.endswith("it takes 32 layers or more, not 14")
+        assert part.numbers.endswith("the claim needs at least 32 layers (here 14)")
     assert judged((20, 32), (9.0, 8.0)).parts[0].verdict == "held"
     assert judged((20, 32), (8.0, 9.0)).parts[0].verdict == "not held"
 
@@ -275,7 +275,7 @@ def test_what_too_little_training_would_confirm_is_not_confirmed_by_it() -> None
     for huge in (8.0, 5.0):
         part = judged(4000, huge)
         assert part.verdict == "not decided"
-        assert "Not decided at this size: it takes 64,000 iterations or more, not 4,000" in part.numbers
+        assert "Not decided at this size: the claim needs at least 64,000 iterations (here 4,000)" in part.numbers
 
 
 def test_of_several_tests_any_may_fail_by_chance() -> None:

@@ -77,7 +77,7 @@ def test_a_fast_recipe_on_few_pictures_learns_them(reslab: Reslab, squares: Path
     assert "warning" not in said
     result = result_of(tmp_path / "run")
     assert result["iterations"] == 200
-    assert result["at_chance"] is False
+    assert (result["at_chance"], result["test_at_chance"]) == (False, False)
     assert result["test_error"] < 20
     code, _, err = reslab("eval", tmp_path / "run", "--data", squares)
     assert code == 0, err
@@ -91,6 +91,23 @@ def test_a_training_at_chance_says_so(reslab: Reslab, squares: Path, tmp_path: P
     assert "warning: the training has only 3 steps" in said
     assert "warning: the network learned nothing" in said
     assert result_of(tmp_path / "run")["at_chance"] is True
+
+
+def test_a_test_error_at_chance_is_said_where_the_training_error_is_low(
+    reslab: Reslab, squares: Path, tmp_path: Path
+) -> None:
+    turned = tmp_path / "turned"
+    turned.mkdir()
+    (turned / "train").symlink_to(squares / "train")
+    for name, other in (("across", "along"), ("along", "both"), ("both", "across")):
+        (turned / "val").mkdir(exist_ok=True)
+        (turned / "val" / name).symlink_to(squares / "val" / other)
+    code, _, err = reslab("train", "fast_cifar", *FAST, "--data", turned, "--epochs", 60, "--out", tmp_path / "run")
+    assert code == 0, err
+    said = " ".join(err.split())
+    assert "warning: the test error is no lower than that of always predicting the most frequent class" in said
+    result = result_of(tmp_path / "run")
+    assert (result["at_chance"], result["test_at_chance"]) == (False, True)
 
 
 def test_the_papers_length_on_few_pictures_is_doubted(reslab: Reslab, squares: Path, tmp_path: Path) -> None:

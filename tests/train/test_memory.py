@@ -159,7 +159,9 @@ def test_what_does_not_fit_says_what_would(digits: Dataset) -> None:
     assert in_parts.plan is not None
     assert in_parts.plan.account.total <= quarter
     grouped = override(recipe, ["bn_group=null"])
-    with pytest.raises(InputError, match=r"try a smaller batch \(--batch-size 128, another training\) or --memory-b"):
+    with pytest.raises(
+        InputError, match=r"try a smaller batch \(--batch-size 128, a different training\) or --memory-b"
+    ):
         plan(Trainer(grouped, digits, CPU).net, grouped, CPU, found.least(128, 128))
     with pytest.raises(InputError, match=r"try --memory-budget \d+MB$"):
         plan(trainer.net, trainer.recipe, trainer.execution, 10**6)

@@ -117,7 +117,7 @@ def test_a_wrong_field_or_value_is_named(recipe: Recipe, assignment: str, said: 
 @pytest.mark.parametrize(
     ("assignments", "said"),
     [
-        (["bn_group=48"], "global_batch 128 cannot be cut into BN groups of 48; set bn_group to a divisor"),
+        (["bn_group=48"], "global_batch 128 cannot be divided into BN groups of 48; set bn_group to a divisor"),
         (["net.num_classes=5"], "the data has 10 classes but the network only 5; set net.num_classes=10"),
         (["net.in_channels=3"], "the network takes images of 3 channels, the data has 1"),
         (["select=best-validation"], r"needs validation images: set data.holdout \(--holdout\)"),

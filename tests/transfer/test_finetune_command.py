@@ -40,6 +40,18 @@ def test_a_place_that_cannot_be_written(reslab: Reslab, photos: Path, start: Pat
     assert (code, f"--out {out} cannot be written: Not a directory" in said) == (2, True)
 
 
+@pytest.mark.parametrize("more", [(), ("--folds", 2)])
+def test_bad_weights_are_refused_before_the_images_are_decoded(
+    reslab: Reslab, photos: Path, tmp_path: Path, more: tuple[object, ...]
+) -> None:
+    bad = tmp_path / "bad.pth"
+    bad.write_bytes(b"no weights")
+    code, _, said = reslab("finetune", photos, "--from", bad, *more, *QUICK)
+    assert code == 2
+    assert len(said.splitlines()) == 1  # nothing was said of the images
+    assert "bad.pth" in said
+
+
 def test_as_json(reslab: Reslab, photos: Path, start: Path, tmp_path: Path) -> None:
     words = ("finetune", photos, "--from", start, "--out", tmp_path / "run", "--train", "head", "--json", *QUICK)
     code, text, _ = reslab(*words)

@@ -108,7 +108,7 @@ def test_prefixes_of_wrappers_go(prefix: str, tmp_path: Path) -> None:
     wrapped = {prefix + name: tensor for name, tensor in STATE.items()}
     stored = read(saved(tmp_path / "wrapped.pth", {"state_dict": wrapped}))
     assert equal(stored.tensors, STATE)
-    assert stored.said[-1] == f"without the prefix '{prefix}' of its names"
+    assert stored.said[-1] == f"prefix '{prefix}' removed from its names"
     save_file(wrapped, tmp_path / "wrapped.safetensors")
     assert equal(read(tmp_path / "wrapped.safetensors").tensors, STATE)
 

@@ -138,15 +138,15 @@ def test_torchvisions_cache_is_not_trusted(tmp_path: Path) -> None:
     [
         ("torchvision:resnet51", "torchvision has no network 'resnet51'; did you mean 'resnet50'?"),
         ("torchvision:resnet50/V9", "torchvision has no weights 'V9' for resnet50, but IMAGENET1K_V1, IMAGENET1K_V2"),
-        ("torchvision:", "names no weights; give a name such as torchvision:resnet50/IMAGENET1K_V2"),
+        ("torchvision:", "does not name weights; give a name such as torchvision:resnet50/IMAGENET1K_V2"),
         ("torchvision:googlenet", "scales its input inside the network"),
         ("timm:resnet51", "timm has no network 'resnet51'; did you mean 'resnet"),
         ("timm:resnet18.mine", "timm has no weights 'resnet18.mine', but resnet18.a1_in1k, "),
         ("timm:resnetblur101d", "timm has no weights 'resnetblur101d', but none for this network"),
-        ("timm:", "names no weights"),
+        ("timm:", "does not name weights"),
         ("hf:resnet18", "expected hf:ORG/NAME, such as hf:timm/resnet18.a1_in1k, got 'hf:resnet18'"),
         ("hf:a//b", "expected hf:ORG/NAME"),
-        ("hf:../x", "'hf:../x' could not be fetched"),
+        ("hf:../x", "'hf:../x' could not be downloaded"),
     ],
 )
 def test_names_of_nothing(name: str, said: str) -> None:
@@ -167,8 +167,8 @@ def test_without_a_network_the_error_says_how_to_bring_the_file(
     name: str, cache: str, bring: str, tmp_path: Path
 ) -> None:
     said = complaint(name)
-    assert f"'{name}' could not be fetched (" in said
-    assert f"its cache, {tmp_path / cache}, does not have it whole" in said
+    assert f"'{name}' could not be downloaded (" in said
+    assert f"is not in the cache {tmp_path / cache}" in said
     assert "connect to the network, or " in said
     assert bring in said
     assert not list((tmp_path / "torch").rglob("*.p*"))
@@ -249,7 +249,7 @@ def test_timms_cache_is_not_trusted(tmp_path: Path) -> None:
         "timm/test_resnet.r160_in1k",
         {"pytorch_model.bin": lambda path: saved(path, net.state_dict() | {"extra": payload})},
     )
-    assert "'timm:test_resnet.r160_in1k' could not be fetched" in complaint("timm:test_resnet.r160_in1k")
+    assert "'timm:test_resnet.r160_in1k' could not be downloaded" in complaint("timm:test_resnet.r160_in1k")
     assert not marker.exists()
 
 

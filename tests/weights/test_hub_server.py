@@ -85,7 +85,7 @@ def test_a_download_that_is_not_what_was_asked_for(hub: Hub, tmp_path: Path) -> 
     said = complaint("hf:me/tiny")
     digest = hashlib.sha256(FILES["me/tiny/model.safetensors"]).hexdigest()
     assert "is damaged: its SHA-256 begins with" in said
-    assert f"expected {digest[:12]}; remove it, and it is fetched again" in said
+    assert f"expected {digest[:12]}; delete it, and it will be downloaded again" in said
     hub.spoil = False
     [blob] = (tmp_path / "hub").rglob(digest)
     blob.unlink()
@@ -95,7 +95,7 @@ def test_a_download_that_is_not_what_was_asked_for(hub: Hub, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("hf:me/other", "'hf:me/other' could not be fetched"),
+        ("hf:me/other", "'hf:me/other' could not be downloaded"),
         ("hf:me/tiny/none.safetensors", "hf:me/tiny has no file none.safetensors; name one as hf:me/tiny/FILE"),
     ],
 )
@@ -126,7 +126,7 @@ def test_torchvision_fetched_with_progress_and_then_from_the_cache(
 
 def test_torchvision_checks_what_it_fetched(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     of_torchvision(hub, monkeypatch, "01234567")
-    assert "could not be fetched (RuntimeError: invalid hash value" in complaint("torchvision:squeezenet1_1")
+    assert "could not be downloaded (RuntimeError: invalid hash value" in complaint("torchvision:squeezenet1_1")
     assert not [path for path in (tmp_path / "torch").rglob("*") if path.is_file()], "nothing is left in the cache"
 
 

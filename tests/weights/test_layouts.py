@@ -60,12 +60,12 @@ def test_what_programs_save_loads_with_the_same_output(layout: str, net: Network
 
 def test_what_is_left_aside_is_named(net: Network, tmp_path: Path) -> None:
     weights = load(saved(tmp_path / "lightning.ckpt", lightning(net.state_dict())))
-    assert "left aside, as no part of the network: criterion.weight" in weights.said
+    assert "ignored, not part of the network: criterion.weight" in weights.said
     assert "taken from its 'state_dict'" in weights.said
     bare = net.state_dict() | {"criterion.weight": torch.ones(10)}
-    assert "left aside, as no part of the network: criterion.weight" in load(saved(tmp_path / "bare.pth", bare)).said
+    assert "ignored, not part of the network: criterion.weight" in load(saved(tmp_path / "bare.pth", bare)).said
     mixed = load(saved(tmp_path / "mixed.pth", net.state_dict() | {"epoch": 7, "acc": 0.5}))
-    assert "left aside, as no part of the network: epoch, acc" in mixed.said
+    assert "ignored, not part of the network: epoch, acc" in mixed.said
 
 
 def test_what_has_a_part_in_the_output_is_not_left_aside(net: Network, tmp_path: Path) -> None:
@@ -81,8 +81,8 @@ def test_safetensors_have_layouts_too(net: Network, tmp_path: Path) -> None:
     weights = load(path)
     assert the_same(weights.tensors, net.state_dict())
     assert weights.said[:2] == (
-        "taken from under 'model.backbone.'",
-        "left aside, as no part of the network: criterion.weight",
+        "taken from the names that begin with 'model.backbone.'",
+        "ignored, not part of the network: criterion.weight",
     )
 
 
@@ -108,8 +108,8 @@ def test_the_average_and_the_weights_of_the_last_step(layout: str, net: Network,
     assert (by_default.which, averaged.which, plain.which) == ("ema", "ema", "raw")
     [said] = [text for text in by_default.said if "their average over the training" in text]
     assert named in said
-    assert said.endswith("the average taken; --which raw takes the other")
-    assert any(text.endswith("those of the last step taken") for text in plain.said)
+    assert said.endswith("using the average; --which raw uses the other")
+    assert any(text.endswith("using those of the last step") for text in plain.said)
 
 
 def test_an_average_alone(net: Network, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_an_average_alone(net: Network, tmp_path: Path) -> None:
         assert load(path).which == "ema"
         assert any("the average of the weights over the training" in text for text in load(path).said)
         assert the_same(load(path, which="ema").tensors, net.state_dict())
-        assert "holds the average of the weights alone" in complaint(path, which="raw")
+        assert "holds only the average of the weights" in complaint(path, which="raw")
 
 
 def test_what_torch_averages_is_what_is_read(tmp_path: Path) -> None:
@@ -136,12 +136,12 @@ def test_what_torch_averages_is_what_is_read(tmp_path: Path) -> None:
 
 def test_no_average_to_take(net: Network, tmp_path: Path) -> None:
     path = saved(tmp_path / "plain.pth", net.state_dict())
-    assert "holds no average of the weights" in complaint(path, which="ema")
+    assert "holds one set of weights, without an average" in complaint(path, which="ema")
     assert the_same(load(path, which="raw").tensors, net.state_dict())
     ours = tmp_path / "ours.safetensors"
     ours.write_bytes(to_bytes(net.state_dict(), header_of(net.spec, None, None)))
-    assert "holds no average of the weights" in complaint(ours, which="ema")
-    with pytest.raises(InputError, match="reslab:resnet20-cifar10 holds no average"):
+    assert "holds one set of weights, without an average" in complaint(ours, which="ema")
+    with pytest.raises(InputError, match="reslab:resnet20-cifar10 holds one set of weights"):
         load("reslab:resnet20-cifar10", which="ema")
 
 
@@ -153,7 +153,7 @@ def test_a_run_of_ours_in_mid_training(net: Network, tmp_path: Path) -> None:
     path.write_bytes(to_bytes(tensors, {"iteration": 7, **header_of(net.spec, None, None)}))
     assert the_same(load(path, which="raw").tensors, raw)
     assert the_same(load(path).tensors, other(raw))
-    assert "the average taken" in load(path).said[0]
+    assert "using the average" in load(path).said[0]
 
 
 # --- what stands beside the weights ---
@@ -338,7 +338,7 @@ def test_layers_in_a_sequence_are_a_backbone(tmp_path: Path) -> None:
     path = saved(tmp_path / "stage-1.pth", {"model": whole.state_dict(), "opt": {"state": [], "hypers": [{"lr": 0.1}]}})
     weights = load(path)
     assert (weights.spec.name, weights.head, weights.dialect) == ("resnet18", "none", "layers in a sequence")
-    assert any("left aside, as no part of the network: 1.2.weight, 1.2.bias" in text for text in weights.said)
+    assert any("ignored, not part of the network: 1.2.weight, 1.2.bias" in text for text in weights.said)
     theirs.fc = nn.Identity()
     assert_same_output(theirs, weights.network(), pictures(1, 3, 64))
 
@@ -347,7 +347,7 @@ def test_heads_of_several_layers_are_left_aside(net: Network, tmp_path: Path) ->
     projection = {"fc.0.weight": torch.zeros(16, 16), "fc.0.bias": torch.zeros(16), "fc.2.weight": torch.zeros(8, 16)}
     weights = load(saved(tmp_path / "moco2.pth", headless(net) | projection))
     assert weights.head == "none"
-    assert "left aside, as no part of the network: fc.0.weight, fc.0.bias, fc.2.weight" in weights.said
+    assert "ignored, not part of the network: fc.0.weight, fc.0.bias, fc.2.weight" in weights.said
 
 
 def test_what_else_is_missing_is_said(net: Network, tmp_path: Path) -> None:

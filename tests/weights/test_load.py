@@ -121,7 +121,7 @@ def test_as_the_repository_saves_it(tmp_path: Path) -> None:
     path = saved(tmp_path / "resnet20.th", {"state_dict": state, "best_prec1": torch.tensor(91.73)}, legacy=True)
     weights = load(path)
     assert weights.spec.name == "resnet20"
-    assert weights.said[:2] == ("taken from its 'state_dict'", "without the prefix 'module.' of its names")
+    assert weights.said[:2] == ("taken from its 'state_dict'", "prefix 'module.' removed from its names")
     assert "assumed: option A shortcuts, zeros on both sides (a plain network has the same names)" in weights.said
     assert_same_output(theirs, weights.network(), pictures())
 
@@ -354,7 +354,7 @@ def test_the_first_few_are_listed_and_what_would_fit(tmp_path: Path) -> None:
 
 def test_a_network_without_a_name_is_described(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.pth", Akamaster(2, "B").state_dict())
-    assert "it is a network of 14 layers that has no name here" in complaint(path, net="resnet20")
+    assert "are those of a network of 14 layers without a name in Reslab" in complaint(path, net="resnet20")
 
 
 def test_scalars_where_a_head_should_be(tmp_path: Path) -> None:

@@ -144,12 +144,12 @@ def said(net: str) -> str:
 
 def test_assumptions_are_said() -> None:
     assert "option A shortcuts, zeros on both sides (a plain network has the same names)" in said("plain20")
-    assert "option A shortcuts, zeros behind the others" in said("resnet18-A")
+    assert "option A shortcuts, zeros after the others" in said("resnet18-A")
     assert "stride in the 3x3 layers (v1.5)" in said("resnet50-v1")
     assert "stride in the first 1x1 layers (v1)" in said("resnet164-bottleneck")
     assert "exclusive gates" in said("resnet110-shortcut-only-gating")
     assert "the original order of activations" in said("resnet110-relu-before-addition")
-    assert "shortcuts that change the shape begin behind the first BN and ReLU" in said("preresnet50")
+    assert "shortcuts that change the shape begin after the first BN and ReLU" in said("preresnet50")
     assert "ReLU and the layer before its BN, since the stem has none" in said("resnet110-relu-only-preactivation")
     assert "a stem of stride 1, no pool; stages of stride 1, 2, 2" in said("wrn28-10")
     assert "a stem of stride 2, then a max pool; stages of stride 1, 2, 2, 2" in said("resnet34")

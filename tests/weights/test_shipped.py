@@ -86,5 +86,5 @@ def test_a_file_that_is_gone(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tyni", "", "../tiny"])
 def test_a_name_that_is_not_there(folder: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"not among the weights that come with Reslab|names no weights"):
+    with pytest.raises(InputError, match=r"not among the weights that come with Reslab|does not name weights"):
         load(f"reslab:{name}")

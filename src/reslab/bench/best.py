@@ -31,7 +31,7 @@ COMPILED_WAYS = 2
 
 @dataclass(frozen=True)
 class Best:
-    """What was found."""
+    """The fastest setting of a peer."""
 
     way: str
     maker: Maker

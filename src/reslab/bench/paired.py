@@ -103,7 +103,7 @@ def take_turns_apart(
     device: torch.device,
     done: Callable[[int], None] = lambda _: None,
 ) -> dict[str, list[float]]:
-    """As `take_turns`, each work in a process of its own, so that none finds memory or settings that another left.
+    """Like `take_turns`, but each work runs in its own process, unaffected by memory and settings of the others.
 
     Args:
         makers: make the works, in their processes; they travel there by pickle.
@@ -204,7 +204,7 @@ def _fresh() -> SpawnContext | ForkServerContext:
 def _serve(
     maker: Callable[[], Work], end: Connection, turn: float, device: torch.device, threads: int, warm_up: int
 ) -> None:
-    """In a process of its own: makes a work, warms it up, and works for a turn whenever it is asked to.
+    """Runs in its own process: makes a work, warms it up, and runs one turn per request.
 
     A work may have processes beside it that go on between the turns: ``begin`` is called before a turn is timed, and
     after it they are left ``rest`` seconds to come to a halt, so that they take nothing from the turn of another.

@@ -1,4 +1,4 @@
-"""What the machine can do at best: a large matrix product and a large copy."""
+"""Measures the machine's peak: a large matrix product and a large copy."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What other libraries do for the same: as it comes, and in every way that a practitioner might choose."""
+"""Other libraries doing the same work: with default settings, and in every way that a practitioner might choose."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +14,7 @@ from reslab.data.images import ImageSet
 from reslab.errors import InputError
 from reslab.evaluate.metrics import autocast
 from reslab.nets.network import build_any
-from reslab.nets.spec import ReferenceSpec
+from reslab.nets.spec import AnyNet, ReferenceSpec
 from reslab.processes import ending_with_this
 from reslab.train.device import keep_freed_memory, use_usual_fp32
 from reslab.train.inductor import compiled, freeze, said_plainly
@@ -55,12 +55,11 @@ def compiled_way(way: Way) -> Way:
     return replace(way, compiled=True)
 
 
-def peer_module(case: Case, against: Against) -> nn.Module:
-    """The same network as others have it: fp32, channels-first, eager.
+def peer_module(spec: AnyNet, against: Against) -> nn.Module:
+    """The same network from another library: fp32, channels-first, eager.
 
     Raises `InputError` if the library has no such network.
     """
-    spec = case.spec
     if against == "eager" or isinstance(spec, ReferenceSpec):
         return build_any(spec)
     library: Library = against
@@ -81,7 +80,7 @@ def _prepared(case: Case, against: Against, way: Way) -> tuple[nn.Module, Tensor
     use_usual_fp32(device)
     if way.keeps_memory:
         keep_freed_memory()
-    net = peer_module(case, against).to(device)
+    net = peer_module(case.spec, against).to(device)
     images, labels = fixed_batch(case)
     if way.channels_last:
         net = net.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""What is timed of ours: a training step, an evaluation, batches."""
+"""The work that is timed on our side: a training step, an evaluation, batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

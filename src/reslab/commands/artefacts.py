@@ -7,7 +7,7 @@ from typing import Literal
 from rich.console import Console
 
 from reslab.commands.options.common import AnyRuntime, Given
-from reslab.deploy.artefact import About, Artefact, Precision, RuntimeName, read
+from reslab.deploy.artefact import About, Artefact, Precision, RuntimeName
 from reslab.deploy.runtimes import Locating, open_runtime, quickest
 from reslab.errors import InputError
 
@@ -46,20 +46,19 @@ def check_options(source: str, given: Given, device: str | None, others: Mapping
 
 
 def open_artefact(
-    source: str, runtime: AnyRuntime | None, precision: Literal["auto", "bf16", "fp32"], *, threads: int | None,
+    artefact: Artefact, runtime: AnyRuntime | None, precision: Literal["auto", "bf16", "fp32"], *, threads: int | None,
     batch: int, console: Console,
 ) -> Opened:  # fmt: skip
-    """Reads an artefact, and opens it by the runtime of that name; by default the quickest, which is said."""
+    """Opens an artefact by the runtime of that name; by default the quickest, which is printed."""
     if threads is not None and threads < 1:
         raise InputError(f"--threads takes 1 or more, got {threads}")
-    artefact = read(source)
     own = artefact.about.precision
     if runtime in (None, "auto"):
         precisions: tuple[Precision, ...] = (own,)
         if own == "fp32" and precision != "fp32":
             precisions = ("bf16",) if precision == "bf16" else ("fp32", "bf16")
         chosen = quickest(artefact, precisions=precisions, threads=threads, batch=min(batch, MOST_TRIED))
-        console.print(f"{source}: {chosen.words()}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{artefact.folder}: {chosen.words()}", markup=False, highlight=False, soft_wrap=True)
         return Opened(artefact, chosen.runtime)
     name: RuntimeName = runtime  # type: ignore[assignment]
     wanted: Precision = "bf16" if precision == "bf16" else own

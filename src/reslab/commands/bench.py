@@ -45,8 +45,6 @@ def run(options: Options) -> None:
     subject = subject_of(options, console)
     case, spec = subject.case, subject.case.spec
     works.check(case)
-    if options.against is not None:
-        _check_peer(options, case, options.against)
     turns = ", the two sides alternating" if options.against else ""
     try:
         console.print(
@@ -83,14 +81,6 @@ def _too_large(case: works.Case) -> InputError:
     return InputError(
         f"out of memory with {case.batch} images of {case.spec.size[0]}x{case.spec.size[1]} at a time; try {less}"
     )
-
-
-def _check_peer(options: Options, case: works.Case, against: peers.Against) -> None:
-    """What cannot be had is refused before anything is measured."""
-    if options.what != "data":
-        peers.peer_module(case, against)
-    elif against != "torchvision":
-        raise InputError("bench data compares with torchvision's transforms: --against torchvision")
 
 
 def _todo(options: Options, subject: Subject, console: Console) -> tuple[dict[str, Maker], Best | None]:

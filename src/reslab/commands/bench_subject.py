@@ -8,17 +8,18 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from reslab.bench import works
+from reslab.bench import peers, works
 from reslab.bench.paired import Work
 from reslab.commands.artefacts import check_options, check_weights, open_artefact
 from reslab.commands.options.bench import Options
 from reslab.commands.options.common import GIVEN
 from reslab.commands.train import start
-from reslab.deploy.artefact import About, is_artefact
+from reslab.deploy.artefact import About, is_artefact, read
 from reslab.deploy.evaluate import spec_of
 from reslab.deploy.runtimes import Way, answering, example
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve_any
+from reslab.nets.spec import AnyNet
 from reslab.report.words import plural
 from reslab.train.device import describe, resolve_precision
 from reslab.weights.load import load
@@ -60,6 +61,7 @@ def subject_of(options: Options, console: Console) -> Subject:
 def _by_name(options: Options) -> Subject:
     execution = start(options.device, options.threads, compile=options.compile)
     spec = resolve_any(options.net or USUAL, **_size(options))
+    _check_peer(options, spec)
     case = works.Case(spec, options.batch, execution, resolve_precision(options.precision, execution.device))
     return Subject(case, partial(_BY_NAME[options.what], case), _mode(case))
 
@@ -70,6 +72,7 @@ def _of_weights(options: Options, source: str, _: Console) -> Subject:
     weights = load(source, net=options.net, which=options.which)
     weights.check_classifier("a benchmark")
     spec = resolve_any(weights.spec, **_size(options))
+    _check_peer(options, spec)
     case = works.Case(spec, options.batch, execution, resolve_precision(options.precision, execution.device))
     maker = partial(_with_weights, case, source, options.net, options.which)
     return Subject(case, maker, _mode(case), {"weights": weights.origin})
@@ -84,15 +87,28 @@ def _of_artefact(options: Options, source: str, console: Console) -> Subject:
     check_options(source, GIVEN, options.device, others)
     execution = start("cpu", options.threads)
     threads = torch.get_num_threads()
+    artefact = read(source)
+    about = artefact.about
+    spec = resolve_any(spec_of(artefact), size=about.preprocessing.crop)
+    _check_peer(options, spec)
     found = open_artefact(
-        source, options.runtime, options.precision, threads=threads, batch=options.batch, console=console
+        artefact, options.runtime, options.precision, threads=threads, batch=options.batch, console=console
     )  # fmt: skip
-    about, way = found.artefact.about, Way(found.runtime.name, found.runtime.precision)
-    spec = resolve_any(spec_of(found.artefact), size=about.preprocessing.crop)
+    way = Way(found.runtime.name, found.runtime.precision)
     case = works.Case(spec, options.batch, execution, way.precision)
-    maker = partial(answering, found.artefact.folder, way, batch=options.batch, threads=threads)
+    maker = partial(answering, artefact.folder, way, batch=options.batch, threads=threads)
     more = {"weights": source, "runtime": way.name, "input": about.input, "shape": list(example(about, 1).shape[1:])}
     return Subject(case, maker, f"{way}, {plural(threads, 'thread')}; takes {_taken(about)}", more)
+
+
+def _check_peer(options: Options, spec: AnyNet) -> None:
+    """Raises `InputError` if the library to compare with has no such network, before anything is opened or measured."""
+    if options.against is None:
+        return
+    if options.what != "data":
+        peers.peer_module(spec, options.against)
+    elif options.against != "torchvision":
+        raise InputError("bench data compares with torchvision's transforms: --against torchvision")
 
 
 def _taken(about: About) -> str:

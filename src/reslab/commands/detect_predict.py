@@ -15,7 +15,7 @@ from reslab.detect.annotations.files import PICTURES
 from reslab.detect.detections import Detections, as_coco_results
 from reslab.detect.drawn import draw, pixels_of
 from reslab.detect.looks import Looks
-from reslab.errors import InputError
+from reslab.errors import InputError, writing
 
 FOUND = "detections.json"
 
@@ -85,8 +85,6 @@ def listed(given: tuple[Path, ...]) -> list[Path]:
 
 
 def _write(image: Image.Image, folder: Path, name: str) -> None:
-    try:
+    with writing(f"--out {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         image.save(folder / name)
-    except OSError as error:
-        raise InputError(f"--out {folder} cannot be written: {error.strerror or error}") from None

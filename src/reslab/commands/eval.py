@@ -16,7 +16,7 @@ from reslab.commands.preprocessing import preprocessing_of
 from reslab.commands.targets import check_target
 from reslab.commands.train import start
 from reslab.deploy.artefact import is_artefact
-from reslab.errors import InputError
+from reslab.errors import InputError, writing
 from reslab.evaluate.predict import Answer, Question, answer, ask
 from reslab.evaluate.predictions import SUFFIX, About, Predictions, save
 from reslab.evaluate.predictions import load as load_predictions
@@ -93,10 +93,8 @@ def _check(options: Options) -> None:
 
 
 def _save(predictions: Predictions, path: Path, console: Console) -> None:
-    try:
+    with writing(f"--save {path}"):
         save(predictions, path)
-    except OSError as why:
-        raise InputError(f"--save {path} cannot be written: {why.strerror or why}") from None
     console.print(f"predictions: {path}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ from reslab.commands.artefacts import check_options, open_artefact
 from reslab.commands.eval_data import Where, images_of
 from reslab.commands.eval_members import Member
 from reslab.commands.options.evaluate import Options
+from reslab.deploy.artefact import read
 from reslab.deploy.evaluate import behind, predictions
 from reslab.deploy.runtimes import READS
 from reslab.errors import InputError
@@ -26,7 +27,7 @@ def artefact_member(
     if options.kind != "one-crop" or options.test_time != "none":
         raise InputError(f"{source} is an artefact, which crops images itself: evaluate it by --protocol one-crop")
     found = open_artefact(
-        source, options.runtime, options.precision, threads=options.threads, batch=options.batch, console=console
+        read(source), options.runtime, options.precision, threads=options.threads, batch=options.batch, console=console
     )  # fmt: skip
     artefact, runtime = found.artefact, found.runtime
     weights = behind(artefact, artefact.about.models[READS[runtime.name]])

@@ -10,7 +10,7 @@ from reslab.commands.options.features import Options
 from reslab.commands.subject import checked, seen
 from reslab.commands.targets import check_target
 from reslab.commands.train import start
-from reslab.errors import InputError
+from reslab.errors import writing
 from reslab.probes.attribution import features
 from reslab.runs.files import write_bytes
 
@@ -30,12 +30,8 @@ def run(options: Options) -> None:
     arrays = {name: tensor.numpy() for name, tensor in features(found.net, sample, options.stages).items()}
     arrays["label"] = sample.labels.cpu().numpy()
     content = _npz(arrays) if options.out.suffix == ".npz" else _parquet(arrays)
-    try:
+    with writing(f"--out {options.out}"):
         write_bytes(options.out, content)
-    except OSError as error:
-        raise InputError(
-            f"{options.out} cannot be written ({error.strerror or error}); nothing was left behind"
-        ) from None
     if options.json:
         shapes_of = {name: list(array.shape) for name, array in arrays.items()}
         print(json.dumps({"out": str(options.out), "images": len(sample), "shapes": shapes_of}, indent=2))

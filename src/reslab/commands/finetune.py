@@ -13,7 +13,7 @@ from reslab.commands.options.finetune import WEIGHTS, Options
 from reslab.commands.train import asked_to_stop, start
 from reslab.data.find import find
 from reslab.data.layouts.found import Asked
-from reslab.errors import InputError
+from reslab.errors import InputError, writing
 from reslab.runs import RunDir
 from reslab.runs.rundir import FINETUNE
 from reslab.train.device import Execution
@@ -78,14 +78,14 @@ def run(options: Options) -> Path | None:
 def _folded(options: Options, folder: Path, execution: Execution, console: Console) -> None:
     """Cross-validation in place of one training."""
     assert options.folds is not None
-    oriented = options.oriented is not False
-    found = find(folder, Asked(labels=options.labels, oriented=oriented))
-    looked = look(found)
-    show_look(looked, console)
-    weights = load(options.weights or WEIGHTS, net=options.net, which=options.which)
-    out = options.out or Path("runs") / f"finetune-{weights.spec.name}-{folder.resolve().name}-folds{options.folds}"
     if options.look:
         raise InputError("--look trains nothing, and --folds trains several times; give one of the two")
+    oriented = options.oriented is not False
+    found = find(folder, Asked(labels=options.labels, oriented=oriented))
+    weights = load(options.weights or WEIGHTS, net=options.net, which=options.which)
+    looked = look(found)
+    show_look(looked, console)
+    out = options.out or Path("runs") / f"finetune-{weights.spec.name}-{folder.resolve().name}-folds{options.folds}"
     try:
         with asked_to_stop() as stop:
             made = cross_validated(
@@ -131,11 +131,9 @@ def _keep(options: Options, prepared: Prepared, out: Path) -> None:
     asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
     local = options.weights is not None and Path(options.weights).expanduser().exists()
     weights = str(Path(options.weights or "").expanduser().resolve()) if local else options.weights
-    try:
+    with writing(f"--out {out}"):
         out.mkdir(parents=True, exist_ok=True)
         runs.write_json(out / FINETUNE, asked | {"folder": str(prepared.looked.root.resolve()), "weights": weights})
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
 
 
 def _as_before(options: Options) -> Options:

@@ -95,7 +95,7 @@ def show_result(worth: Worth, result: dict[str, Any], out: Path, page: Path, con
             f"{calibrated.calibration_error:.1f} at temperature {worth.temperature:.2f}, which predict uses",
             soft_wrap=True,
         )
-    if result.get("at_chance"):
+    if result.get("at_chance") or result.get("test_at_chance"):
         console.print("warning: this is no better than always predicting the most frequent class", soft_wrap=True)
     console.print(f"page: {escape(str(page))}", soft_wrap=True)
     console.print(f"next: reslab predict {escape(str(out))} IMAGE", soft_wrap=True)

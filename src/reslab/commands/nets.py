@@ -13,7 +13,7 @@ from reslab import published
 from reslab.commands.nets_compare import print_comparison
 from reslab.commands.options.nets import Options
 from reslab.commands.targets import check_target
-from reslab.errors import InputError
+from reslab.errors import InputError, writing
 from reslab.nets.catalog import CATALOG, FAMILIES, REFERENCES, Entry, resolve, resolve_any
 from reslab.nets.cost import Cost, NetCost, cost
 from reslab.nets.describe import Description, Rule, Signal, describe, rows, ten_to_the, where
@@ -103,12 +103,10 @@ def draw(name: str, *, size: int | None, diagram: bool, svg: Path | None) -> Non
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with writing(f"--svg {path}"):
         if not path.parent.is_dir():
             raise InputError(f"--svg {path}: expected the folder {path.parent}, found none there")
         write_text(path, text)
-    except OSError as error:
-        raise InputError(f"--svg {path} cannot be written: {error.strerror or error}") from None
 
 
 def show(name: str, *, size: int | None, as_json: bool) -> None:

@@ -20,9 +20,9 @@ from reslab.commands.predict_print import Line, printer, shown_name
 from reslab.data.decode.whole import late_bar
 from reslab.data.formats import Unused
 from reslab.data.walk import images_below
-from reslab.deploy.artefact import is_artefact
+from reslab.deploy.artefact import is_artefact, read
 from reslab.deploy.classify import Exported
-from reslab.errors import InputError
+from reslab.errors import InputError, writing
 from reslab.evaluate.classify import Answering, Answers
 from reslab.probes.attribution import grad_cam
 from reslab.probes.overlay import heat
@@ -70,7 +70,7 @@ def _by_artefact(options: Options, console: Console, count: int | None) -> Asked
     others = {"net": options.net, "which": options.which, "explain": options.explain}
     check_options(options.weights, options.given, options.device, others)
     found = open_artefact(
-        options.weights, options.runtime, options.precision, threads=options.threads,
+        read(options.weights), options.runtime, options.precision, threads=options.threads,
         batch=min(options.batch, count or options.batch), console=console,
     )  # fmt: skip
     about = found.about(options.oriented)
@@ -176,24 +176,20 @@ class _Explain:
     def __init__(self, folder: Path, net: torch.nn.Module, precision: str) -> None:
         self.folder, self.net, self.precision = folder, own(net, "--explain"), precision
         self.taken: set[str] = set()
-        try:
+        with writing(f"--explain {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as why:
-            raise InputError(f"--explain {folder} cannot be written: {why.strerror or why}") from None
 
     def __call__(self, some: Answers) -> None:
-        read = [each for each in some.shown if each.pixels is not None]
-        if not read:
+        shown = [each for each in some.shown if each.pixels is not None]
+        if not shown:
             return
         best = some.probabilities.argmax(1).to(some.x.device)
-        found = grad_cam(self.net, Sample(some.x, best, batch=len(read), precision=self.precision), classes=best)
-        for each, values in zip(read, found.maps, strict=True):
+        found = grad_cam(self.net, Sample(some.x, best, batch=len(shown), precision=self.precision), classes=best)
+        for each, values in zip(shown, found.maps, strict=True):
             assert each.pixels is not None
             target = self.folder / self._name(each.name)
-            try:
+            with writing(f"--explain {target}"):
                 heat(each.pixels, values).save(target)
-            except OSError as why:
-                raise InputError(f"--explain {target} cannot be written: {why.strerror or why}") from None
 
     def _name(self, source: str) -> str:
         """The name of the file with what is not safe in names replaced, and a number where it is taken."""

@@ -8,7 +8,7 @@ from typing import Any
 from reslab import __version__, runs
 from reslab.commands.options.probe import Options
 from reslab.commands.subject import Seen
-from reslab.errors import InputError
+from reslab.errors import writing
 from reslab.probes import drawing
 from reslab.probes.figures import FIGURES
 from reslab.probes.result import Result
@@ -35,20 +35,16 @@ def write_page(path: Path, done: Done, subjects: Sequence[Subject], found: Seque
         command=command_of(options),
         version=__version__,
     )
-    try:
+    with writing(f"--out {path}"):
         sheet.write(page, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another --out") from None
 
 
 def write_figures(folder: Path, format: str, done: Done) -> None:
     """Each figure as a file of its own, called as it is in ``--json``."""
-    try:
+    with writing(f"--figures {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         for name, results in done.results.items():
             drawing.save(FIGURES[name].draw, results, folder / f"{name}.{format}")
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror or error}); choose another --figures") from None
 
 
 def summary(done: Done, subjects: Sequence[Subject], found: Sequence[Seen], options: Options) -> dict[str, Any]:

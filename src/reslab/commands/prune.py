@@ -16,7 +16,7 @@ from reslab.commands.targets import PAGES, check_target
 from reslab.commands.train import start
 from reslab.commands.weights import FILES, PICKLES, write
 from reslab.data.images import ImageSet
-from reslab.errors import InputError
+from reslab.errors import InputError, writing
 from reslab.nets.network import Network
 from reslab.probes import drawing, plots
 from reslab.probes.chain import Variant, evaluate_variants
@@ -84,10 +84,8 @@ def run(options: Options) -> None:
     if options.report is not None:
         _page(options.report, pruned, found, record)
     for path in options.figure:
-        try:
+        with writing(f"--figure {path}"):
             drawing.save(plots.pruning, [(found.weights.spec.name, pruned.curve)], path)
-        except OSError as error:
-            raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another --figure") from None
     if options.json:
         print(json.dumps(record, indent=2))
     else:
@@ -174,11 +172,9 @@ def _page(path: Path, pruned: Pruned, found: Seen, record: dict[str, Any]) -> No
         f"{name}, pruned", f"Which blocks can go, and what is gained: {said}.", (panel,), (), facts, record["command"],
         __version__,
     )  # fmt: skip
-    try:
+    with writing(f"--report {path}"):
         sheet.write(page, path)
         write_json(path.with_suffix(".json"), record)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}); choose another --report") from None
 
 
 def command_of(options: Options) -> str:

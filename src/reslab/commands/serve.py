@@ -13,7 +13,7 @@ from reslab.commands.artefacts import check_options, check_weights, open_artefac
 from reslab.commands.options.common import GIVEN
 from reslab.commands.options.serve import Options
 from reslab.commands.output_names import output_names
-from reslab.deploy.artefact import KIND, contents, is_artefact
+from reslab.deploy.artefact import KIND, contents, is_artefact, read
 from reslab.errors import InputError
 from reslab.processor import allowed_cores
 
@@ -169,7 +169,7 @@ def _by_artefact(options: Options, console: Console) -> "Model":
 
     check_options(options.weights, options.given, options.device, {"net": options.net, "which": options.which})
     found = open_artefact(
-        options.weights, options.runtime, options.precision, threads=options.threads, batch=options.batch,
+        read(options.weights), options.runtime, options.precision, threads=options.threads, batch=options.batch,
         console=console,
     )  # fmt: skip
     about = found.about(options.oriented)

@@ -19,7 +19,7 @@ from reslab.commands.targets import check_folder, check_target
 from reslab.commands.train import start
 from reslab.data.names import KNOWN
 from reslab.data.sources import Dataset, load
-from reslab.errors import InputError
+from reslab.errors import InputError, writing
 from reslab.recipes.he2015_cifar import ITERATIONS
 from reslab.report import figure
 from reslab.report import files as report_files
@@ -242,12 +242,10 @@ def _claim(out: Path, plan: Plan, options: Options) -> None:
             )
     elif out.exists() and not (out.is_dir() and all(map(runs.is_temporary, out.iterdir()))):
         raise InputError(f"--out {out} exists and is not a study; choose a new or an empty folder")
-    try:
+    with writing(f"--out {out}"):
         out.mkdir(parents=True, exist_ok=True)
         about = {} if options.budget is None else {"budget": options.budget}
         runs.write_json(path, mine | {"seeds": plan.seeds} | about)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from None
 
 
 def command_of(plan: Plan, options: Options) -> str:

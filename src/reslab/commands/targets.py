@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from reslab.errors import InputError
+from reslab.errors import InputError, writing
 
 PICTURES = (".png", ".svg", ".pdf")
 PAGES = (".html", ".htm")
@@ -18,7 +18,7 @@ def check_target(option: str, path: Path | None, suffixes: Sequence[str] = (), *
     if path is None:
         return
     called = f"{option} {path}".strip()
-    try:
+    with writing(called):
         if path.is_dir():
             raise InputError(f"{called} is a folder; name a file in it")
         if suffixes and path.suffix.lower() not in suffixes:
@@ -27,8 +27,6 @@ def check_target(option: str, path: Path | None, suffixes: Sequence[str] = (), *
             raise InputError(f"{called}: expected a name that ends in {kinds}")
         if path.exists() and not force:
             raise InputError(f"{called} exists; name another file, or overwrite it with --force")
-    except OSError as error:
-        raise InputError(f"{called} cannot be written: {error.strerror or error}") from None
 
 
 def check_folder(option: str, folder: Path, names: Sequence[str] = (), *, force: bool) -> None:

@@ -418,6 +418,12 @@ def _print(result: dict[str, Any], out: Path, as_json: bool) -> None:
             "most frequent class. Train longer (--epochs), try another learning rate (--lr), or check the labels",
             file=sys.stderr,
         )
+    elif result.get("test_at_chance"):
+        print(
+            "warning: the test error is no lower than that of always predicting the most frequent class, although the "
+            f"training error is {result['train_error']:.1f} %. Train longer (--epochs), or check the test images",
+            file=sys.stderr,
+        )
     print(
         f"training error {result['train_error']:.2f} %{_of(result)}, test error {result['test_error']:.2f} % "
         f"({result['selected']} iterate, {plural(result['iterations'], 'iteration')}, {result['seconds']:.0f} s)\n"

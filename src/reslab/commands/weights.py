@@ -12,7 +12,7 @@ from rich.table import Table
 
 from reslab.commands.options.weights import Convert, Fetch, Inspect, List
 from reslab.commands.targets import check_target
-from reslab.errors import InputError
+from reslab.errors import InputError, writing
 from reslab.nets.spec import NetSpec
 from reslab.runs.files import write_bytes
 from reslab.weights import shipped
@@ -141,10 +141,8 @@ def convert(options: Convert) -> None:
 
 def write(out: Path, tensors: dict[str, Any], header: dict[str, Any]) -> None:
     """Writes a file of weights whole or not at all."""
-    try:
+    with writing(out):
         write_bytes(out, pickled(tensors) if out.suffix in PICKLES else to_bytes(tensors, header))
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror or error}); nothing was left behind") from None
 
 
 def fetch(options: Fetch) -> None:

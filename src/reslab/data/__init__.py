@@ -1,1 +1,1 @@
-"""Where images come from: names and folders, how they lie on disk, how they are decoded and augmented."""
+"""Images: data sets by name or folder, layouts on disk, decoding, augmentation."""

@@ -55,7 +55,7 @@ def cached(
     options: str = "",
     cache_dir: Path | None = None,
 ) -> Decoded:
-    """What ``build()`` returns, from the cache if made from the same ``files`` and ``options`` before.
+    """Returns ``build()``, from the cache if it was made from the same ``files`` and ``options`` before.
 
     ``name`` begins the file name, for people who look into the folder. Errors are those of ``build`` and
     of reading ``files``; a cache that is damaged, full or read-only is worked without.
@@ -114,7 +114,7 @@ def _read(entry: Path) -> Decoded | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as why:
-        _log.warning("cache entry %s is damaged (%s) and will be built anew", entry, why)
+        _log.warning("cache entry %s is damaged (%s) and will be rebuilt", entry, why)
         return None
     return found
 

@@ -72,7 +72,7 @@ class Draw:
     row: int
 
     def uniform(self, which: int, attempt: int = 0) -> float:
-        """In [0, 1)."""
+        """Uniform random numbers in [0, 1)."""
         return self.batch.bits(self.row, which, attempt) / 2**32
 
     def below(self, count: int, which: int) -> int:

@@ -1,4 +1,4 @@
-"""From a folder to its images, in whatever layout they lie.
+"""Finds the images of a folder in any known layout.
 
 A layout is a module of `reslab.data.layouts` with two functions: ``matches(root)`` says whether a folder is of that
 kind, and ``find(root, asked)`` says where its images are (`reslab.data.layouts.found.Found`). A new one is a file there

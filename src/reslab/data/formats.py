@@ -52,7 +52,7 @@ class Unused:
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    """what else lies there and is not used, in words"""
+    """other files in the folder that are not used, in words"""
 
     def join(self, other: "Unused") -> None:
         """Counts the others too."""
@@ -75,7 +75,7 @@ class Unused:
         return bool(self.counts) or bool(self.notes)
 
     def said(self) -> str:
-        """In a line, for people; empty where everything is used."""
+        """One line for the user; empty if all files are used."""
         if not self:
             return ""
         parts = []

@@ -1,4 +1,4 @@
-"""What every source yields: images and labels in memory, and what is computed from them alone."""
+"""Images and labels in memory, as every source yields them."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -46,11 +46,11 @@ def outputs(
     if names is not None:
         if len(names) != count:
             raise InputError(
-                f"the weights carry the names of {len(names)} classes, but the network has {count} outputs; name the "
+                f"the weights contain the names of {len(names)} classes, but the network has {count} outputs; name the "
                 "class of each in a text file, one a line: --outputs FILE"
             )
         if set(classes) <= set(names):
-            return _by_name(classes, names, "by the names that the weights carry")
+            return _by_name(classes, names, "by the class names in the weights")
     if count == len(ilsvrc()) and all(_WORDNET.fullmatch(name) for name in classes) and set(classes) <= set(ilsvrc()):
         return _by_name(classes, ilsvrc(), "by ImageNet's WordNet ids")
     if names is not None:
@@ -64,7 +64,7 @@ def outputs(
             f"the data has {len(classes)} classes ({', '.join(list(classes)[:3])}, ...), the network {count} outputs; "
             "give --outputs FILE, a class's name on each line in the order of the outputs"
         )
-    return Outputs(tuple(range(count)), "in the order of the data's classes (the weights carry no names)")
+    return Outputs(tuple(range(count)), "in the order of the data's classes (the weights contain no names)")
 
 
 def _by_name(classes: Sequence[str], names: Sequence[str], said: str) -> Outputs:

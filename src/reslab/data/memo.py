@@ -1,4 +1,4 @@
-"""What was found out about a data set once, kept on disk: where its images lie. The cache's own place."""
+"""Caches on disk where the images of a data set are stored."""
 
 import hashlib
 import logging

@@ -1,4 +1,4 @@
-"""In which order the images of an epoch come: a pure function of the seed and the epoch, and of how they are stored."""
+"""The order of an epoch's images: a pure function of seed, epoch and storage."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

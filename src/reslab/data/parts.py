@@ -1,4 +1,4 @@
-"""From what a folder holds to the two sets that are trained on and tested on; what is held out is always the same."""
+"""Divides a folder's images into training and test set; the held-out part is always the same."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -61,7 +61,7 @@ class Made:
     """why the batch could not be made: a text, since what a process beside raises comes back as a page"""
 
     def pin_memory(self) -> "Made":
-        """In memory that a GPU copies from while the training goes on; the loader's thread calls this."""
+        """Copies the batch to pinned memory, for transfers during training; called by the loader's thread."""
         wanted = replace(self.wanted, index=self.wanted.index.pin_memory(), epoch=self.wanted.epoch.pin_memory())
         return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory(), wanted=wanted)
 
@@ -154,7 +154,7 @@ class Damage:
     found: dict[int, str] = field(default_factory=dict)
 
     def add(self, damaged: dict[int, str]) -> None:
-        """Notes them. Raises `InputError` once there are more than can be borne."""
+        """Records damaged images. Raises `InputError` once there are more than allowed."""
         self.found.update(damaged)
         if len(self.found) > self.most:
             some = "; ".join(list(self.found.values())[:3])
@@ -291,7 +291,7 @@ class PhotographEval:
 
 
 class _Endless:
-    """What is wanted from an iteration on, for a loader's workers."""
+    """An endless sampler that starts at an iteration, for a loader's workers."""
 
     def __init__(self, wanted: _Wanting, iteration: int) -> None:
         self.wanted, self.iteration = wanted, iteration

@@ -1,4 +1,4 @@
-"""Where images come from: a known name or a path, to a data set that is trained on.
+"""Loads a data set by a known name or a path.
 
 Small images are decoded at once and live in memory, later on the device (`load`). Photographs stay where they are and
 are decoded as they are needed (`load_photographs`). Which of the two a training takes follows from its recipe: images
@@ -105,7 +105,7 @@ def load_found(
 
 
 def _say(found: Found) -> None:
-    """What lies there and is not used, before anything is trained or evaluated."""
+    """Prints which files are not used, before training or evaluation."""
     if found.unused:
         _log.warning("%s: %s", found.root, found.unused.said())
 

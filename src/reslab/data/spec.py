@@ -1,4 +1,4 @@
-"""What a recipe says about its data: plain values, importable without torch."""
+"""The data part of a recipe: plain values, importable without torch."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -136,7 +136,7 @@ class DataSpec(BaseModel):
 
 
 class DataInfo(BaseModel):
-    """What a source turned out to hold, and the augmentation that suits it."""
+    """Facts about a loaded data set, and its default augmentation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -182,7 +182,7 @@ class DataInfo(BaseModel):
 
 
 class Source(BaseModel):
-    """What a person said of where the images are: enough to find them again."""
+    """How the user named the data: enough to find it again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

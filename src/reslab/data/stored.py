@@ -52,7 +52,7 @@ class Stored(Protocol):
         """The bytes of an image. Raises OSError or `InputError` where there are none."""
 
     def called(self, index: int) -> str:
-        """What an error calls it."""
+        """The name of an image in error messages."""
 
     def key(self, index: int) -> str:
         """What tells it from the others wherever the data set lies: its name below the folder and its length."""
@@ -275,7 +275,7 @@ class Some:
         return self.whole.read(int(self.index[index]))
 
     def called(self, index: int) -> str:
-        """What an error calls it."""
+        """The name of an image in error messages."""
         return self.whole.called(int(self.index[index]))
 
     def key(self, index: int) -> str:

@@ -1,4 +1,4 @@
-"""From uint8 images to network input, in whole batches on the device that holds them."""
+"""Turns uint8 images into network input, in whole batches on the images' device."""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -150,7 +150,7 @@ def augment(
 
 
 def _black(normalizer: Normalizer, spec: Augment) -> Tensor | None:
-    """What a black border is in the normaliser's units (C, 1, 1); None where the border is none.
+    """The value of a black border after normalisation (C, 1, 1); None if there is no black border.
 
     Of a per-pixel mean the average over the image: beyond the edge there is no pixel to subtract.
     """
@@ -160,7 +160,7 @@ def _black(normalizer: Normalizer, spec: Augment) -> Tensor | None:
 
 
 class OnGpu:
-    """The same from a data set that lies on a GPU, by one launch; where that comes out otherwise, by PyTorch."""
+    """The same for a data set on a GPU, in one kernel launch; falls back to PyTorch if the results differ."""
 
     def __init__(self, images: Tensor, normalizer: Normalizer, spec: Augment, seed: int) -> None:
         """Takes images (D, C, H, W), uint8 and channels-last, and a normaliser on their device."""
@@ -256,7 +256,7 @@ def coloured(images: Tensor, index: Tensor, *, spec: Colour, seed: int, epoch: T
 
 @cache
 def _constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
-    """On the device once and for all: each copy would wait for the step before."""
+    """Moves constants to the device once, because each copy would wait for the previous step."""
     return torch.tensor(values, device=device)
 
 

@@ -1,4 +1,4 @@
-"""What a network is shown of each image in an evaluation: one crop, five, or the whole image at several sizes.
+"""The views of an image for evaluation: one crop, five crops, or the whole image at several sizes.
 
 An image is read and decoded once, by threads beside the network, whatever is made of it. Mirroring and normalising are
 left to the device.

@@ -20,8 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from reslab.deploy.libraries import first_line
-from reslab.errors import InputError
+from reslab.errors import InputError, first_line, writing
 from reslab.nets.spec import AnyNet, Spec
 from reslab.runs.files import write_json
 from reslab.weights.preprocessing import Preprocessing
@@ -235,11 +234,9 @@ def written(target: Path) -> Iterator[Path]:
     An artefact that is there already is replaced whole: a reader sees the old one or the new one.
     """
     target = target.expanduser()
-    try:
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    except OSError as why:
-        raise InputError(f"{target} cannot be written: {why.strerror or why}") from None
     try:
         yield made
         made.chmod(0o777 & ~_mask())

@@ -18,9 +18,9 @@ from torch.export import Dim, ExportedProgram
 
 from reslab.deploy.artefact import Format, Input
 from reslab.deploy.fold import fold
-from reslab.deploy.libraries import first_line, library
+from reslab.deploy.libraries import library
 from reslab.deploy.preprocess import Fitted, Normalised
-from reslab.errors import InputError
+from reslab.errors import InputError, first_line
 from reslab.nets.network import Network
 from reslab.nets.spec import AnyNet
 from reslab.weights.preprocessing import Preprocessing

@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-from reslab.deploy.libraries import first_line
+from reslab.errors import first_line
 from reslab.nets import layers
 
 # By their very type: a subclass of another library may do more than its parent (activation, weight standardisation).

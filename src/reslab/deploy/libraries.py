@@ -19,8 +19,3 @@ def library(name: str) -> Any:
         return import_module(name)
     except ImportError as why:
         raise InputError(f"this needs the library {name} ({why}): pip install 'reslab[deploy]'") from None
-
-
-def first_line(why: Exception) -> str:
-    """What an error of another library says, in short."""
-    return (str(why).strip().splitlines() or [type(why).__name__])[0]

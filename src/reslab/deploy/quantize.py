@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from reslab.deploy.export import IN
-from reslab.deploy.libraries import first_line, library
+from reslab.deploy.libraries import library
 from reslab.deploy.runtimes import Batch
-from reslab.errors import InputError
+from reslab.errors import InputError, first_line
 
 Quantisable = Literal["onnx", "openvino"]
 

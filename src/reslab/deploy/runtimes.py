@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reslab.deploy.artefact import About, Artefact, Checked, Format, Precision, RuntimeName, read
-from reslab.deploy.libraries import first_line, library
-from reslab.errors import InputError
+from reslab.deploy.libraries import library
+from reslab.errors import InputError, first_line
 
 Batch = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 """Images as the artefact's ``input`` says: uint8 (N, H, W, C), or fp32 (N, C, H, W)."""

@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from reslab.deploy.artefact import KIND, Sealed, Speed, contents, understood
-from reslab.deploy.libraries import first_line, library
+from reslab.deploy.libraries import library
 from reslab.detect.detections import Detections
 from reslab.detect.spec import DetectorSpec
-from reslab.errors import InputError
+from reslab.errors import InputError, first_line
 from reslab.nets.spec import Spec
 
 INPUT, OUTPUTS = "image", ("boxes", "scores", "labels")

@@ -16,7 +16,7 @@ from reslab.detect.detections import Detections
 from reslab.detect.drawn import draw
 from reslab.detect.mistakes import WHAT, Error, mistakes
 from reslab.detect.spec import DetectorSpec
-from reslab.errors import InputError
+from reslab.errors import writing
 from reslab.report import detected, words
 from reslab.report.finetuned import Dots
 from reslab.report.page import data_uri
@@ -68,10 +68,8 @@ def write(
         facts=_facts(spec, data, split, result),
         version=__version__,
     )
-    try:
+    with writing(path):
         detected.write(page, path)
-    except OSError as why:
-        raise InputError(f"{path} cannot be written: {why.strerror or why}") from None
 
 
 def _said(result: dict[str, Any], pictures: Sequence[Picture]) -> tuple[str, str]:

@@ -46,9 +46,13 @@ def load_detector(source: str | Path, device: torch.device | str = "cpu") -> Det
         if is_artefact(path):
             raise InputError(f"{path} is the artefact of a classifier: {_CLASSIFIERS}")
         if not (path / FINAL).exists():
+            unfinished = (
+                f"the run has not finished; continue with reslab detect train --resume {path}, or name one of its "
+                "checkpoints"
+            )
             raise InputError(
-                f"expected a finished run of 'reslab detect train' in {path}, but there is no {FINAL}; finish it, or "
-                "name one of its checkpoints"
+                f"expected a run of 'reslab detect train' in {path}, but "
+                f"{unfinished if is_detector(path) else 'there is none'}"
             )
         path = path / FINAL
     elif not path.exists():

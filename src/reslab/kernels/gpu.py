@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from reslab.errors import first_line
 from reslab.kernels import choice
 
 log = logging.getLogger("reslab")
@@ -144,11 +145,6 @@ def agrees(what: str, made: Callable[[], Tensor], wanted: Tensor, within: float 
 
 def _near(found: Tensor, wanted: Tensor, within: float) -> bool:
     return float((found.float() - wanted.float()).abs().max()) <= within * max(1.0, float(wanted.abs().max()))
-
-
-def first_line(error: Exception) -> str:
-    """Of an error's message, as a line of a log shows it."""
-    return str(error).strip().partition("\n")[0][:200]
 
 
 def tried(device: torch.device) -> str | None:

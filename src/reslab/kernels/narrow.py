@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from reslab.errors import first_line
 from reslab.kernels import choice, gpu
 
 log = logging.getLogger("reslab")
@@ -114,7 +115,7 @@ def _quicker(shape: tuple[int, ...], made: int, dtype: torch.dtype, device: torc
         try:
             _known[asked] = _measured(*asked)
         except RuntimeError as error:  # of memory, most likely, which a training may have enough of without this
-            log.warning("3x3 convolutions of %s could not be timed (%s): PyTorch's run", shape, gpu.first_line(error))
+            log.warning("3x3 convolutions of %s could not be timed (%s): PyTorch's run", shape, first_line(error))
             _known[asked] = dict.fromkeys(get_args(Pass), False)
     return _known[asked]
 

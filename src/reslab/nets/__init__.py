@@ -1,4 +1,4 @@
-"""What a network is: a specification (plain data), the catalogue of the papers, and the module built from it."""
+"""Networks: a specification (plain data), the catalogue of the papers, and the module built from it."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -153,7 +153,7 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def arguments_of(net: str) -> dict[str, Any]:
-    """What a network's name says beside it: ``{"depth": 38}`` of ``cifar_resnet(depth=38)``.
+    """The arguments in a network's name: ``{"depth": 38}`` of ``cifar_resnet(depth=38)``.
 
     Raises `InputError` for what is no name of a network.
     """
@@ -173,7 +173,7 @@ def _of_cifar(name: str) -> str:
     found = re.fullmatch(r"(resnet|plain)(\d+)", name)
     if found is None or (depth := int(found[2])) < 8 or (depth - 2) % 6:
         return ""
-    return f'of CIFAR\'s family it is "cifar_{found[1]}(depth={depth})"'
+    return f'the CIFAR network of this depth is "cifar_{found[1]}(depth={depth})"'
 
 
 def resolve(net: str | NetSpec, **overrides: Any) -> NetSpec:
@@ -234,7 +234,7 @@ def _library(base: str) -> str:
 
 
 def resolve_any(net: str | AnyNet, **overrides: Any) -> AnyNet:
-    """As `resolve`, and also networks of other libraries: ``vgg16``, ``timm:NAME``, ``torchvision:NAME``."""
+    """Like `resolve`, but also takes networks of other libraries: ``vgg16``, ``timm:NAME``, ``torchvision:NAME``."""
     if isinstance(net, NetSpec):
         return resolve(net, **overrides)
     if isinstance(net, ReferenceSpec):

@@ -43,7 +43,7 @@ Skip = Literal["identity", "constant-scaling", "exclusive-gating", "shortcut-onl
 
 
 def _same_shape(skip: Skip, gate_bias: float, scales: tuple[float, float], rate: float) -> Shortcut:
-    """What stands where the identity stood (He 2016, Table 1). ``scales``: of shortcut and residual."""
+    """The shortcut that replaces the identity (He 2016, Table 1). ``scales``: of shortcut and branch."""
     match skip:
         case "identity":
             return Identity()

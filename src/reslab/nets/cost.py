@@ -1,4 +1,4 @@
-"""What a network costs, counted from its specification: parameters, multiply-adds, activations.
+"""Counts a network's parameters, multiply-adds and activations from its specification.
 
 The papers count a multiply-add as one operation (MAC); FLOPs are twice that. As in the papers, only
 convolutions and fully connected layers count; BN, activations, pooling and additions do not.
@@ -43,7 +43,7 @@ class _Counter:
         self.params = self.macs = self.activations = self.layers = 0
 
     def part(self, name: str) -> Cost:
-        """What was counted since the start of the part."""
+        """The counts since the start of the part."""
         return Cost(name, self.layers, self.width, self.size, self.params, self.macs, self.activations)
 
     def norm(self, width: int) -> None:
@@ -145,7 +145,7 @@ def cost(spec: NetSpec, size: Size | None = None) -> NetCost:
 
 
 def cost_any(spec: AnyNet, size: Size | None = None) -> NetCost:
-    """As `cost`, and also for networks of other libraries, which have to be built and run (on nothing) for it."""
+    """Like `cost`, but also for networks of other libraries, which are built and run on the meta device."""
     if isinstance(spec, NetSpec):
         return cost(spec, size)
     from reslab.nets.reference import reference_cost

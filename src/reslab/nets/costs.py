@@ -1,4 +1,4 @@
-"""What is said of a network's cost, whoever counted it: parameters, multiply-adds, activations."""
+"""The cost of a network, however counted: parameters, multiply-adds, activations."""
 
 from dataclasses import dataclass
 

@@ -139,13 +139,13 @@ class Description:
     entering: Signal
     stem: Steps
     stem_leaving: Signal
-    """In front of the max pool."""
+    """Layers before the max pool."""
     stages: tuple[Stage, ...]
     head: Steps
     kinds: tuple[Kind, ...]
     shortcuts: tuple[Rule, ...]
     downsampling: tuple[Rule, ...]
-    """What a shortcut does where its block strides."""
+    """What a shortcut does in blocks with a stride."""
     strides: tuple[Rule, ...]
     """Which layer strides."""
     orders: tuple[tuple[str, str], ...]

@@ -73,7 +73,7 @@ def look_alikes(spec: NetSpec) -> tuple[str, ...]:
 
 
 def _in_evaluation(spec: NetSpec) -> NetSpec:
-    """The same without what makes no difference there: dropout, stochastic depth, momentum, initial values."""
+    """Removes what makes no difference in evaluation: dropout, stochastic depth, momentum, initial values."""
 
     def calm(block: Block) -> Block:
         branch, shortcut = block.branch, block.shortcut
@@ -110,7 +110,7 @@ def same_function(a: NetSpec, b: NetSpec) -> bool:
 
 
 def differences(a: NetSpec, b: NetSpec) -> tuple[str, ...]:
-    """In which ways two networks of the same names and shapes evaluate to something else, the first block each."""
+    """Lists how two networks with the same names and shapes differ in evaluation, with the first block affected."""
     a, b = _in_evaluation(a), _in_evaluation(b)
     said: dict[str, str] = {}
     for part in ("stem", "final", "activation", "norm"):

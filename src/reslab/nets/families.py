@@ -1,4 +1,4 @@
-"""What the makers of networks have in common."""
+"""Shared code of the functions that make networks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def network(name: str, common: Mapping[str, Any], **fields: Any) -> NetSpec:
 
 
 def unfit(net: str, error: ValidationError) -> InputError:
-    """What does not fit in a network's specification, in one line."""
+    """Says in one line what does not fit in a network's specification."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
@@ -73,7 +73,7 @@ def three_widths(width: Any) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a network a block stands, as far as its maker must know."""
+    """A block's position in a network."""
 
     before: int
     """channels that come in"""

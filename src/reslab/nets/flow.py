@@ -1,4 +1,4 @@
-"""What happens to the signal in a network, step by step, in the order in which the modules do it. Plain data."""
+"""The operations of a network step by step, in the order of the modules. Plain data."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -60,7 +60,7 @@ class Step:
 
     @property
     def row(self) -> str:
-        """As a row in the bracket of a paper's table: ``3x3, 64, C=32``."""
+        """The operation as a row in a paper's table: ``3x3, 64, C=32``."""
         details = (f"C={word.removesuffix(' groups')}" if word.endswith(" groups") else word for word in self.details)
         return ", ".join((self.head.replace(" conv", ""), *details))
 
@@ -154,7 +154,7 @@ def flow(block: Block, entering: int, spec: NetSpec) -> Flow:
 
 
 def _preactivated(block: Block, spec: NetSpec) -> tuple[Steps, Steps]:
-    """What comes before the fork, and the branch behind it."""
+    """The operations before the fork, and the branch after it."""
     norm, act, full = _norm(spec), _act(spec), block.order == "full-preactivation"
     fork: Steps = ()
     branch: Steps = ()
@@ -189,7 +189,7 @@ def _postactivated(block: Block, spec: NetSpec, *, joins: bool) -> tuple[Steps, 
 
 
 def _shortcut(block: Block, entering: int, spec: NetSpec) -> tuple[Steps, Steps, Steps]:
-    """What the kind of shortcut does to the branch and on the shortcut, and its gate."""
+    """The operations that a kind of shortcut adds to the branch and to the shortcut, and its gate."""
     branch: Steps = (Step("drop", "drop path"),) if block.drop_path else ()
     way: Steps = ()
     gate: Steps = ()
@@ -234,7 +234,7 @@ def stem(spec: NetSpec) -> tuple[Steps, Steps]:
 
 
 def head(spec: NetSpec) -> Steps:
-    """What stands behind the last block. The softmax belongs to the loss: the module ends in its logits."""
+    """The operations after the last block. The softmax belongs to the loss: the module returns logits."""
     final = {"none": (), "activation": _act(spec), "norm-activation": (*_norm(spec), *_act(spec))}[spec.final]
     pool = () if isinstance(spec.stem, DenseStem) else (Step("pool", f"{spec.pool} pool"),)
     last = (Step("fc", f"{spec.num_classes}-d fc"), Step("softmax", "softmax"))

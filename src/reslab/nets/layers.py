@@ -42,7 +42,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         if self.group is None or batch <= self.group:
             return 1
         if batch % self.group:
-            raise ValueError(f"a batch of {batch} images cannot be cut into BN groups of {self.group}")
+            raise ValueError(f"a batch of {batch} images cannot be divided into BN groups of {self.group}")
         return batch // self.group
 
     @torch.no_grad()
@@ -246,7 +246,7 @@ class Gate(nn.Module):
 
 
 def fusable(act: nn.Module) -> norm_kernel.Activation:
-    """What the fused kernel calls an activation; "none" for those that it does not know."""
+    """The fused kernel's name of an activation; "none" for those it does not support."""
     if isinstance(act, nn.ReLU):
         return "relu"
     return "gelu" if isinstance(act, nn.GELU) and act.approximate == "none" else "none"

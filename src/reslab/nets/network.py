@@ -1,4 +1,4 @@
-"""From a specification to a `torch.nn.Module`."""
+"""Builds a `torch.nn.Module` from a specification."""
 
 import logging
 from collections.abc import Collection
@@ -134,16 +134,16 @@ class Network(nn.Module):
         return self._stem(x)
 
     def leave(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """What the last block puts out -> what the last layer takes (N, C), and the logits (N, classes)."""
+        """Output of the last block -> input of the last layer (N, C), and logits (N, classes)."""
         return self.classify(self._finished(y))
 
     def classify(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """What `feature_map` gives -> what the last layer takes (N, C), and the logits (N, classes)."""
+        """Output of `feature_map` -> input of the last layer (N, C), and logits (N, classes)."""
         pooled = self.avgpool(maps)
         return pooled, self._scaled(self.fc(self.dropout(pooled)))
 
     def _finished(self, y: Tensor) -> Tensor:
-        """What the last block puts out -> what the global pooling takes: BN and activation, in some orders."""
+        """Output of the last block -> input of the global pooling: in some orders after BN and activation."""
         if self.spec.final == "none":
             return y
         return norm_add_act(self.bn_last, y, add=None, shortcut=None, act=self.relu_last)
@@ -152,7 +152,7 @@ class Network(nn.Module):
         return logits if self.spec.logit_scale == 1 else logits * self.spec.logit_scale
 
     def stage_maps(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What each stage puts out, finest first, each (N, C, H, W); the last as the global pooling takes it."""
+        """The output of each stage (N, C, H, W), finest first; the last is the input of the global pooling."""
         y, maps = self.enter(x), []
         for stage in self.stages:
             y = stage(y)
@@ -160,7 +160,7 @@ class Network(nn.Module):
         return (*maps[:-1], self._finished(y))
 
     def feature_map(self, x: Tensor) -> Tensor:
-        """What the global pooling takes: images (N, C, H, W) of any size -> (N, width, H', W')."""
+        """The input of the global pooling: images (N, C, H, W) of any size -> (N, width, H', W')."""
         return self.stage_maps(x)[-1]
 
     def dense_logits(self, maps: Tensor, window: tuple[int, int]) -> Tensor:
@@ -274,7 +274,7 @@ def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
 
 
 def build_any(net: str | AnyNet, *, seed: int = 0, **overrides: Any) -> nn.Module:
-    """As `build`, and also networks of other libraries (``vgg16``, ``timm:NAME``), which are that library's modules."""
+    """Like `build`, but also builds networks of other libraries (``vgg16``, ``timm:NAME``) as their modules."""
     spec = resolve_any(net, **overrides)
     if isinstance(spec, NetSpec):
         return build(spec, seed=seed)

@@ -308,7 +308,7 @@ class WhiteningStem(Spec):
 
 
 class DenseStem(Spec):
-    """For vectors: a fully connected layer with BN and activation."""
+    """A stem for vectors: a fully connected layer with BN and activation."""
 
     kind: Literal["dense"] = "dense"
     width: int = Field(ge=1)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reslab.errors import InputError, nearest
+from reslab.errors import InputError, first_line, nearest
 from reslab.nets.costs import Cost, NetCost
 from reslab.nets.spec import ReferenceSpec, Size
 
@@ -74,12 +74,8 @@ def _timm_module(spec: ReferenceSpec) -> nn.Module:
         if hasattr(module, "set_input_size"):  # transformers are built for one size
             module = library.create_model(spec.model, pretrained=False, img_size=spec.size, **arguments)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise InputError(f"timm cannot build '{spec.model}' with {arguments}: {_first_line(error)}") from None
+        raise InputError(f"timm cannot build '{spec.model}' with {arguments}: {first_line(error)}") from None
     return module
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def native_size(spec: ReferenceSpec) -> ReferenceSpec:
@@ -129,7 +125,7 @@ def reference_cost(spec: ReferenceSpec, size: Size | None = None) -> NetCost:
         with counter, torch.no_grad():
             module(torch.empty(1, spec.in_channels, *size, device="meta"))
     except (RuntimeError, AssertionError, ValueError) as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         raise InputError(f"'{spec.name}' cannot take images of {size[0]}x{size[1]}: {reason}") from None
     root = type(module).__name__
     flops = {name: sum(by_op.values()) for name, by_op in counter.get_flop_counts().items()}

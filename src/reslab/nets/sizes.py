@@ -1,4 +1,4 @@
-"""What size a signal has behind each part of a network, and whether the parts go together."""
+"""Computes the size of the signal after each part of a network, and checks that the parts fit together."""
 
 from reslab.nets.parts import (
     SAME_SHAPE,

@@ -34,7 +34,7 @@ class Attribution(Result):
 
 
 def _before_the_pool(net: Network, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What enters the global pool (N, C, h, w), and the logits."""
+    """The input of the global pool (N, C, h, w), and the logits."""
     seen: list[Tensor] = []
     handle = net.avgpool.register_forward_pre_hook(lambda _pool, inputs: seen.append(inputs[0]))
     try:
@@ -134,7 +134,7 @@ def _to_look_at(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def features(net: nn.Module, sample: Sample, stages: tuple[str, ...] = ("pool",)) -> dict[str, Tensor]:
-    """What leaves named stages, in fp32 on the CPU: ``stem``, ``layer1`` ... (N, C, H, W), ``pool`` and ``logits``.
+    """Outputs of named stages, in fp32 on the CPU: ``stem``, ``layer1`` ... (N, C, H, W), ``pool`` and ``logits``.
 
     Raises `InputError` for a stage that is not there.
     """

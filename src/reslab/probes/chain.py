@@ -131,7 +131,7 @@ def _foreign_link(name: str, modules: list[nn.Module]) -> Link:
 
 @dataclass(frozen=True)
 class Passes:
-    """What something costs, in forward passes of an image through the whole network."""
+    """A cost in forward passes of one image through the whole network."""
 
     fused: float = 0.0
     """with the fused kernels on"""
@@ -143,7 +143,7 @@ class Passes:
 
 
 def passes_of(chain: Chain, variants: Sequence[Variant]) -> Passes:
-    """What `evaluate_variants` costs: beginnings in common are computed once, and links cost about the same each.
+    """The cost of `evaluate_variants`: shared beginnings are computed once, and all links cost about the same.
 
     A bypassed link is computed like a whole one: its branch too, which is then not added.
     """
@@ -153,7 +153,7 @@ def passes_of(chain: Chain, variants: Sequence[Variant]) -> Passes:
 
 @dataclass
 class _Count:
-    """What came of each variant, over the batches so far."""
+    """Results of each variant over the batches so far."""
 
     wrong: list[int]
     loss: list[float]

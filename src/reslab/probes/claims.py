@@ -1,4 +1,4 @@
-"""What papers say of the inside of networks, each with the rule that decides it from the figures that were measured.
+"""Claims of papers about the inside of networks, each with the rule that decides it from measured figures.
 
 Importable without torch: figures come as the plain values that `reslab.probes.xray` keeps. The rules are in `rules`.
 """
@@ -49,7 +49,7 @@ class ProbeClaim:
 
 @dataclass(frozen=True)
 class PairClaim:
-    """The same of two networks beside each other."""
+    """A claim about two networks compared with each other."""
 
     key: str
     place: str
@@ -62,7 +62,7 @@ class PairClaim:
 
 
 def decided(claim: ProbeClaim | PairClaim, *measured: Measured) -> Decision:
-    """What a claim's rule says; not decided where a figure is no number, as of a network that has diverged.
+    """Applies a claim's rule; "not decided" if a figure is not a number, as after divergence.
 
     Nothing counts against a paper that is less than what the paper says it of: fewer layers, or easier images.
     """
@@ -74,12 +74,15 @@ def decided(claim: ProbeClaim | PairClaim, *measured: Measured) -> Decision:
     if verdict != "not held":
         return verdict, said
     if not all(of_papers_data(each) for each in measured):
-        return "not decided", f"{said}; it is not, but {measured[0].about['data']} cannot speak against a paper"
+        return (
+            "not decided",
+            f"{said}; it does not hold, but images as easy as {measured[0].about['data']} cannot count against a paper",
+        )
     fewest = min((int(each.about.get("depth") or 0) for each in measured), default=0)
     if fewest < claim.asked_of:
         return (
             "not decided",
-            f"{said}; it is not, but {fewest} layers cannot speak against the paper's {claim.asked_of}",
+            f"{said}; it does not hold, but {fewest} layers cannot count against the paper's {claim.asked_of}",
         )
     return verdict, said
 
@@ -104,7 +107,7 @@ def _signed(about: Values) -> bool:
 
 
 def _comparable(a: Values, b: Values) -> bool:
-    """Of the same data and as many images, with layers in the same order."""
+    """Whether data, number of images and order of the layers are the same."""
     return all(a.get(name) == b.get(name) for name in ("data", "images", "order", "activation", "branch"))
 
 

@@ -1,4 +1,4 @@
-"""What each figure of the probes costs of a network, in forward passes: what forecasts are made from.
+"""The cost of each figure of the probes in forward passes, from which its time is estimated.
 
 Lesions are counted exactly, from the variants that will be evaluated; of the others the factor was measured.
 """
@@ -17,7 +17,7 @@ DRAWN, ORDERS = 10, 40
 
 
 def alike(passes: float) -> Callable[[nn.Module], Passes]:
-    """As much of any network, in forward passes: found by measuring, backward passes and statistics included."""
+    """The same number of forward passes for any network: measured, including backward passes and statistics."""
     return lambda _net: Passes(single=passes)
 
 

@@ -23,7 +23,7 @@ from reslab.probes.seam import opened, own
 
 @dataclass(frozen=True)
 class Coverage(Result):
-    """For each block that subsamples: the share of its input's positions that a part of it never reads, 0 to 1."""
+    """For each block with a stride: the fraction of its input's positions that a part of it never reads."""
 
     block: tuple[str, ...]
     shortcut: Floats

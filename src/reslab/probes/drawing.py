@@ -1,4 +1,4 @@
-"""What all figures of the probes have in common: paper and page, style, colours and axes; each is in `plots`."""
+"""Shared code of the probes' figures: style, colours, axes, saving. The figures are in `plots`."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _drawn(
 
 
 def _on_the_page(text: str, salt: str) -> str:
-    """Without the XML head, with names that no other figure has, and colours that follow the page."""
+    """Prepares an SVG for a page: without the XML header, with unique names, and with the page's colours."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{salt}-", text)
@@ -118,7 +118,7 @@ def _on_the_page(text: str, salt: str) -> str:
 
 
 def color(i: int) -> str:
-    """Of the i-th network, on white."""
+    """The colour of the i-th network, on white."""
     return LIGHT[ORDER[i % len(ORDER)]]
 
 
@@ -159,7 +159,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def legend(ax: Axes, results: Named) -> None:
-    """Where there are several networks."""
+    """Draws a legend if there are several networks."""
     if len(results) > 1:
         ax.legend(loc="best")
 

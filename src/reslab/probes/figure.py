@@ -1,4 +1,4 @@
-"""What a figure of the probes is: what it measures, shows, costs and needs; the catalogue is `figures`."""
+"""Defines a figure of the probes: what it measures, shows, costs and needs. The catalogue is `figures`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -74,7 +74,7 @@ def _quantile(values: Tensor, q: float) -> Floats:
 
 
 def _by_shortcuts(back: Backward) -> Tensor:
-    """Of each image (blocks + 1, N)."""
+    """The gradient through the shortcuts alone, for each image (blocks + 1, N)."""
     start = norms(back.at_end)
     found = [torch.ones_like(start)]
     gradient = back.at_end

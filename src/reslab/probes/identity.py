@@ -23,7 +23,7 @@ LAYERS = 2
 
 @dataclass(frozen=True)
 class Fits(Result):
-    """What is left of the error after training, by depth: mean of |y - x|^2 / |x|^2 over fresh vectors; medians."""
+    """The remaining error after training, by depth: mean of |y - x|^2 / |x|^2 over new vectors; medians."""
 
     depth: Ints
     """weighted layers between input and output"""

@@ -126,7 +126,7 @@ def random_deletions(
 def choices_to_delete(
     chain: Chain, counts: tuple[int, ...] | None = None, draws: int = 20, seed: int = 0
 ) -> dict[int, list[tuple[int, ...]]]:
-    """For each number of blocks the choices that are deleted; the arguments are those of `random_deletions`."""
+    """The sets of blocks to delete, for each number of blocks; arguments as for `random_deletions`."""
     blocks = _deletable(chain, 1)
     counts = counts or _spread(len(blocks))
     if max(counts) > len(blocks) or min(counts) < 1:

@@ -1,4 +1,4 @@
-"""What a network looked at, laid over the picture that it was shown."""
+"""Draws a heat map over the picture."""
 
 import numpy as np
 import numpy.typing as npt

@@ -45,7 +45,7 @@ class Paths(Result):
 
     @property
     def share_of_effective(self) -> float:
-        """What part of all paths has an effective length."""
+        """The fraction of all paths that have an effective length."""
         return float(self.share[self.shortest : self.longest + 1].sum())
 
 

@@ -73,7 +73,7 @@ def _along(seen: dict[str, Passed]) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Translation(Result):
-    """What becomes of a network's view of an image that is shifted, the border filled with the mean."""
+    """The effect of shifting an image, with the border filled with the mean."""
 
     shift: Ints
     """pixels, to the right"""
@@ -122,7 +122,7 @@ def translation(net: nn.Module, sample: Sample, *, shifts: Sequence[int] = (0, 1
 
 
 def _view(net: Network, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What enters the global pool, what leaves it, and the logits."""
+    """Input and output of the global pool, and the logits."""
     seen: list[Tensor] = []
 
     def enters(_pool: nn.Module, inputs: tuple[Tensor]) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def responses(canvas: Canvas, results: Sequence[tuple[str, Responses]]) -> None:
-    """In the order of the layers, and ranked: the two halves of the paper's figure."""
+    """Responses in the order of the layers, and ranked: the two halves of the paper's figure."""
     first, second = beside(canvas, 2, sharey=True)
     found: list[float] = []
     for i, (label, result) in enumerate(results):
@@ -263,7 +263,7 @@ def along_images(canvas: Canvas, results: Sequence[tuple[str, AlongImages]]) -> 
 
 
 def decay(canvas: Canvas, results: Sequence[tuple[str, Decay]]) -> None:
-    """What was measured, and the fitted laws as lines."""
+    """Measured points, and the fitted laws as lines."""
     _, result = results[0]
     ax = canvas.subplots()
     layers = np.linspace(0, float(result.depth.max()), 60)

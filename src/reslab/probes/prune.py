@@ -27,6 +27,7 @@ from reslab.nets.network import Network
 from reslab.probes.chain import Variant, chain_of, evaluate_variants
 from reslab.probes.result import Floats, Ints, Result, as_floats, as_ints
 from reslab.probes.seam import Sample, own
+from reslab.report.words import plural
 from reslab.train.optim import make_optimizer
 from reslab.train.recipe import Sgd
 
@@ -49,7 +50,7 @@ class Images:
 
     @classmethod
     def of(cls, train: Sample, test: Sample, *, calibrate: bool = True) -> "Images":
-        """Of each class every other test image decides, and the others report."""
+        """Divides the test images: every other one of each class decides, the rest report."""
         test.need(2, "pruning, where one half of the test images decides and the other reports,")
         by_class = test.labels.argsort(stable=True)
 
@@ -209,7 +210,10 @@ def _taken_out(
         errors.append(_error(smaller, images.deciding))
         if max_error is not None:
             beyond = beyond + 1 if errors[-1] > errors[0] + max_error else 0
-        tell(f"without {len(names)}, the last {names[-1]}: error {errors[-1]:.2f} % (whole: {errors[0]:.2f} %)")
+        tell(
+            f"{plural(len(names), 'block')} removed, the last one {names[-1]}: error {errors[-1]:.2f} % (with all "
+            f"blocks {errors[0]:.2f} %)"
+        )
     return nets, names, losses, errors
 
 
@@ -218,7 +222,7 @@ def _all(net: Network, without: int | None) -> Variant:
 
 
 def _as_found(net: Network, whole: Network, count: int) -> Network:
-    """Under a name that says what it is, and with the kernels and the memory layout of the whole network."""
+    """Names the pruned network, and gives it the kernels and the memory layout of the whole one."""
     net.spec = net.spec.model_copy(update={"name": f"{whole.spec.name} without {count} block{'s' * (count > 1)}"})
     net.fuse(any(getattr(module, "fused", False) for module in whole.modules()))
     filters = [parameter for parameter in whole.parameters() if parameter.dim() == 4 and parameter.shape[2] > 1]

@@ -34,7 +34,7 @@ class Responses(Result):
 
     @property
     def ranked(self) -> Floats:
-        """From the strongest to the weakest, as the lower half of the figure has them."""
+        """Sorted from the strongest to the weakest, as in the lower half of the figure."""
         return as_floats(sorted(self.std, reverse=True))
 
 
@@ -115,7 +115,7 @@ def responses(net: nn.Module, sample: Sample) -> Responses:
 
 @dataclass(frozen=True)
 class Signal(Result):
-    """What enters each block, and what leaves the last one: the signal along the shortcuts."""
+    """The signal along the shortcuts: the input of each block, and the output of the last."""
 
     block: tuple[str, ...]
     """names of the blocks; the last entry, ``end``, is what leaves the last of them"""

@@ -1,4 +1,4 @@
-"""What a probe returns: a frozen dataclass of arrays, its table and its JSON."""
+"""The result of a probe: a frozen dataclass of arrays, with a table and JSON."""
 
 import math
 from dataclasses import MISSING, dataclass, fields
@@ -34,7 +34,7 @@ def _numbers(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Result:
-    """What a probe found. The first field names the rows of its table, such as the blocks."""
+    """Base class of results. The first field names the rows of the table, such as the blocks."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; NaN (nothing to measure there) and infinity are None."""

@@ -70,8 +70,8 @@ def _untrained(measured: Measured) -> Decision | None:
     if has_learnt(measured):
         return None
     return "not decided", (
-        f"{measured.network}: error {_whole(measured):.1f} % whole, to be below "
-        f"{LEARNT * float(measured.result['chance']):.0f} %, half of guessing, before a lesion says anything"
+        f"{measured.network}: error {_whole(measured):.1f} % with all blocks; lesions say something only below "
+        f"{LEARNT * float(measured.result['chance']):.0f} %, half of the error of guessing"
     )
 
 
@@ -157,9 +157,9 @@ def one_lesion(measured: Measured) -> Decision:
     middle, worst = float(np.median(risen)), float(risen.max())
     ruined = CHANCE * float(measured.result["chance"])
     return _yes(middle < BARELY and whole + worst < ruined), (
-        f"{measured.network}: error {whole:.2f} % whole; without one of {len(risen)} blocks that keep the shape "
-        f"{middle:+.2f} points in the median, {worst:+.2f} at worst; to be below {BARELY:g} in the median, and nowhere "
-        f"near chance ({ruined:.0f} %)"
+        f"{measured.network}: error {whole:.2f} % with all blocks; without one of {len(risen)} blocks that keep the "
+        f"shape {middle:+.2f} points in the median, {worst:+.2f} at worst; required: below {BARELY:g} in the median, "
+        f"and never near chance ({ruined:.0f} %)"
     )
 
 
@@ -172,8 +172,8 @@ def chain_breaks(measured: Measured) -> Decision:
     ruined = CHANCE * float(measured.result["chance"])
     count = int((error >= ruined).sum())
     return _yes(count > len(error) / 2), (
-        f"{measured.network}: without one link the error is {ruined:.0f} % or more for {count} of {len(error)} links "
-        f"(median {np.median(error):.1f} %, least {error.min():.1f} %); to be so for most"
+        f"{measured.network}: without one layer the error is {ruined:.0f} % or more for {count} of {len(error)} layers "
+        f"(median {np.median(error):.1f} %, lowest {error.min():.1f} %); required: for most of them"
     )
 
 
@@ -191,8 +191,8 @@ def smooth(measured: Measured) -> Decision:
     steepest = float((np.diff(median) / np.diff(deleted)).max())
     return _yes(rank > 0.95 and steepest < whole / 2), (
         f"{measured.network}: up to {deleted[-1]:.0f} blocks deleted, rank correlation of the error with their number "
-        f"{rank:.2f}; {steepest:.1f} points a block at the steepest, of {whole:.1f} in all; to be above 0.95, and "
-        "below a half"
+        f"{rank:.2f}; {steepest:.1f} points a block at the steepest, of {whole:.1f} in all; required: above 0.95, "
+        "and below half"
     )
 
 
@@ -206,7 +206,7 @@ def reordering(measured: Measured) -> Decision:
     low, high = np.quantile(_spearman(tau[chosen], error[chosen]), [0.05, 0.95])
     return _verdict(float(low), float(high), -0.5, "below"), (
         f"{measured.network}: rank correlation of error with Kendall's tau {spearman(tau, error):+.2f} (95 % bounds "
-        f"{low:+.2f} and {high:+.2f}, over {len(tau)} orders), to be below -0.5"
+        f"{low:+.2f} and {high:+.2f}, over {len(tau)} orders), required: below -0.5"
     )
 
 
@@ -215,8 +215,8 @@ def short_paths(measured: Measured) -> Decision:
     blocks = len(measured.result["length"]) - 1
     longest, mean = int(measured.result["longest"]), float(measured.result["mean_length"])
     return _yes(longest < blocks / 2), (
-        f"{measured.network}: 95 % of the gradient comes by paths of {measured.result['shortest']} to {longest} of "
-        f"{blocks} blocks (mean {mean:.1f}, of all paths alike {blocks / 2:g}); to be shorter than half of them"
+        f"{measured.network}: 95 % of the gradient flows through paths of {measured.result['shortest']} to {longest} "
+        f"of {blocks} blocks (mean {mean:.1f}; over all paths {blocks / 2:g}); required: fewer than half of the blocks"
     )
 
 
@@ -233,8 +233,8 @@ def undiminished(measured: Measured) -> Decision:
         return "not decided", f"{measured.network}: no block with an identity shortcut in its last stage"
     furthest = max(abs(value - 1) for value in same)
     return _yes(furthest < 0.01), (
-        f"{measured.network}: by the shortcuts alone {same[0]:.3f} of the gradient at the end arrives at the first "
-        f"identity shortcut of the last stage, {len(same)} blocks away; to be within 0.01 of 1"
+        f"{measured.network}: through the shortcuts alone, {same[0]:.3f} of the gradient after the last block reaches "
+        f"the first identity shortcut of the last stage, {len(same)} blocks away; required: 1 within 0.01"
     )
 
 
@@ -245,7 +245,7 @@ def preserved(measured: Measured) -> Decision:
     middle = float(np.median(ratio))
     return _yes(0.9 < middle < 1.1), (
         f"{measured.network}: ratio of the gradient's norms across a block {middle:.3f} in the median, "
-        f"{ratio.min():.2f} to {ratio.max():.2f}; to be within 0.1 of 1 in the median"
+        f"{ratio.min():.2f} to {ratio.max():.2f}; required: 1 within 0.1 in the median"
     )
 
 
@@ -255,7 +255,7 @@ def no_vanishing(measured: Measured) -> Decision:
     first = float(measured.result["plain_bn"][0])
     return _yes(least > 0.1), (
         f"plain network of {measured.about.get('depth')} layers with BN, at initialisation: the gradient at the first "
-        f"block is {first:.3g} times that behind the last, {least:.3g} at the least; to be above 0.1 everywhere"
+        f"block is {first:.3g} times that after the last; smallest ratio {least:.3g}, required: above 0.1"
     )
 
 
@@ -266,7 +266,7 @@ def sign(measured: Measured) -> Decision:
     original = measured.about.get("order") == "original"
     held = most == 0 if original else most > 0.1
     wanted = "0" if original else "above 10 %"
-    return _yes(held), f"{measured.network}: at most {100 * most:.1f} % of the signal is below zero, to be {wanted}"
+    return _yes(held), f"{measured.network}: at most {100 * most:.1f} % of the signal is below zero; required: {wanted}"
 
 
 def three_quarters(measured: Measured) -> Decision:
@@ -287,8 +287,8 @@ def laws(measured: Measured) -> Decision:
     )
     held = abs(plain - 0.5) < 0.05 and abs(residual - 0.75) < 0.05 and abs(power + 0.5) < 0.15
     return _yes(held), (
-        f"fitted: {plain:.3f}^L, {residual:.3f}^L and (L+1)^{power:.2f}; to be within 0.05 of 1/2 and 3/4, and within "
-        "0.15 of -1/2"
+        f"fitted: {plain:.3f}^L, {residual:.3f}^L and (L+1)^{power:.2f}; required: 1/2 and 3/4 within 0.05, and "
+        "-1/2 within 0.15"
     )
 
 
@@ -299,8 +299,8 @@ def shatter(measured: Measured) -> Decision:
     at_one = {name: float(measured.result[name][depth][1]) for name in ("plain_bn", "residual_bn")}
     return _yes(at_one["plain_bn"] < at_one["residual_bn"] / 2), (
         f"at {max(measured.result['depth'])} layers and lag 1 the autocorrelation of the gradient is "
-        f"{at_one['plain_bn']:.2f} in plain networks with BN, {at_one['residual_bn']:.2f} in residual ones with BN; to "
-        "be less than half of it"
+        f"{at_one['plain_bn']:.2f} in plain networks with BN, {at_one['residual_bn']:.2f} in residual ones with BN; "
+        "required: less than half"
     )
 
 
@@ -310,13 +310,13 @@ def identity(measured: Measured) -> Decision:
     other = measured.result["plain_high"][-1] < measured.result["residual_low"][-1]
     verdict: Judgement = "held" if plain > residual else "not held" if other else "not decided"
     return verdict, (
-        f"at {measured.result['depth'][-1]} layers plain stacks leave {measured.result['plain'][-1]:.2g} of the error "
-        f"({plain:.2g} at the least), residual ones {measured.result['residual'][-1]:.2g} ({residual:.2g} at the "
-        f"most), of {measured.result['seeds']} seeds"
+        f"at {measured.result['depth'][-1]} layers the remaining error is {measured.result['plain'][-1]:.2g} in plain "
+        f"stacks ({plain:.2g} or more) and {measured.result['residual'][-1]:.2g} in residual ones ({residual:.2g} or "
+        f"less), over {measured.result['seeds']} seeds"
     )
 
 
 def gates_shut(measured: Measured) -> Decision:
     """Whether gates are less than half open on average."""
     mean = float(np.mean(_array(measured.result["mean"])))
-    return _yes(mean < 0.5), f"{measured.network}: gates are {100 * mean:.0f} % open on average, to be below 50 %"
+    return _yes(mean < 0.5), f"{measured.network}: gates are {100 * mean:.0f} % open on average; required: below 50 %"

@@ -63,7 +63,7 @@ class Sample:
         return replace(self, x=self.x[chosen], labels=self.labels[chosen])
 
     def mixed(self) -> Self:
-        """The same images in an order of chance, always the same one."""
+        """The same images in a fixed random order."""
         order = permutation(len(self), _MIXED).to(self.labels.device)
         return replace(self, x=self.x[order], labels=self.labels[order])
 
@@ -75,7 +75,7 @@ class Sample:
 
 @dataclass
 class Passed:
-    """What the last forward pass left at a block, with its graph where gradients are on."""
+    """The tensors of a block in the last forward pass, with their graph if gradients are on."""
 
     input: Tensor
     output: Tensor
@@ -163,7 +163,7 @@ def opened(
 
 @contextmanager
 def watched(net: Network) -> Iterator[dict[str, Passed]]:
-    """What passes through each block in a forward pass, by the block's name; each pass replaces the last."""
+    """Records the tensors of each block in a forward pass, by block name; each pass replaces the last."""
     seen: dict[str, Passed] = {}
     terms: dict[str, tuple[Tensor, Tensor]] = {}
     with ExitStack() as hooks:
@@ -184,7 +184,7 @@ def watched(net: Network) -> Iterator[dict[str, Passed]]:
 
 @contextmanager
 def outputs_of(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """What each of some modules puts out in a forward pass; each pass replaces the last."""
+    """Records the outputs of some modules in a forward pass; each pass replaces the last."""
     seen: dict[str, Tensor] = {}
     with ExitStack() as hooks:
         for name, module in modules.items():
@@ -199,7 +199,7 @@ def outputs_of(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
 @contextmanager
 def bypassed(block: Block) -> Iterator[None]:
     """A block whose branch is zero at the addition: what is left is its shortcut, and what follows."""
-    assert block.add is not None, "a block without a shortcut has nothing beside its branch"
+    assert block.add is not None, "a block without a shortcut has only its branch"
 
     def cut(_add: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         branch, shortcut = inputs

@@ -1,4 +1,4 @@
-"""What was found, a sentence for each figure of the probes: on the page, in the terminal and in the JSON."""
+"""Sums up each figure of the probes in a sentence: on the page, in the terminal and in the JSON."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ def _percent(value: float) -> str:
 
 
 def _share(value: float) -> str:
-    """Of 1, with two digits where it is small."""
+    """A fraction in per cent, with two digits if it is small."""
     return f"{100 * value:.2g} %" if value < 0.1 else f"{100 * value:.0f} %"
 
 
@@ -52,7 +52,7 @@ def shares(found: Shares) -> str:
 
 
 def lesions(found: Lesions) -> str:
-    """What a single block is worth."""
+    """The effect of removing a single block."""
     risen = found.error - found.whole_error
     same = risen[(found.changes_shape == 0) & ~np.isnan(risen)]
     said = f"error {_percent(found.whole_error)} with all blocks; "
@@ -132,7 +132,7 @@ def amplification(found: Amplification) -> str:
 
 
 def translation(found: Translation) -> str:
-    """What a shift of the image does."""
+    """The effect of shifting the image."""
     last = int(found.shift.argmax())
     return (
         f"shifted by {found.shift[last]} pixels: error {_percent(found.error[last])} (unshifted "

@@ -35,7 +35,7 @@ class Shares(Result):
 
 
 def _measured(passed: Passed) -> dict[str, Tensor]:
-    """For each image (N,), in fp32."""
+    """Measures each image (N,), in fp32."""
     assert passed.branch is not None
     assert passed.shortcut is not None
     branch, shortcut = passed.branch.float().flatten(1), passed.shortcut.float().flatten(1)

@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from reslab.errors import InputError
+from reslab.errors import InputError, writing
 from reslab.evaluate.figures import at_chance
 from reslab.nets.network import Network
 from reslab.nets.spec import SAME_SHAPE, Projection, Shortcut
@@ -19,6 +19,7 @@ from reslab.probes.chain import Passes, chain_of
 from reslab.probes.figures import FIGURES
 from reslab.probes.result import FORMAT, Result
 from reslab.probes.seam import Sample, computing, opened
+from reslab.report.words import plural
 from reslab.runs.files import read_json, write_text
 from reslab.runs.machine import describe, now
 from reslab.train.device import is_out_of_memory
@@ -39,7 +40,7 @@ class Subject:
     net: nn.Module
     sample: Sample
     key: dict[str, Any]
-    """what tells its weights and images from others; results of the same key are not measured again"""
+    """identifies its weights and images; results with the same key are not measured again"""
     data: str = "images"
     """its name, for people"""
 
@@ -66,7 +67,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done, and what cannot be."""
+    """The figures to measure, and those that do not apply."""
 
     tasks: tuple[Task, ...]
     left_out: tuple[tuple[str, str, str], ...]
@@ -93,7 +94,7 @@ class Done:
     """as in the plan"""
 
     def says(self, figure: str, label: str, result: Result) -> str | None:
-        """What was found, in a sentence; None where it is of weights that do no better than guessing."""
+        """The result in a sentence; None if the network does no better than guessing."""
         return None if label in self.at_chance and FIGURES[figure].of_weights else FIGURES[figure].say(result)
 
 
@@ -238,22 +239,20 @@ def _keep(found: Result, task: Task, folder: Path, seconds: float, made: dict[st
         "figure": task.figure,
         "network": task.subject.label,
         "about": about(task.subject.net) | {"data": task.subject.data, "images": count},
-        "made": made | {"of": f"{count:,} images of {task.subject.data}"},
+        "made": made | {"of": f"{plural(count, 'image')} of {task.subject.data}"},
         "key": _key(task.subject),
         "seconds": round(seconds, 3),
         "said": chance if chance is not None and figure.of_weights else figure.say(found),
         "cite": figure.cite,
         "result": found.to_dict(),
     }
-    try:
+    with writing(folder):
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)  # on one line: maps would take thousands
         write_text(_file(folder, task.subject.label, task.figure), text + "\n")
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror or error}); choose another --out") from None
 
 
 def about(net: nn.Module) -> dict[str, Any]:
-    """What claims ask of a network: whether it is residual, how deep, in which order and how wide.
+    """The facts about a network that claims depend on: residual or not, depth, order, widths.
 
     Of a chain of another library, such as VGG, that it is one; nothing of other networks.
     """
@@ -278,7 +277,7 @@ def about(net: nn.Module) -> dict[str, Any]:
 
 
 def _kind(shortcut: Shortcut) -> str:
-    """What it is called; one that averages before its projection is another thing than one that skips."""
+    """The name of a kind of shortcut; projections with and without average pooling are different kinds."""
     return f"{shortcut.kind}, pooled" if isinstance(shortcut, Projection) and shortcut.pool else shortcut.kind
 
 

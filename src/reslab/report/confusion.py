@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from reslab.errors import InputError
+from reslab.errors import InputError, writing
 from reslab.report.figure import STYLE
 from reslab.runs.files import write_bytes
 
@@ -45,10 +45,8 @@ def save(matrix: Matrix, classes: Sequence[str], path: Path, *, title: str = "")
     columns = [*classes, "other"] if others else list(classes)
     counts = [list(row) if others else list(row[:-1]) for row in matrix]
     content = table(counts, classes, columns) if suffix == "csv" else _picture(counts, classes, columns, suffix, title)
-    try:
+    with writing(path):
         write_bytes(path, content)
-    except OSError as why:
-        raise InputError(f"{path} cannot be written: {why.strerror or why}") from None
 
 
 def table(counts: Matrix, classes: Sequence[str], columns: Sequence[str]) -> bytes:

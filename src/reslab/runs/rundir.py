@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reslab.errors import InputError
+from reslab.errors import InputError, writing
 from reslab.runs import files
 
 _locks: set[int] = set()
@@ -89,21 +89,17 @@ class RunDir:
         self.check(recipe)
         if self.exists:
             return
-        try:
+        with writing(f"--out {self.path}"):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             files.write_json(self.env, env)
             files.write_json(self.recipe, recipe)  # last: its presence makes the folder a run
-        except OSError as error:
-            raise InputError(f"--out {self.path} cannot be written: {error.strerror or error}") from None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keeps a second process from writing the same run. Makes the folder if need be."""
-        try:
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             handle = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise InputError(f"{self.path} cannot be written: {error.strerror or error}") from None
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

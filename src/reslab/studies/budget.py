@@ -1,4 +1,4 @@
-"""From minutes to a plan: how deep, how long and how many seeds, by what a step of each network takes here.
+"""Chooses a plan for a time budget: depth, length and seeds, from the measured time of a step of each network.
 
 Seeds come first, as many as one of the rule's looks takes: with three seeds a difference has to be 5.2 standard
 deviations to come to a verdict four times in five, with five 2.1. So five seeds; then the deepest networks whose study
@@ -43,7 +43,7 @@ class Cost:
     evaluation: float
 
     def run(self, plan: Plan, length: float) -> float:
-        """Of a run of the plan that is ``length`` times as long as the others."""
+        """Seconds of a run that is ``length`` times as long as the others."""
         iterations = plan.iterations * length
         evaluations = max(8.0, iterations / 1000)  # as `he2015_cifar` has them
         return OVERHEAD + iterations * self.step + evaluations * self.evaluation
@@ -62,7 +62,7 @@ class Budget:
     jobs: int
 
     def seconds(self, label: str) -> float:
-        """Of one run of a row."""
+        """Seconds of one run of a row."""
         arm = next(arm for arm in self.plan.arms if arm.label == label)
         return self.costs[arm.net].run(self.plan, arm.length) * (CROWDED if self.jobs > 1 else 1)
 
@@ -75,7 +75,7 @@ class Budget:
 
 def measured(plan: Plan, data: Dataset, out: Path, execution: Execution, jobs: int, seconds: float,
              said: Callable[[str], None]) -> Costs:  # fmt: skip
-    """What a step and an evaluation of each network take, on the share of the threads that a run will have."""
+    """Measures a step and an evaluation of each network, with the number of threads that a run will have."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // jobs))
     found: Costs = {}

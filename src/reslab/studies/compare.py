@@ -167,7 +167,7 @@ def _numbered(found: Sequence[Run]) -> list[Run]:
 
 
 def _common(recipes: Any) -> dict[str, Any]:
-    """What all recipes have in common, of what a reader asks first."""
+    """The settings that all recipes share, as far as a reader asks for them."""
     settings = [_settings(recipe) for recipe in recipes]
     asked = (
         "name",

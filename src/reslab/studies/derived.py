@@ -1,4 +1,4 @@
-"""What is made of all runs of a study together, as rows of its table beside the trainings."""
+"""Rows of a study's table that are computed from all its runs together."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -32,9 +32,9 @@ class Arm:
     """A row of a study: a network, and in what its training differs from the recipe."""
 
     label: str
-    """of the row; its runs are called LABEL-seedS"""
+    """name of the row; its runs are called LABEL-seedS"""
     net: str
-    """as `reslab.nets.catalog.resolve` takes it"""
+    """in the form that `reslab.nets.catalog.resolve` takes"""
     group: str
     """part of the figure and of the table"""
     settings: tuple[str, ...] = ()
@@ -109,7 +109,7 @@ COURSE, END = 2_000, 16_000
 
 @dataclass(frozen=True)
 class Extent:
-    """From which networks and trainings on a claim is decided, for it and against it by the same rule.
+    """The depth and length from which a claim can be decided, for it and against it alike.
 
     Half the depth that the paper says it of. What is said of the beginning of a training, of speed, or of ensembles is
     decided at any length; what training finds, and differences of a point of error or more between networks of one
@@ -199,7 +199,7 @@ class Study:
     scales: tuple[Depths, ...]
     """sizes to choose from, cheapest first"""
     usual: Depths
-    """where nothing is said of size or budget"""
+    """if neither size nor budget is given"""
     arms: Callable[[Depths], tuple[Arm, ...]]
     claims: tuple[Claim, ...]
     precision: Literal["auto", "fp32"] = "auto"
@@ -232,7 +232,7 @@ FAILS = 20.0
 
 
 def published_gap(paper: str, table: str, better: str, worse: str, column: str = "test_error") -> float:
-    """By how many points a row of a paper's table is better than another."""
+    """The difference in points between two rows of a paper's table."""
     from reslab import published
 
     rows = published.load(paper)[table]["rows"]

@@ -46,12 +46,12 @@ def residual(depths: Depths) -> tuple[Arm, ...]:
 
 
 def _to_110(depths: Depths) -> Depths:
-    """Without the network of 1202 layers, of which the paper says otherwise."""
+    """Leaves out the network of 1202 layers, about which the paper claims something else."""
     return tuple(depth for depth in depths if depth <= 110)
 
 
 def _published(better: str, worse: str) -> float:
-    """Of networks of the paper's table; of others nothing."""
+    """The published errors of networks in the paper's table; None for others."""
     rows = published.load("he2015")["table6"]["rows"]
     return published_gap("he2015", "table6", better, worse) if {better, worse} <= rows.keys() else 0.0
 

@@ -38,7 +38,7 @@ def roots_or_usual(roots: Sequence[Path]) -> Sequence[Path]:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What folders of results say of the claims."""
+    """The evidence on all claims in some folders of results."""
 
     rows: tuple[ClaimRow, ...]
     """every claim, paper by paper as the studies come, with its evidence"""
@@ -66,7 +66,7 @@ def read(roots: Sequence[Path]) -> Ledger:
 
 
 def _together(found: Mapping[str, tuple[Evidence, ...]]) -> dict[str, tuple[Evidence, ...]]:
-    """With the verdicts that the error rate of all claims allows, each by its strongest evidence."""
+    """Verdicts after controlling the error rate over all claims, each by its strongest evidence."""
     family = adjusted({key: each[0].p for key, each in found.items() if each[0].p is not None})
     return {
         key: (_within_rate(each[0], family[key]), *each[1:]) if key in family else each for key, each in found.items()
@@ -98,7 +98,7 @@ Figure = tuple[Measured, dict[str, Any], Path]
 
 
 def _figures(roots: Sequence[Path]) -> Iterator[Figure]:
-    """What `reslab probe` left: a file for each figure of each network, in a folder ``probes`` or a run's."""
+    """Reads the files that `reslab probe` wrote, one for each figure of each network."""
     for root in roots:
         for path in sorted({*root.glob("probes/*/*.json"), *root.glob("*/probes/*/*.json")}):
             try:
@@ -149,7 +149,7 @@ def _looked(found: tuple[Judgement, str], made: dict[str, Any], path: Path, meas
 
 @dataclass(frozen=True)
 class _Found:
-    """What a study's summary says that the ledger needs; of a version that it can read."""
+    """The part of a study's summary that the ledger needs."""
 
     source: str
     study: str
@@ -158,12 +158,12 @@ class _Found:
     """whether it is of the papers' data, all of it"""
     iterations: int
     depths: tuple[int, ...]
-    """of the trained networks"""
+    """depths of the trained networks"""
     seeds: int
-    """of the row that has fewest"""
+    """seeds of the row with the fewest"""
     most_seeds: int
     as_published: bool
-    """by the papers' recipe: no setting changed, batches of 128"""
+    """whether the paper's recipe was used: no setting changed, batch size 128"""
     overall: Judgement
     parts: tuple[Mapping[str, Any], ...]
     command: str
@@ -209,7 +209,7 @@ def _found(summary: dict[str, Any], path: Path) -> _Found:
 
 
 def _evidence(found: _Found) -> Iterator[tuple[str, tuple[float, ...], Evidence]]:
-    """What a study says of claims, and how strong it is: by what was run, never by what came of it.
+    """A study's evidence on claims, and its strength: by what was run, never by the outcome.
 
     First what counts, then whether there are seeds enough for a look, then length, depth, seeds.
     """
@@ -236,17 +236,17 @@ def _evidence(found: _Found) -> Iterator[tuple[str, tuple[float, ...], Evidence]
 
 def _level(found: _Found, part: Mapping[str, Any]) -> tuple[float | None, str]:
     """The p-value of what a study leans to; none for what does not count in the ledger, and then why."""
-    said = f"{str(part['verdict']).capitalize()} there"
+    verdict = f"The study's verdict, '{part['verdict']}',"
     if not found.whole:
-        return None, f"{said}: of other images than the paper's, it does not count here"
+        return None, f"{verdict} does not count in the ledger: its images are not the paper's"
     if not found.as_published:
-        return None, f"{said}: by another recipe than the paper's, it does not count here"
+        return None, f"{verdict} does not count in the ledger: its recipe is not the paper's"
     values = [part[key] for key in ("speaks_for", "against") if part[key] is not None]
     if values:
         return min(values), ""
     if part["verdict"] == "not decided":
         return None, ""
-    return None, f"{said}, by an earlier version's rule: the same study command judges it anew"
+    return None, f"{verdict} is by an earlier version's rule: repeat the study's command to judge it again"
 
 
 def _layers(depths: Sequence[int]) -> str:
@@ -256,7 +256,7 @@ def _layers(depths: Sequence[int]) -> str:
 
 
 def verdicts() -> list[dict[str, Any]]:
-    """What each study at hand came to as a whole, where nobody says where to look."""
+    """The overall verdict of each study in the usual folders."""
     return [
         {
             "study": found.study,

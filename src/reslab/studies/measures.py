@@ -1,4 +1,4 @@
-"""What a study measures of a trained network beside its errors; kept in the run's folder, so that it is done once."""
+"""Measurements of a trained network beside its errors; cached in the run's folder."""
 
 import io
 import math
@@ -90,7 +90,7 @@ def measure(name: str, recipe: Recipe, data: Dataset, run: RunDir, device: torch
 
 
 def scores_of(run: RunDir) -> npt.NDArray[np.float32]:
-    """What `keep_scores` kept."""
+    """The scores that `keep_scores` saved."""
     try:
         return np.asarray(np.load(run.path / SCORES, allow_pickle=False), dtype=np.float32)
     except (OSError, ValueError) as error:

@@ -36,7 +36,7 @@ def _ray() -> Any:
 def _work(
     run: Planned, source: str, folder: str, store: str | None, execution: Execution, measured: str | None, cpus: int
 ) -> Result:
-    """What a worker does: it has the data at the same path, and the folder too unless there is a store."""
+    """Runs in a worker, which has the data at the same path, and the folder too unless there is a store."""
     torch.set_num_threads(cpus)
     data = load(source)
     if store is None:

@@ -1,4 +1,4 @@
-"""What a study comes to on a data set: its runs as recipes, and how they depart from the paper's experiment."""
+"""A study on a data set: its runs as recipes, and how they differ from the paper's experiment."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,7 +88,7 @@ class Plan:
                 yield Planned(f"{arm.folder}-seed{seed}", arm, self.recipe(arm, seed), after)
 
     def mark(self) -> dict[str, Any]:
-        """What a folder of this study says of itself: runs of another plan do not belong there.
+        """Identifies a folder of this study: runs of another plan do not belong there.
 
         Not the number of seeds: a study may be gone on with by more of them.
         """

@@ -1,4 +1,4 @@
-"""What a study could see with its seeds, from the spread of what was measured so far; before anything is trained.
+"""Statistical power of a study before training, from the spread of the differences measured so far.
 
 A comparison's chance of a verdict follows from its true difference in standard deviations of the differences between
 seeds, and from the looks that its seeds allow. The difference is the paper's where it has one, the standard deviation
@@ -50,7 +50,7 @@ class Seen:
 
 
 def differences_seen(roots: Sequence[Path]) -> list[Seen]:
-    """Of every comparison in the records under some folders that has two seeds or more."""
+    """Differences of every comparison with two or more seeds in the records under some folders."""
     found = []
     for _, summary in summaries(roots):
         depths, runs, papers = depths_of(summary), Found(summary.runs), on_papers_data(summary)
@@ -85,7 +85,7 @@ def _drawn() -> Floats:
 
 
 def chance(test: Test, mean: float, spread: float, seeds: int, level: float = LEVEL) -> float:
-    """Of a verdict, in either direction, on a comparison with so many seeds.
+    """Probability of a verdict, in either direction, on a comparison with so many seeds.
 
     Args:
         test: the comparison.
@@ -128,7 +128,7 @@ def visible(seeds: int, level: float = LEVEL) -> float:
 
 @dataclass(frozen=True)
 class Sight:
-    """What a comparison of a study could see."""
+    """The power of one comparison of a study."""
 
     claim: str
     comparison: str
@@ -156,7 +156,7 @@ def as_published(test: Test) -> float | None:
 
 
 def sights(study: Study, depths: Depths, iterations: int, seeds: int, seen: Sequence[Seen]) -> list[Sight]:
-    """For each comparison of a study's claims."""
+    """The power of each comparison of a study's claims."""
     found = []
     least = visible(seeds)
     for claim in study.claims:

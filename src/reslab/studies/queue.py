@@ -45,7 +45,7 @@ class Candidate:
 
     @property
     def size(self) -> Size:
-        """Without the seeds, which can be added to."""
+        """The candidate without its seeds, which can be added later."""
         return self.study.name, self.depths, self.iterations
 
     @property
@@ -60,9 +60,9 @@ class Ranked:
 
     candidate: Candidate
     claims: float
-    """that it is expected to decide"""
+    """claims that it is expected to decide"""
     seconds: float
-    """of all its runs that are not there yet"""
+    """seconds of its runs that are still missing"""
 
     @property
     def per_hour(self) -> float:
@@ -101,7 +101,7 @@ def expected(candidate: Candidate, open_claims: Collection[str], seen: Sequence[
 
 
 def _chance(test: Test, candidate: Candidate, seen: Sequence[Seen]) -> float | None:
-    """Of a verdict on a comparison: by the difference that was seen at this size, or else by the paper's; else None."""
+    """Probability of a verdict on a comparison: from the difference seen at this size, or the paper's; else None."""
     spread = spread_of(metric_of(test), candidate.iterations, seen)
     if spread is None:
         return None
@@ -118,7 +118,7 @@ def _chance(test: Test, candidate: Candidate, seen: Sequence[Seen]) -> float | N
 
 
 def seconds(candidate: Candidate, macs: Callable[[str], int], per_mac: Callable[[Study], float]) -> float:
-    """Of the runs that a candidate still takes.
+    """Seconds of the runs that a candidate still needs.
 
     Args:
         candidate: the study, its size and seeds.

@@ -135,7 +135,7 @@ def share_below(draw: Draw, *, trials: int, random: np.random.Generator, level: 
 
 @dataclass(frozen=True)
 class LedgerRate:
-    """What the false-discovery rate comes to in simulated ledgers."""
+    """The false-discovery rate in simulated ledgers."""
 
     false: float
     """share of wrong verdicts among those that were reached, on average over ledgers; none reached counts as 0"""
@@ -145,7 +145,7 @@ class LedgerRate:
 
 def ledger_rate(draw: Draw, *, claims: int, true: float, effect: float, groups: int, trials: int,
                 random: np.random.Generator) -> LedgerRate:  # fmt: skip
-    """Of ledgers in which a share of the claims is true by some spreads, and the others lie exactly on their bound.
+    """Simulates ledgers in which some claims are true by a margin, and the others lie exactly on their bound.
 
     Both directions are tested. Claims come in groups that are compared with the same row, so that their differences
     share half of their variance.

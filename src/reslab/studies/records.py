@@ -1,4 +1,4 @@
-"""What committed studies left behind: their summaries, and what those say of size and data."""
+"""Finds the summaries of finished studies, and reads their size and data."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ def summaries(roots: Sequence[Path]) -> Iterator[tuple[Path, Summary]]:
 
 
 def depths_of(summary: Summary) -> Depths:
-    """Of the networks that were trained."""
+    """Depths of the networks that were trained."""
     return tuple(sorted({row.depth for row in summary.rows if row.train_error is not None}))
 
 

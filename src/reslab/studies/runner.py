@@ -35,7 +35,7 @@ NOT_LINKED = (".lock", "tensorboard")
 
 
 class Workers(Protocol):
-    """Where runs are carried out beside this process."""
+    """Executes runs outside this process."""
 
     def submit(self, run: Planned) -> None:
         """Begins a run, or puts it in the queue."""

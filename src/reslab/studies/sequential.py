@@ -38,7 +38,7 @@ def looked(seeds: int) -> tuple[int, ...]:
 
 
 def p_values(values: Floats, bound: float, side: Side) -> Floats:
-    """Of "the mean is not above the bound", one for each row of values (..., seeds), in the order of the seeds.
+    """p-values of "the mean is not above the bound", one per row of values (..., seeds), seeds in order.
 
     min over the looks of P(t > t_look), times `LEVEL` / `EACH`, at most 1; 1 with fewer seeds than a look takes.
     """
@@ -55,7 +55,7 @@ def p_values(values: Floats, bound: float, side: Side) -> Floats:
 
 
 def half_width(values: Sequence[float], tail: float) -> float:
-    """From the mean to either bound of a t-interval that leaves ``tail`` on each side; of two values or more."""
+    """Half the width of a t-interval with ``tail`` on each side; needs two values or more."""
     from scipy import stats
 
     n = len(values)

@@ -84,7 +84,7 @@ class Store:
         return {path[path.index(there) + len(there) + 1 :]: int(about["size"]) for path, about in found.items()}
 
     def _put(self, path: str, content: bytes) -> None:
-        """By way of another name where that costs nothing: object stores put whole objects anyway."""
+        """Writes under a temporary name where renaming is cheap; object stores write whole objects anyway."""
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
         if self._files.protocol in ("file", ("file", "local")):
             self._files.pipe_file(f"{path}.tmp", content)

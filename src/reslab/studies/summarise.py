@@ -1,4 +1,4 @@
-"""From the folder of a finished study to its summary."""
+"""Makes the summary of a finished study's folder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -135,7 +135,7 @@ def tail_error(history: Sequence[Mapping[str, Any]], iterations: int) -> float:
 
 
 def machine_of(envs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Where runs were made; more than one value where it was not the same place."""
+    """The machines of the runs; several values if they differ."""
     keys = ("cpu", "cores", "threads", "memory", "gpu", "python", "torch", "reslab", "git_commit")
     return {key: " / ".join(dict.fromkeys(str(env.get(key, "unknown")) for env in envs)) for key in keys}
 

@@ -43,7 +43,7 @@ class Together:
             return carry_out(run, self._data, *self._rest, stop=self._between)
 
     def _between(self) -> bool:
-        """Behind each iteration: the others' turn; whether the run is to end."""
+        """Called after each iteration: gives the others a turn; returns whether the run is to stop."""
         self._turns.pass_on()
         return self._ends
 

@@ -37,7 +37,7 @@ class Difference:
 
     @classmethod
     def of(cls, values: Sequence[float], unit: str = "points") -> "Difference":
-        """From one difference per seed, of as many as the last look takes: one-sided t-bounds, at the level of a look.
+        """Computes one-sided t-bounds at the level of a look, from one difference per seed.
 
         With fewer seeds than the first look takes, nothing is said of the spread: the interval is unbounded.
         """
@@ -56,7 +56,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the looks at a comparison, or at all of a claim, come to; p-values of all looks together."""
+    """The result for a comparison, or for a whole claim; p-values of all looks together."""
 
     speaks_for: float
     """p-value of what the claim says not being so"""
@@ -134,7 +134,7 @@ def _named(metric: str) -> tuple[str, str]:
 
 
 def differences(test: Test, found: Found) -> list[float]:
-    """What a test looks at, seed by seed: a minus b, or the value of a; of what comes first log2 of b / a."""
+    """The tested values by seed: a minus b, or a itself; for which comes first, log2 of b / a."""
     match test:
         case Absolute():
             return [found.value(test.a, seed, test.metric) for seed in found.seeds(test.a, metric=test.metric)]
@@ -154,7 +154,7 @@ def levels(test: Test, values: Sequence[float]) -> tuple[float, float]:
 
 
 def levels_of_rows(test: Test, seen: Floats) -> tuple[Floats, Floats]:
-    """The same of many rows of differences at once (..., seeds)."""
+    """Like `levels`, for many rows of differences at once (..., seeds)."""
     match test:
         case Sooner():
             return p_values(seen, 0, "above"), p_values(seen, 0, "below")
@@ -176,7 +176,7 @@ def against_from(test: Below) -> float:
 
 
 def decide(test: Test, found: Found) -> Outcome:
-    """What a test comes to."""
+    """Evaluates a test."""
     values = differences(test, found)
     if not values:
         return Outcome(1, 1, _nothing(test))
@@ -188,9 +188,9 @@ def _nothing(test: Test) -> str:
         case Absolute():
             return f"{_named(test.metric)[0]} of {test.a}: not measured"
         case Sooner():
-            return f"iterations, {test.a} and {test.b}: no seeds that both have"
+            return f"iterations, {test.a} and {test.b}: no random seed in common"
         case Below() | Within():
-            return f"{_named(test.metric)[0]}, {test.a} and {test.b}: no seeds that both have"
+            return f"{_named(test.metric)[0]}, {test.a} and {test.b}: no random seed in common"
 
 
 def _numbers(test: Test, found: Found, values: Sequence[float]) -> str:
@@ -200,14 +200,14 @@ def _numbers(test: Test, found: Found, values: Sequence[float]) -> str:
     match test:
         case Absolute():
             each = str(Difference.of(values, "%" if unit else "")).replace("paired seeds", "seeds")
-            return f"{name} of {test.a}: {each}, to be {test.side} {test.bound:g}"
+            return f"{name} of {test.a}: {each}, required: {test.side} {test.bound:g}"
         case Within():
             gap = Difference.of(values, unit)
-            return f"{name}, {test.a} minus {test.b}: {gap}, to be within {test.margin:g} either way"
+            return f"{name}, {test.a} minus {test.b}: {gap}, required: within {test.margin:g} either way"
         case Below():
             if test.bound:
                 gap = Difference.of(values, unit)
-                return f"{name}, {test.a} minus {test.b}: {gap}, to be below {test.bound:+g}"
+                return f"{name}, {test.a} minus {test.b}: {gap}, required: below {test.bound:+g}"
             # What is claimed to be higher, first.
             more = Difference.of([-value for value in values], unit)
             paper = f", in the paper {test.published:+.2f}" if test.published else ""
@@ -219,14 +219,15 @@ def _sooner(test: Sooner, found: Found, logs: Sequence[float]) -> str:
         reached = [found.reached(label, seed)[0] for seed in found.seeds(test.a, test.b)]
         return ", ".join("never" if at is None else f"{at:,}" for at in reached)
 
-    return f"iterations: {test.a} {show(test.a)}; {test.b} {show(test.b)}, {_times(Difference.of(logs))} as many"
+    return f"iterations: {test.a} {show(test.a)}; {test.b} {show(test.b)}: {_times(Difference.of(logs))}"
 
 
 def _times(later: Difference) -> str:
     """A difference of logarithms to the base 2 as a factor."""
     if math.isinf(later.low):
-        return f"{2**later.mean:.2g} times (n = {later.n}: no interval before {LOOKS[0]} seeds)"
-    return f"{2**later.mean:.2g} times (bounds {2**later.low:.2g} and {2**later.high:.2g}, n = {later.n} paired seeds)"
+        return f"{2**later.mean:.2g} times as many (n = {later.n}: no interval before {LOOKS[0]} seeds)"
+    bounds = f"bounds {2**later.low:.2g} and {2**later.high:.2g}"
+    return f"{2**later.mean:.2g} times as many ({bounds}, n = {later.n} paired seeds)"
 
 
 def in_words(test: Test) -> str:
@@ -287,7 +288,7 @@ def judge(study: Study, depths: Depths, runs: Sequence[Run], *, papers_data: boo
 
 
 def outcome(claim: Claim, depths: Depths, found: Found) -> Outcome:
-    """Of all of a claim's tests: each has to speak for it, and any can speak against it (Bonferroni)."""
+    """Combines a claim's tests: all have to support it, and any one can refute it (Bonferroni)."""
     each = [decide(test, found) for test in claim.tests(depths)]
     return Outcome(
         max(one.speaks_for for one in each), min(1.0, len(each) * min(one.against for one in each)),
@@ -317,10 +318,10 @@ def short_of(wanted: Extent, have: Extent) -> str:
     """Why what is found here says nothing of a claim; nothing where it does."""
     short = []
     if have.depth < wanted.depth:
-        short.append(f"{wanted.depth} layers or more, not {have.depth}")
+        short.append(f"at least {wanted.depth} layers (here {have.depth})")
     if have.iterations < wanted.iterations:
-        short.append(f"{wanted.iterations:,} iterations or more, not {have.iterations:,}")
-    return f"it takes {' and '.join(short)}" if short else ""
+        short.append(f"at least {wanted.iterations:,} iterations (here {have.iterations:,})")
+    return f"the claim needs {' and '.join(short)}" if short else ""
 
 
 def _sentence(parts: Sequence[VerdictPart]) -> str:

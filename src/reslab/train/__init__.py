@@ -1,1 +1,1 @@
-"""From a recipe to a run."""
+"""Trains a recipe into a run directory."""

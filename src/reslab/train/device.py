@@ -30,7 +30,7 @@ class Execution:
     """forward and backward compiled by PyTorch, in place of kernels of our own"""
     deterministic: bool = False
     checkpoint_activations: bool | tuple[int, ...] | None = None
-    """of all stages, or of these, counted from 1; None: as ``memory_budget`` needs it, without one of none"""
+    """of all stages, or of these (from 1); None: as many as ``memory_budget`` requires, or none without a budget"""
     memory_budget: int | None = None
     """bytes that a step may take; each rank has as many"""
     graphs: bool = True
@@ -38,7 +38,7 @@ class Execution:
     workers: int | None = None
     """processes that decode photographs; None: all cores but one"""
     damaged_share: float = DAMAGED_SHARE
-    """of the photographs, how many may be damaged before a run ends"""
+    """fraction of the photographs that may be damaged before a run stops"""
     accumulate: int = 1
     """parts that a rank's share of a batch is worked through in, to save memory"""
     sync_bn: bool = False

@@ -8,7 +8,6 @@ that BN takes its statistics over are the recipe's, so any number of ranks train
 
 import inspect
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from reslab.errors import InputError
+from reslab.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from torch.nn.parallel import DistributedDataParallel
@@ -162,7 +161,7 @@ def joined(device: torch.device) -> Iterator[World]:
     try:
         dist.init_process_group(backend, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"the other ranks cannot be reached: {_first_line(error)}; start all of them") from None
+        raise InputError(f"the other ranks cannot be reached: {first_line(error)}; start all of them") from None
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:
@@ -176,13 +175,8 @@ def is_loss(error: RuntimeError) -> bool:
 
 
 def lost(error: RuntimeError, iteration: int) -> InputError:
-    """What to say of it."""
-    what = f"another rank ended or did not answer at iteration {iteration} ({_first_line(error)})"
+    """The error for a lost rank."""
+    what = f"another rank ended or did not answer at iteration {iteration} ({first_line(error)})"
     if iteration == 0:
         return InputError(f"{what}; see what that rank says, then start all of them again")
     return InputError(f"{what}; start all ranks by the same command again, and they go on from the last checkpoint")
-
-
-def _first_line(error: Exception) -> str:
-    text = (str(error).splitlines() or [type(error).__name__])[0]
-    return re.sub(r"^\[[^]]*\] ", "", text)[:120]  # where in its source a library found out

@@ -66,6 +66,7 @@ def finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
         "train_loss": at["train_loss"],
         "train_images": images,
         "at_chance": _guesses(at["train_error"], images, trainer.feed.commonest) if images else _tested(trainer, test),
+        "test_at_chance": _tested(trainer, test),
         "test_error": test.top1_error,
         "test_loss": test.loss if math.isfinite(test.loss) else None,
         "n_test_images": test.n_images,
@@ -93,7 +94,7 @@ def finish(trainer: Trainer, run: RunDir) -> dict[str, Any]:
 
 
 def _tested(trainer: Trainer, test: Result) -> bool:
-    """As `_guesses`, of weights that no step has changed: by their test error."""
+    """Like `_guesses`, by the test error."""
     return _guesses(test.top1_error, test.n_images, share_of_commonest(trainer.test.labels))
 
 

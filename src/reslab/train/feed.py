@@ -1,4 +1,4 @@
-"""Where the images of a training come from: memory, or processes that decode photographs beside it."""
+"""Supplies training images: from memory, or from worker processes that decode photographs."""
 
 import torch
 from torch import Tensor

@@ -13,7 +13,7 @@ BACKEND = "inductor"
 
 
 def compiled(net: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What computes as the network does, and shares its weights; compiled at its first call, a minute or more.
+    """The compiled network, which shares the weights; compiled at the first call, a minute or more.
 
     Shapes are taken as they come: another size of the images or of the batch compiles anew.
     """
@@ -23,7 +23,7 @@ def compiled(net: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def freeze() -> None:
-    """From now on in this process, what is compiled for inference takes its weights for constants.
+    """Makes later compilations for inference in this process treat weights as constants.
 
     They are then laid out beforehand as the kernels want them, and BN becomes a part of the convolutions.
     """
@@ -34,7 +34,7 @@ def freeze() -> None:
 
 @contextmanager
 def said_plainly(compiling: bool = True) -> Iterator[None]:
-    """What hinders the compiler as one line: it comes with the first calls, from deep inside.
+    """Turns errors of the compiler, which come from deep inside at the first calls, into one line.
 
     Raises:
         InputError: there is no C++ compiler or no Triton, or a part of the network cannot be compiled.

@@ -35,7 +35,7 @@ def proposed(images: int, batch: int) -> int:
 
 
 def doubts(iterations: int, batch: int, images: int) -> str:
-    """What is wrong with a length, and what to write instead; nothing where it is sensible."""
+    """A warning about a training length that is too short or too long, with a better one; empty if it is sensible."""
     epochs = iterations * batch / images
     if iterations < FEWEST:
         return (

@@ -94,7 +94,7 @@ def train(
 
 @contextmanager
 def in_words(world: World) -> Iterator[list[Trainer]]:
-    """What a person can do about lack of memory and about ranks that are gone, in place of the libraries' errors.
+    """Replaces the libraries' errors about memory and lost ranks by advice.
 
     Yields a list for the trainer, once there is one; ends what runs beside it.
     """
@@ -127,7 +127,7 @@ def _lead(
     trainer: Trainer, run: RunDir, env: dict[str, Any], *, title: str | None, checkpoint_every: int | None,
     weights: InitialWeights | None, stop: Callable[[], bool] | None, quiet: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    """What the only rank does, or the first of several: it alone reads and writes the run's folder."""
+    """Trains on the only or first rank, which alone reads and writes the run's folder."""
     recipe, world = trainer.recipe, trainer.world
     # What can be refused is refused before anything is written.
     plain = prepared(trainer, run, env, weights)
@@ -178,7 +178,7 @@ def _too_large(trainer: Trainer) -> InputError:
     ways = []
     ranks, synced = trainer.world.size, trainer.execution.sync_bn
     if not why_not_shared(trainer.recipe, trainer.net, 2 * parts, ranks=ranks, synced=synced):
-        ways.append(f"--accumulate {2 * trainer.accumulate} (the same training, a batch worked through in parts)")
+        ways.append(f"--accumulate {2 * trainer.accumulate} (the same training, each batch in parts)")
     if isinstance(trainer.recipe.net, NetSpec) and trainer.execution.checkpoint_activations is not True:
         ways.append("--checkpoint-activations (the same training, about a third slower)")
     ways.append(f"a smaller batch (--batch-size {max(2, batch // 2)}, another training)")
@@ -190,14 +190,14 @@ def _too_large(trainer: Trainer) -> InputError:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run goes on or begins, as the leading rank tells the others; nothing where it is finished."""
+    """The state to start from, as the first rank sends it to the others; empty if the run is finished."""
 
     saved: tuple[dict[str, Tensor], dict[str, Any]] | None = None
     weights: dict[str, Tensor] | None = None
 
 
 def _follow(trainer: Trainer, run: RunDir, checkpoint_every: int | None) -> dict[str, Any]:
-    """What the ranks do that do not lead: the same steps and evaluations, from its state. They write nothing."""
+    """Trains on the other ranks: the same steps and evaluations from the first rank's state, writing nothing."""
     start = trainer.world.from_lead(Start())
     if start.saved is not None:
         trainer.restore(*start.saved)
@@ -270,7 +270,7 @@ def _fit(
 
 
 def _begin_with(trainer: Trainer, run: RunDir) -> None:
-    """What the weights that a fine-tuning starts from are worth: where no step makes them better, they are kept."""
+    """Evaluates the weights that fine-tuning starts from; if no step improves on them, they are kept."""
     line: dict[str, Any] = {"iteration": 0, "epoch": 0.0, "lr": 0.0, "train_loss": None, "train_error": None}
     if trainer.validation is not None:
         result = evaluated(trainer, trainer.validation)

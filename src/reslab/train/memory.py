@@ -1,4 +1,4 @@
-"""What a training step takes in memory, and which activations are computed twice where that is more than there is.
+"""Predicts the memory of a training step, and which activations to recompute so that it fits.
 
 The activations are measured, not calculated: two forward passes of a few images, in the mode of the run, tell what
 autograd keeps of each block, as a line in the number of images. What a step takes with some of the stages
@@ -91,7 +91,7 @@ class Line:
 
     @classmethod
     def through(cls, samples: Sequence[int], counts: Sequence[int]) -> "Line":
-        """From the bytes that each number of images took."""
+        """Fits a line through the bytes measured for each number of images."""
         (few, many), (less, more) = samples, counts
         each = (more - less) / (many - few)
         return cls(less - few * each, each)
@@ -113,7 +113,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Memory:
-    """What was measured of a network and its training."""
+    """Measured memory of a network and its training."""
 
     pieces: tuple[Piece, ...]
     """in the order of the signal"""
@@ -132,7 +132,7 @@ class Memory:
         return max(0, len(self.macs) - 2)
 
     def account(self, images: int, of: int, twice: int = 0) -> Account:
-        """What a step takes with the activations of so many images at a time, of a batch of ``of``.
+        """The memory of a step with the activations of so many images at a time, out of a batch of ``of``.
 
         ``twice``: the first so many stages are computed twice.
         """
@@ -283,7 +283,7 @@ def _kept(net: nn.Module, recipe: Recipe, device: torch.device, images: int) -> 
 
 
 def account(net: nn.Module, recipe: Recipe, execution: Execution) -> Account:
-    """What a step of a network's training takes as it is carried out."""
+    """The memory that a training step takes as it is configured."""
     images = recipe.global_batch // execution.world.size
     twice = execution.checkpoint_activations
     found = measure(net, recipe, execution.device)
@@ -306,7 +306,7 @@ class Plan:
 
     @property
     def choice(self) -> bool | tuple[int, ...]:
-        """As `Execution.checkpoint_activations` has it."""
+        """The plan in the form of `Execution.checkpoint_activations`."""
         if self.twice == 0:
             return False
         return True if self.twice == self.of else tuple(range(1, self.twice + 1))
@@ -335,13 +335,13 @@ def plan(net: nn.Module, recipe: Recipe, execution: Execution, budget: int) -> P
         fits = found.least(share // parts, share) <= budget
         synced = execution.sync_bn
         if fits and not why_not_shared(recipe, net, parts * ranks, ranks=ranks, synced=synced):
-            ways.append(f"--accumulate {parts} (the same training, a batch worked through in parts)")
+            ways.append(f"--accumulate {parts} (the same training, each batch in parts)")
             break
     own = share
     while own > 2 and not ways:
         own //= 2
         if found.least(own // accumulate, own) <= budget:
-            ways.append(f"a smaller batch (--batch-size {own * ranks}, another training)")
+            ways.append(f"a smaller batch (--batch-size {own * ranks}, a different training)")
     need = found.least(share // accumulate, share)
     ways.append(f"--memory-budget {math.ceil(need / 1e6)}MB")
     how = "even with all stages computed twice" if found.stages else f"and {recipe.net.name} cannot be checkpointed"

@@ -56,7 +56,7 @@ class Optimizer:
 
     @classmethod
     def of(cls, net: nn.Module, spec: Sgd) -> Self:
-        """For all of a network."""
+        """The parameter groups of a whole network."""
         return cls(trained(net), spec, decaying(net))
 
     def __init__(
@@ -159,7 +159,7 @@ def _drop(parameter: nn.Parameter, *, in_place: bool) -> None:
 
 
 def rate_on_device(lr: float, parameters: Iterable[nn.Parameter]) -> Tensor | None:
-    """On CUDA the rate lies on the device, so that a captured step reads the newest; elsewhere None."""
+    """The learning rate as a tensor on a CUDA device, so that a captured step reads the current value; else None."""
     device = next((parameter.device for parameter in parameters), torch.device("cpu"))
     return torch.tensor(lr, device=device) if device.type == "cuda" else None
 

@@ -80,7 +80,7 @@ class Partial:
                             norm.eval()
 
     def rates(self) -> dict[str, float]:
-        """By the name of each parameter that is ever trained: its learning rate as a share of the head's."""
+        """The learning rate of each trained parameter, relative to the head's."""
         first = self.first(1.0)
         names = {parameter: name for name, parameter in self.net.named_parameters()}
         return {

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on."""
+"""The progress display of a run."""
 
 import sys
 import time

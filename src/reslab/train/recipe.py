@@ -229,7 +229,7 @@ class Recipe(Finite):
     def _consistent(self) -> Self:
         if self.bn_group is not None and self.global_batch > self.bn_group and self.global_batch % self.bn_group:
             raise ValueError(
-                f"global_batch {self.global_batch} cannot be cut into BN groups of {self.bn_group}; "
+                f"global_batch {self.global_batch} cannot be divided into BN groups of {self.bn_group}; "
                 "set bn_group to a divisor of it, or to null"
             )
         if self.bn_group is not None and not isinstance(self.net, NetSpec):

@@ -1,4 +1,4 @@
-"""What a training would take, from a few of its steps, with all that can be checked before the first one checked."""
+"""A dry run: checks everything that can be checked, times a few steps, and estimates the whole training."""
 
 import resource
 import sys
@@ -46,9 +46,9 @@ class Rehearsal:
     evaluations: int
     seconds_per_evaluation: float
     step_memory: int
-    """that a step takes, by the account of `reslab.train.memory`; what ``--memory-budget`` is held against"""
+    """predicted memory of a step (`reslab.train.memory`), which ``--memory-budget`` limits"""
     plan: str
-    """what the memory budget made necessary, if there is one"""
+    """what the memory budget requires, if there is one"""
     peak_memory: int
     """of this process, or on its GPU, data in memory included"""
     disk: int
@@ -59,7 +59,7 @@ class Rehearsal:
 
     @property
     def seconds(self) -> float:
-        """Of the whole training that is left."""
+        """Estimated seconds of the rest of the training."""
         return self.steps * self.seconds_per_step + self.evaluations * self.seconds_per_evaluation
 
     def as_dict(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class PlateauState:
         self.wrong, self.seen = self.wrong + wrong, self.seen + seen
 
     def training_error(self) -> float:
-        """In per cent, since this was last asked for."""
+        """Training error in per cent since the last call."""
         error = 100 * self.wrong / max(self.seen, 1)
         self.wrong = self.seen = 0
         return error
@@ -68,7 +68,7 @@ class PlateauState:
             self.drops, self.since = self.drops + 1, 0
 
     def factor(self, rule: Plateau) -> float:
-        """What the base rate is multiplied by."""
+        """The factor of the base learning rate."""
         return 1 / (1 / rule.factor) ** self.drops
 
 

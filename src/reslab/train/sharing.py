@@ -16,7 +16,7 @@ def why_not_shared(recipe: Recipe, net: nn.Module, parts: int, *, ranks: int = 1
         return ""
     if recipe.global_batch % parts:
         return (
-            f"a batch of {recipe.global_batch} cannot be shared out evenly to {{how}}; choose a number of them that "
+            f"a batch of {recipe.global_batch} cannot be divided evenly among {{how}}; choose a number of them that "
             "divides it, or another --batch-size"
         )
     own = recipe.global_batch // parts
@@ -24,28 +24,27 @@ def why_not_shared(recipe: Recipe, net: nn.Module, parts: int, *, ranks: int = 1
         return ""
     if isinstance(recipe.net, ReferenceSpec):
         return (
-            f"{recipe.net.name} takes BN's statistics over all that it sees, which {{how}} would make {own} images of "
-            f"the batch of {recipe.global_batch}; train it in one"
+            f"{recipe.net.name} computes BN's statistics over all images it is given, and with {{how}} that would be "
+            f"{own} images instead of the whole batch of {recipe.global_batch}; train it without dividing the batch"
         )
     if recipe.bn_group is None or recipe.bn_group > own or own % recipe.bn_group:
         group = "the whole batch" if recipe.bn_group is None else f"groups of {recipe.bn_group} images"
         even = recipe.bn_group is None or recipe.bn_group >= recipe.global_batch or recipe.bn_group % own == 0
         if synced and ranks < parts:
             return (
-                f"the recipe takes BN's statistics over {group}, and --sync-bn gathers them from ranks, not from parts "
-                "that follow each other; leave out --accumulate, or use more ranks"
+                f"the recipe computes BN's statistics over {group}, and --sync-bn combines them across ranks, not "
+                "across the parts of --accumulate; leave out --accumulate, or use more ranks"
             )
         if synced and even:
             return ""
         if ranks == parts and even:
             return (
-                f"the recipe takes BN's statistics over {group}, but each of {{how}} sees {own} images; --sync-bn "
-                f"takes them over the images of several ranks, and --set bn_group={own} makes it another training, "
-                "which fits"
+                f"the recipe computes BN's statistics over {group}, but each of {{how}} sees {own} images; use "
+                f"--sync-bn to compute them across ranks, or --set bn_group={own}, which is a different training"
             )
         return (
-            f"the recipe takes BN's statistics over {group}, but each of {{how}} sees {own} images; --set "
-            f"bn_group={own} makes it another training, which fits"
+            f"the recipe computes BN's statistics over {group}, but each of {{how}} sees {own} images; use --set "
+            f"bn_group={own}, which is a different training"
         )
     return ""
 

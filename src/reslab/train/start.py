@@ -33,7 +33,7 @@ class InitialWeights:
     new_head: bool = False
     """they may be of another number of classes, or have no head: the last layer is then drawn"""
     which: Which | None = None
-    """of weights with their average over the training, the one or the other; by default the average"""
+    """whether to use raw or averaged weights of a file that has both; by default the average"""
     loaded: Weights | None = None
     """what was read already, so that it is not read twice"""
 
@@ -55,7 +55,7 @@ def _facts(
     recipe: Recipe, data: AnyDataset, execution: Execution, weights: InitialWeights | None,
     checkpoint_every: int | None,
 ) -> dict[str, str]:  # fmt: skip
-    """What all ranks must have in common."""
+    """Facts that must be the same on all ranks."""
     return {
         "recipe": recipe.model_dump_json(),
         "images": data.info.fingerprint,
@@ -86,7 +86,7 @@ def as_saved(run: RunDir, recipe: Finite) -> dict[str, Any]:
 
 
 def _as_begun(run: RunDir, execution: Execution) -> Execution:
-    """What a run that has begun computes twice stays as it was chosen for its budget then: rounding depends on it."""
+    """Keeps the recomputation plan that a run began with, because rounding depends on it."""
     if execution.memory_budget is None or execution.checkpoint_activations is not None:
         return execution
     chosen = None
@@ -104,7 +104,7 @@ def _environment(
     weights: InitialWeights | None,
     checkpoint_every: int | None,
 ) -> dict[str, Any]:
-    """What stands in ``env.json``: machine, versions, and all that decides the rounding but not the training."""
+    """The contents of ``env.json``: machine, versions, and everything that affects rounding only."""
     # A name means the known data set even where a folder of that name lies about.
     by_path = source is not None and source.name not in KNOWN and Path(source.name).expanduser().exists()
     gpu = torch.cuda.get_device_name(execution.device) if execution.device.type == "cuda" else "none"

@@ -20,7 +20,7 @@ def save(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
 
 
 def checkpoint_path(folder: Path, iteration: int) -> Path:
-    """Where the checkpoint of an iteration lies."""
+    """The path of an iteration's checkpoint."""
     return folder / f"iteration-{iteration:08d}.safetensors"
 
 

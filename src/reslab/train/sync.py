@@ -30,7 +30,7 @@ class SyncBatchNorm2d(BatchNorm2d):
         return y  # type: ignore[no-any-return]
 
     def forward_fused(self, x: Tensor, residual: Tensor | None, activation: Any) -> Tensor | None:
-        """In evaluation, as ever; training needs the other ranks between two passes over the image."""
+        """Fused in evaluation only; training needs the other ranks between two passes over the image."""
         return None if self.training else super().forward_fused(x, residual, activation)
 
 
@@ -107,5 +107,5 @@ def synchronise(net: Network, world: World, ranks: int) -> None:
             module.ranks = mine
         elif isinstance(module, nn.BatchNorm1d):
             raise InputError(
-                f"--sync-bn is for networks of images; {net.spec.name} normalises vectors: train it by one rank"
+                f"--sync-bn is for networks of images; {net.spec.name} normalises vectors: train it with one rank"
             )

@@ -1,4 +1,4 @@
-"""What is counted in training: losses and errors of a window, time, and BN's statistics over parts of a batch."""
+"""Counters of training: losses and errors of a window, time, and BN's statistics over parts of a batch."""
 
 from dataclasses import dataclass
 
@@ -65,7 +65,7 @@ class Averaged:
         self.parts = 0
 
     def take(self, *, last: bool) -> None:
-        """Behind each part: what it did is noted and undone; behind the last, done for all."""
+        """Records and undoes each part's update of BN's statistics; after the last part, applies all at once."""
         self.parts += 1
         for buffer, before, after in zip(self.buffers, self.before, self.after, strict=True):
             after.add_(buffer)

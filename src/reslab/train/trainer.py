@@ -296,7 +296,7 @@ class Trainer:
         self._learn(*self.feed.batches.at(index, epoch))
 
     def look(self) -> None:
-        """What is decided by looking at the error: a loss that is not finite, and the end of the warm-up.
+        """Checks the training error: stops at a loss that is not finite, and ends the warm-up.
 
         Comes before each checkpoint, so that a good one is never replaced by one that is not.
         """
@@ -321,7 +321,7 @@ class Trainer:
         return {name: tensor.cpu() for name, tensor in self.net.state_dict().items()}
 
     def header(self) -> dict[str, Any]:
-        """What travels with the weights: network, preprocessing, classes."""
+        """The header of the weights: network, preprocessing, classes."""
         return header_of(self.recipe.net, self.preprocessing, self.classes)
 
     def gathered_damage(self) -> dict[str, list[tuple[int, str]]]:

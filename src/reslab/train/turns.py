@@ -16,7 +16,7 @@ _own = threading.local()
 
 
 class Turns:
-    """Who may work, in the order in which they asked."""
+    """Grants turns in the order of the requests."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -100,15 +100,15 @@ def prepare(
         validation: share of the training images that is set aside; by default as suits their number.
         net: the network, where names and shapes of the weights do not tell.
         cache_dir: where what was seen is kept.
-        told: is given the look before anything else is done.
+        told: receives what was found in the folder, before the recipe is made.
 
     Raises:
         InputError: images, weights or choices that do not go together.
     """
     found = find(folder, Asked(labels=labels, oriented=True if oriented is None else oriented, cache_dir=cache_dir))
+    weights = load(source, net=net, which=which)  # first, since every image is decoded to check it
     looked = look(found, cache_dir=cache_dir)
     told(looked)
-    weights = load(source, net=net, which=which)
     return prepare_found(
         found, looked, weights, choice, source=source, size=size, which=which, validation=validation,
         oriented=oriented is not False,

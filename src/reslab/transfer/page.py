@@ -21,7 +21,7 @@ from reslab.data.photographs import Maker, Wanted
 from reslab.data.spec import Augment
 from reslab.data.stored import Stored, encoded
 from reslab.data.transforms import Normalizer, coloured
-from reslab.errors import InputError
+from reslab.errors import writing
 from reslab.evaluate.calibration import reliability
 from reslab.evaluate.figures import confusion, predicted, wilson
 from reslab.nets.network import Network
@@ -81,10 +81,8 @@ def write(prepared: Prepared, worth: Worth, out: Path, execution: Execution) -> 
         facts=_facts(prepared, out, result),
         version=__version__,
     )
-    try:
+    with writing(path):
         finetuned.write(made, path)
-    except OSError as why:
-        raise InputError(f"{path} cannot be written: {why.strerror or why}") from None
     return path
 
 
@@ -115,6 +113,8 @@ def _warnings(prepared: Prepared, worth: Worth, result: dict[str, Any]) -> list[
     said = []
     if result.get("at_chance"):
         said.append("This is no better than always predicting the most frequent class: the network has learnt nothing.")
+    elif result.get("test_at_chance"):
+        said.append("On the test images this is no better than always predicting the most frequent class.")
     if len(worth.test) < FEW:
         said.append(
             f"There are only {len(worth.test)} test images: on another test set the result could be anywhere in the "

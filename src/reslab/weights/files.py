@@ -24,7 +24,7 @@ PICKLES = (".pth", ".pt", ".th", ".tar")
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file holds."""
+    """The contents of a weights file."""
 
     tensors: dict[str, Tensor]
     header: dict[str, Any]
@@ -102,7 +102,7 @@ _SUFFIXES = {
 
 
 def _other_kind(path: Path, start: bytes) -> str:
-    """What a file is that another library writes; nothing if it may be one of ours."""
+    """Names the format of a file written by another library; empty if it may be one of ours."""
     return next((what for magic, what in _KINDS if start.startswith(magic)), _SUFFIXES.get(path.suffix.lower(), ""))
 
 
@@ -135,7 +135,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if written is not None and written != (found := digest_of(tensors)):
         raise InputError(
             f"{path} was damaged or altered since it was written: expected numbers with the digest {written}, found "
-            f"{found}; take it from where it came from, or train on from an earlier checkpoint"
+            f"{found}; get the file again, or resume from an earlier checkpoint"
         )
     return tensors, header
 

@@ -38,7 +38,7 @@ LISTED = 4
 
 
 def misfit(state: State, spec: AnyNet, *, missing: Container[str] = ()) -> str:
-    """What keeps a state dict from a network, the first names of each kind; nothing if it fits, ``missing`` aside.
+    """Says why a state dict does not fit a network, with some names of each kind; empty if it fits, ``missing`` aside.
 
     BN's counters of batches, which files from before PyTorch 0.4.1 do not have, are not missed.
     """

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a hub knows of some weights."""
+    """Weights as downloaded from a hub, with what the hub says about them."""
 
     tensors: dict[str, Tensor]
     header: dict[str, Any]
@@ -43,7 +43,7 @@ class Fetched:
     """the library's own network, should it be none of ours"""
     said: tuple[str, ...] = ()
     adjust: Callable[[NetSpec], NetSpec] | None = None
-    """what a description says of the network and names and shapes do not"""
+    """what the hub's description of the network adds to names and shapes"""
     which: Which | None = None
     """average or not, where the file says"""
 
@@ -56,14 +56,14 @@ def fetch(source: str, which: Which | None = None) -> Fetched:
     """
     kind, _, rest = source.partition(":")
     if not rest:
-        raise InputError(f"'{source}' names no weights; give a name such as torchvision:resnet50/IMAGENET1K_V2")
+        raise InputError(f"'{source}' does not name weights; give a name such as torchvision:resnet50/IMAGENET1K_V2")
     if kind == "hf":
         return _hugging_face(rest, which)
     return {"reslab": _shipped, "torchvision": _torchvision, "timm": _timm}[kind](rest)
 
 
 def _reached(source: str, cache: str | Path, get: Callable[[], T], bring: str) -> T:
-    """What ``get`` returns; whatever goes wrong on the way to a hub is one line that says how to ``bring`` the file."""
+    """Calls ``get``; turns any download error into one line that says how to ``bring`` the file."""
     try:
         return get()
     except InputError:
@@ -71,14 +71,14 @@ def _reached(source: str, cache: str | Path, get: Callable[[], T], bring: str) -
     except Exception as error:  # urllib, httpx, requests and the hub's library have errors of their own
         reason = (str(error).splitlines() or [""])[0].split(". ")[0][:200]
         raise InputError(
-            f"'{source}' could not be fetched ({type(error).__name__}: {reason}), and its cache, {cache}, does not "
-            f"have it whole; connect to the network, or {bring}"
+            f"'{source}' could not be downloaded ({type(error).__name__}: {reason}) and is not in the cache "
+            f"{cache}; connect to the network, or {bring}"
         ) from None
 
 
 @contextmanager
 def _offline_if_cut_off() -> Iterator[None]:
-    """Without a network the hub's library would try for half a minute; then the cache alone is asked."""
+    """Uses only the cache if there is no network, since the hub's library would retry for half a minute."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -173,8 +173,8 @@ def _intact(file: Path) -> Path:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
         if found != blob.name:
             raise InputError(
-                f"{blob} is damaged: its SHA-256 begins with {found[:12]}, expected {blob.name[:12]}; remove it, and "
-                "it is fetched again"
+                f"{blob} is damaged: its SHA-256 begins with {found[:12]}, expected {blob.name[:12]}; delete it, and "
+                "it will be downloaded again"
             )
     return file
 
@@ -254,7 +254,7 @@ def described(file: Path, beside: Callable[[str], Path | None], which: Which | N
         return _as_described(bare, config, beside)
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError):
         # Weights are worth more than their description, which anybody may have written.
-        return replace(bare, said=(*bare.said, "its config.json is not understood and was left aside"))
+        return replace(bare, said=(*bare.said, "its config.json was not understood and is ignored"))
 
 
 def _as_described(bare: Fetched, config: dict[str, Any], beside: Callable[[str], Path | None]) -> Fetched:
@@ -279,7 +279,7 @@ def _as_described(bare: Fetched, config: dict[str, Any], beside: Callable[[str],
 
 
 def _as_configured(config: Mapping[str, Any]) -> Callable[[NetSpec], NetSpec]:
-    """What transformers' description of a ResNet says and names and shapes do not."""
+    """Reads from transformers' config.json what a ResNet's names and shapes do not determine."""
     stride_on = "first" if config.get("downsample_in_bottleneck") else "middle"
 
     def adjust(spec: NetSpec) -> NetSpec:
@@ -293,7 +293,7 @@ def _as_configured(config: Mapping[str, Any]) -> Callable[[NetSpec], NetSpec]:
                     stage[i] = block.model_copy(update={"branch": branch})
         if config.get("hidden_act", "relu") != "relu":  # theirs is for some of the activations, and ReLU the others
             raise Unrecognised(
-                f"its config.json names the activation '{config['hidden_act']}', there that of some layers alone"
+                f"its config.json sets the activation '{config['hidden_act']}' for some of the layers only"
             )
         try:
             return NetSpec.model_validate({**dict(spec), "stages": stages})

@@ -63,10 +63,10 @@ def inside(tensors: Mapping[str, Tensor], which: Which | None = None) -> Inside:
     loose = [name for name in ours if not is_known(name) and name.partition(".")[0] in _ASIDE]
     beside |= {name: ours.pop(name) for name in loose}
     if prefix:
-        said = (*said, f"taken from under '{prefix}'")
+        said = (*said, f"taken from the names that begin with '{prefix}'")
     if beside and headless(ours) and (head := _head(ours, beside)):
         ours |= {f"fc.{kind}": beside.pop(f"{head}.{kind}") for kind in ("weight", "bias")}
-        said = (*said, f"its '{head}' taken as the network's (fc)")
+        said = (*said, f"its '{head}' taken as the network's last layer (fc)")
     if beside:
         said = (*said, left_aside(list(beside)))
     return Inside(ours, dialect.name, said, known)
@@ -77,7 +77,7 @@ def _is_under(name: str, prefix: str, others: Iterable[str]) -> bool:
 
 
 def _prefixes(names: Iterable[str]) -> list[str]:
-    """What stands before the names of each network, in the order of the file."""
+    """The name prefixes of the networks in a file, in file order."""
     known = list(names)
     there = set(known)
     found: dict[str, None] = {}

@@ -1,4 +1,4 @@
-"""What other people call the same parameters. Our names are torchvision's.
+"""Parameter names of other libraries. Ours are torchvision's.
 
 A dialect is a table of patterns, read top down; a name that none of them fits stays as it is.
 """
@@ -150,7 +150,7 @@ def dialect_of(names: Iterable[str]) -> Dialect:
 
 
 def to_ours(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Dialect]:
-    """The same tensors under our names, and the dialect they were in; `InputError` where two get one name."""
+    """Renames tensors to our names and says whose names they had; `InputError` if two get the same name."""
     dialect = dialect_of(tensors)
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""From a file or a hub's name to weights of a network."""
+"""Loads weights from a file or a hub."""
 
 import logging
 from dataclasses import dataclass, field, replace
@@ -43,20 +43,20 @@ class Weights:
 
     spec: AnyNet
     tensors: dict[str, Tensor]
-    """under our names (a network of another library keeps its own)"""
+    """by our parameter names (networks of other libraries keep theirs)"""
     origin: str
     dialect: str = "torchvision"
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] | None = None
     """names of the outputs, in their order"""
     said: tuple[str, ...] = ()
-    """what was unwrapped, assumed or replaced, for people"""
+    """notes for the user: what was unwrapped, assumed or replaced"""
     assumed: tuple[str, ...] = ()
-    """of that: what names and shapes do not tell, where nobody else did"""
+    """those notes that are assumptions: what neither names and shapes nor the user determined"""
     header: dict[str, Any] = field(default_factory=dict)
-    """what else the file says: recipe, iteration, errors"""
+    """other contents of the file's header: recipe, iteration, errors"""
     look_alikes: tuple[str, ...] = ()
-    """where the network was told from names and shapes: all of the catalogue that they fit"""
+    """if the network was recognised by names and shapes: all networks of the catalogue that fit"""
     certain: bool = False
     """whether the file or the hub says the network; names and shapes alone leave some of it to be assumed"""
     which: Which | None = None
@@ -67,7 +67,7 @@ class Weights:
     """whether they are the backbone of a detector, which the source holds whole"""
 
     def as_header(self) -> dict[str, Any]:
-        """What a file of ours says beside the tensors."""
+        """The header of our own files."""
         assumed = {"assumed": list(self.assumed)} if self.assumed else {}
         return header_of(self.spec, self.preprocessing, self.classes) | assumed | self.header
 
@@ -105,7 +105,7 @@ class Weights:
             )
 
     def __repr__(self) -> str:
-        """What they are, in a few lines."""
+        """A summary in a few lines."""
         shape = f"{self.spec.in_channels}x{'x'.join(map(str, self.spec.size))}"
         numbers = sum(tensor.numel() for tensor in self.tensors.values())
         out = "features, no head" if self.head == "none" else f"{self.spec.num_classes} classes"
@@ -124,7 +124,7 @@ class Weights:
         return "\n".join(lines)
 
     def network(self, *, seed: int = 0) -> Network:
-        """As `module`, for a network of ours; `InputError` for another library's."""
+        """Like `module`, but only for Reslab's own networks; `InputError` for another library's."""
         if not isinstance(self.spec, NetSpec):
             raise InputError(
                 f"{self.origin} holds weights of {self.spec.name}, another library's network; "
@@ -287,7 +287,7 @@ def _of_a_checkpoint(
 
 
 def _named(spec: NetSpec) -> NetSpec:
-    """Under its name in the catalogue, if it has one."""
+    """Gives a specification its name in the catalogue, if it has one."""
     name = next((name for name in look_alikes(spec) if same_function(resolve(name), spec)), spec.name)
     return spec.model_copy(update={"name": name})
 
@@ -399,7 +399,7 @@ def _head(spec: AnyNet, tensors: State) -> tuple[str, ...]:
 
 
 def _advice(tensors: State, spec: AnyNet) -> str:
-    """What to do about weights that do not fit."""
+    """Advice for weights that do not fit."""
     heads = {f"fc.{kind}": tensors[f"fc.{kind}"] for kind in ("weight", "bias") if f"fc.{kind}" in tensors}
     if heads and not misfit({n: t for n, t in tensors.items() if n not in heads}, spec, missing=heads):
         return f"; --num-classes {spec.num_classes} replaces the head"
@@ -413,7 +413,7 @@ def _advice(tensors: State, spec: AnyNet) -> str:
             return f"; it is no network that Reslab knows ({reason})"
         return "" if names_and_shapes(near) == names_and_shapes(spec) else f"; the nearest to it is '{near.name}'"
     if not fits.look_alikes:
-        return f"; by names and shapes it is a network of {fits.spec.depth} layers that has no name here"
+        return f"; its names and shapes are those of a network of {fits.spec.depth} layers without a name in Reslab"
     return "" if fits.look_alikes[0] == spec.name else f"; it would fit {' or '.join(fits.look_alikes[:3])}"
 
 
@@ -429,6 +429,6 @@ def _of_no_network(tensors: State, why: str) -> str:
 
 
 def _counted(tensors: State, spec: AnyNet) -> dict[str, Tensor]:
-    """With the counters of batches that files from before PyTorch 0.4.1 do not have."""
+    """Adds BN's batch counters, which files from before PyTorch 0.4.1 lack."""
     counters = [name for name in shapes_of(spec) if name.endswith(COUNTER) and name not in tensors]
     return dict(tensors) | {name: torch.zeros((), dtype=torch.int64) for name in counters}

@@ -1,4 +1,4 @@
-"""What weights can be called: a hub's name or a path, and which of a file's. Importable without torch."""
+"""How weights are named: by a hub's name or a path, and which set of a file. Importable without torch."""
 
 from typing import Literal
 

@@ -85,7 +85,7 @@ def _stand_ins() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
 
 
 def unpickled(path: Path) -> Any:
-    """What ``torch.save`` wrote, as far as it is tensors and plain values.
+    """Reads what ``torch.save`` wrote: tensors and plain values only.
 
     Raises `InputError` for a file that names any other class or function, is of another kind, or is not whole.
     """
@@ -133,7 +133,7 @@ def _refusal(message: str) -> str:
 
 
 def _other_kind(path: Path) -> str:
-    """What an archive is that holds no PyTorch weights, and what to do; nothing if it may hold some."""
+    """Says what an archive without PyTorch weights is, and what to do; empty if it may contain some."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

@@ -47,7 +47,7 @@ class Preprocessing(Spec):
         return (len(first), len(first[0])) if isinstance(first, tuple) else None
 
     def __repr__(self) -> str:
-        """In a line: a mean may be a whole image."""
+        """One line, even if the mean is a whole image."""
         return f"Preprocessing({self.words()})"
 
     __str__ = __repr__
@@ -65,7 +65,7 @@ class Preprocessing(Spec):
         return f"mean {mean}, std {', '.join(f'{value:.4g}' for value in self.std)}"
 
     def of_any_size(self) -> Self:
-        """With a number for each channel where the mean is a whole image: its average over the positions."""
+        """Replaces a mean image by its average per channel."""
         if self.mean_size is None:
             return self
         whole = [[value for row in channel for value in row] for channel in self.mean if isinstance(channel, tuple)]

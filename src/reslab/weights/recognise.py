@@ -18,7 +18,7 @@ class Recognised:
 
     spec: NetSpec
     assumed: tuple[str, ...]
-    """what names and shapes do not tell, and what was taken instead"""
+    """what names and shapes do not determine, and what was assumed"""
     look_alikes: tuple[str, ...]
     """names of the catalogue with the same names and shapes, this one's first if it has one"""
 
@@ -109,7 +109,7 @@ def _assumptions(spec: NetSpec) -> tuple[str, ...]:
     said = []
     blocks = spec.blocks
     if pads := [block.shortcut for block in blocks if isinstance(block.shortcut, ZeroPad)]:
-        where = "on both sides" if pads[0].zeros == "both" else "behind the others"
+        where = "on both sides" if pads[0].zeros == "both" else "after the others"
         said.append(f"option A shortcuts, zeros {where} (a plain network has the same names)")
     elif not spec.is_residual:
         said.append("no shortcuts")
@@ -123,9 +123,9 @@ def _assumptions(spec: NetSpec) -> tuple[str, ...]:
     if all(block.order == "original" for block in blocks):
         said.append("the original order of activations")
     elif all(block.order == "relu-only-preactivation" for block in blocks):
-        said.append("ReLU and the layer before its BN, since the stem has none")
+        said.append("ReLU and the layer before their BN, since the stem has no BN")
     if any(block.preactivated_shortcut for block in blocks):
-        said.append("shortcuts that change the shape begin behind the first BN and ReLU")
+        said.append("shortcuts that change the shape begin after the first BN and ReLU")
     if isinstance(spec.stem, ConvStem):
         strides = ", ".join(str(math.prod(block.stride for block in stage)) for stage in spec.stages)
         pool = ", then a max pool" if spec.stem.pool else ", no pool"

@@ -1,4 +1,4 @@
-"""What training scripts wrap weights in: dictionaries around them, averages beside them, prefixes before their names.
+"""Unwraps weights as training scripts save them: nested dictionaries, averaged weights, name prefixes.
 
 Each layout stands here with the program that writes it. What is taken, and what is left aside, is said.
 """
@@ -49,7 +49,7 @@ class Unwrapped:
 
     tensors: dict[str, Tensor]
     said: tuple[str, ...] = ()
-    """what was unwrapped, chosen and left aside"""
+    """notes: what was unwrapped, chosen and ignored"""
     which: Which | None = None
     """average or not, where the file says"""
 
@@ -79,21 +79,21 @@ def unwrapped(loaded: Any, path: Path, which: Which | None = None) -> Unwrapped:
 
 
 def only_averaged(where: object) -> InputError:
-    """Of weights as the last step left them, where there is their average alone."""
-    return InputError(f"{where} holds the average of the weights alone, not those of the last step; leave out --which")
+    """The error for asking for raw weights if a file has only the average."""
+    return InputError(f"{where} holds only the average of the weights, not those of the last step; leave out --which")
 
 
 def not_averaged(where: object) -> InputError:
-    """Of an average where there is none."""
-    return InputError(f"{where} holds no average of the weights beside them; leave out --which")
+    """The error for asking for averaged weights if a file has none."""
+    return InputError(f"{where} holds one set of weights, without an average of them; leave out --which")
 
 
 def taken(chosen: Which, raw: str, average: str, which: Which | None) -> str:
-    """What is said of a file that holds both."""
+    """The note for a file that holds both raw and averaged weights."""
     other = "raw" if chosen == "ema" else "ema"
     first = f"holds the weights of the last step ({raw}) and their average over the training ({average})"
     what = "the average" if chosen == "ema" else "those of the last step"
-    return f"{first}: {what} taken{'' if which else f'; --which {other} takes the other'}"
+    return f"{first}: using {what}{'' if which else f'; --which {other} uses the other'}"
 
 
 def _outline(loaded: Any) -> str:
@@ -159,13 +159,13 @@ def _state(loaded: Mapping[Any, Any]) -> Unwrapped:
 
 
 def left_aside(names: Sequence[str]) -> str:
-    """What is said of names in a file that are none of the network's."""
+    """The note about names in a file that do not belong to the network."""
     more = f", ... ({len(names)} in all)" if len(names) > 4 else ""
-    return f"left aside, as no part of the network: {', '.join(names[:4])}{more}"
+    return f"ignored, not part of the network: {', '.join(names[:4])}{more}"
 
 
 def stripped(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Without the prefixes of wrappers; and what was done."""
+    """Removes the name prefixes of wrappers; returns notes about what was removed."""
     gone: list[str] = []
     while tensors:
         first = {name.partition(".")[0] for name in tensors}
@@ -173,10 +173,10 @@ def stripped(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, 
             break
         tensors = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
         gone.append(prefix)
-    said = [f"without the prefix '{'.'.join(gone)}.' of its names"] if gone else []
+    said = [f"prefix '{'.'.join(gone)}.' removed from its names"] if gone else []
     marks = sorted({part for name in tensors for part in name.split(".") if part in _WRAPPERS})
     plain = {".".join(part for part in name.split(".") if part not in _WRAPPERS): t for name, t in tensors.items()}
     if marks and len(plain) == len(tensors):
         tensors = plain
-        said.append(f"without {', '.join(marks)} within its names")
+        said.append(f"{', '.join(marks)} removed from within its names")
     return tensors, tuple(said)

@@ -1,1 +1,1 @@
-"""From encoded images to pixels: whole ones, or the part that is wanted, the same pixels either way."""
+"""Decodes images, whole or only the part that is needed, with the same pixels either way."""

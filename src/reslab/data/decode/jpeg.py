@@ -63,7 +63,7 @@ def whole() -> tuple[Decode, Function] | None:
     try:
         from torchvision.io import ImageReadMode, decode_jpeg  # takes a second: only where it is needed
     except (ImportError, OSError) as why:
-        _log.debug("torchvision.io cannot be had (%s)", why)
+        _log.debug("torchvision.io is not available (%s)", why)
         return None
 
     def decode(data: bytes) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What an image of any kind comes to: 8 bits, grey or in three colours, the right way up.
+"""Converts images of any mode to 8 bits, grey or RGB, and upright.
 
 - More than 8 bits a channel are scaled by the range of their type: of 16 bits v / 257, of floating point 255 v for
   values from 0 to 1. Where the range cannot be told (32-bit integers, other floats), the image is refused; nothing is

@@ -1,4 +1,4 @@
-"""From an encoded photograph to a part of it in uint8, doing as little of the work as the part needs.
+"""Decodes a part of a photograph as uint8, doing as little work as possible.
 
 The part is chosen before anything is decoded, in the image's own pixels; a JPEG of much more detail than that is
 decoded at a half, a quarter or an eighth of its size (which the format allows at a fraction of the time), and only the

@@ -1,4 +1,4 @@
-"""From encoded images (PNG, JPEG, ...) to one uint8 tensor, in threads, within a limit of memory."""
+"""Decodes images (PNG, JPEG, ...) into one uint8 tensor, in threads, within a memory limit."""
 
 import io
 import os
@@ -74,7 +74,7 @@ Chunks = Callable[[], Iterator[Sequence[Encoded]]]
 
 @dataclass(frozen=True)
 class Survey:
-    """What the headers of the images say."""
+    """What the headers of a set of images say."""
 
     sizes: dict[tuple[int, int], str]
     """each (height, width) that occurs, with the name of the first image that has it"""
@@ -175,7 +175,7 @@ def decode(chunks: Chunks, count: int, *, channels: int, fit: Fit, what: str) ->
 
 
 def decoded_chunks(chunks: Chunks, count: int, channels: int, fit: Fit, what: str) -> Iterator[npt.NDArray[np.uint8]]:
-    """The same chunk by chunk, (n, channels, height, width) each, decoded a few ahead."""
+    """Like `decode`, but yields chunks (n, channels, height, width), a few decoded ahead."""
     bar = late_bar(what, count)
     done = 0
     try:
@@ -235,7 +235,7 @@ def _damaged(item: Encoded, why: Exception) -> InputError:
 
 
 def resized(image: Image.Image, short: int, interpolation: Interpolation) -> Image.Image:
-    """With a shorter side of so many pixels, antialiased, pixel for pixel as torchvision's Resize."""
+    """Resizes the shorter side to so many pixels, antialiased, with the same pixels as torchvision's Resize."""
     other = int(short * max(image.size) / min(image.size))
     return _resized(image, (short, other) if image.width <= image.height else (other, short), interpolation)
 

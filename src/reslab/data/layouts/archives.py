@@ -72,7 +72,7 @@ def _tars(path: Path, found: Arrays, names: tuple[str, ...], labels: torch.Tenso
 
 
 def _found(path: Path, what: str, cache_dir: Path | None) -> Arrays:
-    """Where the images lie in an archive, in the order of their classes and names."""
+    """Positions of the images in an archive, ordered by class and name."""
     about = path.stat()
     stamp = (_FORMAT, readable(), what, str(path.resolve()), about.st_size, about.st_mtime_ns)
 

@@ -106,7 +106,7 @@ def _test_split(root: Path, tests: Sequence[str], asked: Asked, beside: Path) ->
 
 
 def _files(*splits: Files) -> dict[str, Path]:
-    """Where the images lie, by their paths below the folder."""
+    """The images by their paths below the folder."""
     return {
         split.path(i).relative_to(split.base or split.root).as_posix(): split.path(i)
         for split in splits

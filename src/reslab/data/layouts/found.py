@@ -1,4 +1,4 @@
-"""What a layout makes of a folder: the images of its splits, none of them decoded."""
+"""The images of a folder by split, not decoded."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ FLAT_TESTS = ("val", "validation", "valid", "test")
 
 @dataclass(frozen=True)
 class Asked:
-    """What a caller said about a folder."""
+    """Options of the caller about a folder."""
 
     labels: Path | None = None
     """the list of the classes of images that lie flat, if it has another name or place than is usual"""
@@ -39,12 +39,12 @@ class Found:
     test: Stored | None
     """None: there are none of its own, and some of the training images are to be held out"""
     said: str
-    """where the test images come from, for people; empty where nothing needs to be said"""
+    """where the test images come from, in words; may be empty"""
     files: Callable[[], Mapping[str, Path]] | None = None
     """whose content the decoded images are of, by the names that count; None: too many to look into"""
     unused: Unused = field(default_factory=Unused)
     remarks: tuple[str, ...] = ()
-    """what else people should know of where the images come from"""
+    """other notes about where the images come from"""
     grey: bool = False
     """whether images without any colour stay of one channel"""
     usual_size: int | None = None

@@ -48,7 +48,7 @@ def _wrapped(text: str, size: float, room: float) -> list[str]:
 
 
 def _card_head(canvas: Canvas, told: Description, kind: Kind, x: float, y: float, width: float) -> float:
-    """What a kind of block is called and where it stands; returns where that ends."""
+    """Draws a block's name and where it is used; returns where the text ends."""
     canvas.circle(x + 28, y + 28, 12, "disc")
     canvas.text(x + 28, y + 32.5, kind.letter, "b mid on-disc", 13)
     at = y + 33
@@ -79,7 +79,7 @@ def _need(steps: Steps) -> float:
 
 
 def _widths(kind: Kind) -> list[float]:
-    """Of the ways of a block: the branch, the shortcut, the gate."""
+    """Widths of a block's paths: branch, shortcut, gate."""
     way = kind.flow
     widths = [_need(way.fork + way.branch + way.after)]
     if way.shortcut is not None:

@@ -51,7 +51,7 @@ def style() -> str:
 
 
 def pretty(text: str) -> str:
-    """With real signs: ``3×3`` for ``3x3``, a minus for a hyphen before a figure."""
+    """Uses typographic signs: ``3×3`` for ``3x3``, a minus for a hyphen before a number."""
     text = re.sub(r"(?<=\d)x(?=\d)", "×", text)
     return re.sub(r"(?<![\w])-(?=\d)|(?<= )-(?= )", "−", text)
 

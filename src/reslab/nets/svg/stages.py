@@ -45,7 +45,7 @@ class _Panel:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What is said below the name, in two lines where they fit."""
+        """The lines below the name."""
         first, *others = self.facts
         both = " · ".join(others)
         return (first, both) if text_width(both, 11) < self.width - 24 else self.facts
@@ -190,7 +190,7 @@ def _boxes(canvas: Canvas, panel: _Panel, item: _Item, top: float) -> None:
 
 
 def _chips(kind: Kind) -> list[str]:
-    """What is on the shortcut, in a word each."""
+    """Labels of the operations on the shortcut, a word each."""
     if kind.flow.gate:
         return ["gate"]
     words = {"conv": "1x1", "pool": "pool", "pad": "pad", "drop": "drop"}
@@ -214,7 +214,7 @@ def _arc(canvas: Canvas, panel: _Panel, item: _Item, fork: float, join: float) -
 
 
 def draw_legend(canvas: Canvas, told: Description, y: float) -> float:
-    """What the lines of the shortcuts mean."""
+    """Draws the legend of the shortcuts' lines."""
     said = {"way": "shortcut", "way changes": "shortcut that changes the shape", "way pads": "shortcut that pads zeros"}
     drawn = {way_class(kind) for kind in told.kinds if kind.flow.shortcut is not None}
     x = float(MARGIN)
