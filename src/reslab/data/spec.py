@@ -64,7 +64,7 @@ class ScaleCrop(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["scale-crop"] = "scale-crop"
-    short: tuple[int, int] = Field((256, 480), description="least and greatest length in pixels, both possible")
+    short: tuple[int, int] = Field((256, 480), description="shortest and longest length in pixels, inclusive")
     flip: bool = True
     colour: Colour = Colour()
 
@@ -81,8 +81,8 @@ class ResizedCrop(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["resized-crop"] = "resized-crop"
-    area: tuple[float, float] = Field((0.08, 1.0), description="least and greatest share of the image")
-    ratio: tuple[float, float] = Field((3 / 4, 4 / 3), description="of width to height")
+    area: tuple[float, float] = Field((0.08, 1.0), description="smallest and largest fraction of the image's area")
+    ratio: tuple[float, float] = Field((3 / 4, 4 / 3), description="range of width / height")
     flip: bool = True
     colour: Colour = Colour()
 
@@ -141,7 +141,7 @@ class DataInfo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    source: str = Field(description="where it came from, for people: 'scikit-learn', a path, a hub name")
+    source: str = Field(description="where it came from: 'scikit-learn', a path, a hub name")
     fingerprint: str = Field(
         description="tells data apart: of images in memory a hash of the decoded content; of photographs on disk "
         "of their labels, and of their names or lengths"
@@ -152,10 +152,8 @@ class DataInfo(BaseModel):
     n_train: int
     n_test: int
     augment: AnyAugment
-    oriented: bool = Field(
-        False, description="whether the orientation that a camera notes beside the pixels (EXIF) is applied"
-    )
-    unused: str = Field("", description="what lies beside the images and is not used, for people")
+    oriented: bool = Field(False, description="whether images are rotated upright by their EXIF orientation")
+    unused: str = Field("", description="files beside the images that are not used, in words")
 
     def outline(self) -> str:
         """The data set in a line, for people; its own ``repr`` lists all classes."""
@@ -187,8 +185,8 @@ class Source(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(description="a known name, or a path")
-    size: int | None = Field(None, description="pixels of a side, if it was chosen")
-    labels: str | None = Field(None, description="path of a list of labels, if one was named")
+    size: int | None = Field(None, description="size in pixels, if it was given")
+    labels: str | None = Field(None, description="path of a list of labels, if one was given")
     oriented: bool | None = Field(
-        None, description="whether a camera's orientation is applied; null: as is usual for the layout"
+        None, description="whether images are rotated upright by EXIF; null: the default of the layout"
     )

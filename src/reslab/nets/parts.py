@@ -72,7 +72,7 @@ class Projection(Spec):
     """y = F(x) + BN(W x) with a strided 1x1 convolution (He 2015, eq. 2; options B and C)."""
 
     kind: Literal["projection"] = "projection"
-    norm: bool = Field(True, description="BN behind the convolution; pre-activation networks have none there")
+    norm: bool = Field(True, description="BN after the convolution; pre-activation networks have none there")
     pool: bool = Field(
         False,
         description="average 2x2 before it instead of skipping three quarters (ResNet-D, He (Tong) 2018, Fig. 2c)",
@@ -138,7 +138,7 @@ class Conv(Spec):
     groups: int = Field(1, ge=1)
     dilation: int = Field(1, ge=1)
     pool: int = Field(
-        1, ge=1, description="size and stride of a max pool right behind it, before BN and activation; 1: none"
+        1, ge=1, description="size and stride of a max pool directly after it, before BN and activation; 1: none"
     )
 
     @property
@@ -208,13 +208,13 @@ class Block(Spec):
     """One residual (or plain) block: branch and shortcut, added, with the activations in one of five orders."""
 
     branch: Branch = Basic()
-    width: int = Field(ge=1, description="channels that leave the block")
+    width: int = Field(ge=1, description="output channels of the block")
     stride: int = Field(1, ge=1)
     shortcut: Shortcut
     order: Order = "original"
     preactivated_shortcut: bool = Field(
         False,
-        description="the shortcut too starts behind the first BN and ReLU (He 2016: where a pre-activation block "
+        description="the shortcut too starts after the first BN and ReLU (He 2016: where a pre-activation block "
         "changes the shape, and at the first block)",
     )
     drop_path: float = Field(
@@ -238,9 +238,7 @@ class Block(Spec):
         elif not widths:
             raise ValueError("a branch beside a shortcut needs a layer with weights, got pools and dropout alone")
         elif self.preactivated_shortcut and isinstance(next(x for x in layers if not isinstance(x, Drop)), MaxPool):
-            raise ValueError(
-                "a pre-activated shortcut starts behind the first BN and ReLU, so no pool can precede them"
-            )
+            raise ValueError("a pre-activated shortcut starts after the first BN and ReLU, so no pool can precede them")
         return self
 
 
@@ -288,7 +286,7 @@ class ConvStem(Spec):
         (), description="widths of convolutions before the last one; the stride moves to the first (ResNet-C: 32, 32)"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="of the input")
-    norm: bool = Field(True, description="BN and activation behind the last convolution")
+    norm: bool = Field(True, description="BN and activation after the last convolution")
     pool: bool = Field(False, description="then a 3x3 max pool of stride 2 (He 2015, Table 1)")
 
 

@@ -134,7 +134,7 @@ class NetSpec(Spec):
     stem: Stem
     stages: tuple[tuple[Block, ...], ...]
     final: Literal["none", "activation", "norm-activation"] = Field(
-        "none", description="behind the last block: pre-activation networks end in BN and ReLU (He 2016, section 4.1)"
+        "none", description="after the last block: pre-activation networks end in BN and ReLU (He 2016, section 4.1)"
     )
     pool: Literal["average", "max"] = Field("average", description="over the positions that are left at the end")
     dropout: float = Field(0.0, ge=0, lt=1, description="before the last layer")

@@ -48,8 +48,10 @@ class Muon(Finite):
     lr: float = Field(0.24, gt=0)
     momentum: float = Field(0.6, ge=0, lt=1)
     nesterov: bool = True
-    steps: int = Field(3, ge=1, description="of the Newton-Schulz iteration")
-    normalize: bool = Field(True, description="keep each filter bank's norm at the root of its number of filters")
+    steps: int = Field(3, ge=1, description="steps of the Newton-Schulz iteration")
+    normalize: bool = Field(
+        True, description="keep each filter bank's norm at the square root of its number of filters"
+    )
     others: Sgd = Sgd(lr=0.05, momentum=0.85, momentum_form="lr-outside", nesterov=True)
 
 
@@ -83,9 +85,9 @@ class Ramp(Finite):
     """The learning rate rises linearly to its peak and falls linearly again (Smith 2018, arXiv 1803.09820)."""
 
     kind: Literal["ramp"] = "ramp"
-    start: float = Field(0.2, ge=0, le=1, description="share of the peak rate at the first iteration")
-    peak: float = Field(0.2, ge=0, lt=1, description="share of the length at which the peak stands")
-    end: float = Field(0.0, ge=0, le=1, description="share of the peak rate behind the last iteration")
+    start: float = Field(0.2, ge=0, le=1, description="rate at the first iteration, as a fraction of the peak rate")
+    peak: float = Field(0.2, ge=0, lt=1, description="fraction of the training at which the rate is at its peak")
+    end: float = Field(0.0, ge=0, le=1, description="rate after the last iteration, as a fraction of the peak rate")
 
 
 class Plateau(Finite):
@@ -97,9 +99,9 @@ class Plateau(Finite):
 
     kind: Literal["plateau"] = "plateau"
     factor: float = Field(0.1, gt=0, lt=1)
-    patience: int = Field(5, ge=1, description="evaluations without a fall that make a plateau")
-    threshold: float = Field(0.01, ge=0, lt=1, description="share by which the best error has to fall to count")
-    drops: int = Field(2, ge=1, description="at most so many")
+    patience: int = Field(5, ge=1, description="evaluations without improvement that count as a plateau")
+    threshold: float = Field(0.01, ge=0, lt=1, description="relative fall of the best error that counts as improvement")
+    drops: int = Field(2, ge=1, description="maximum number of drops")
 
 
 Schedule = Annotated[
@@ -115,10 +117,10 @@ class Resolution(Finite):
     augmentation. Evaluations see ``data.size`` (for which ``end`` may be a little small: Touvron 2019, FixRes).
     """
 
-    start: int = Field(ge=1, description="pixels of an image's side up to the first of ``ramp``")
-    end: int = Field(ge=1, description="and from the second on")
-    ramp: tuple[float, float] = Field((0.0, 1.0), description="shares of the length between which the side grows")
-    step: int = Field(32, ge=1, description="in between the side is a multiple of so many pixels")
+    start: int = Field(ge=1, description="side of an image in pixels until the first of ``ramp``")
+    end: int = Field(ge=1, description="side from the second of ``ramp`` on")
+    ramp: tuple[float, float] = Field((0.0, 1.0), description="fractions of the training between which the side grows")
+    step: int = Field(32, ge=1, description="in between, the side is a multiple of this many pixels")
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -135,7 +137,7 @@ class Average(Finite):
     Training goes on from the weights themselves. BN's running statistics are averaged with them.
     """
 
-    decay: float = Field(0.95, gt=0, lt=1, description="share of the average that stays at each update")
+    decay: float = Field(0.95, gt=0, lt=1, description="fraction of the average that is kept at each update")
     every: int = Field(5, ge=1, description="iterations between updates")
 
 
@@ -158,7 +160,8 @@ class Transfer(Finite):
         "normalised before ('bn-linear', a BatchNorm1d folded into the layer) or not ('linear'); or drawn at random",
     )
     freeze_bn: bool = Field(
-        False, description="BN normalises by the statistics that it came with, also where its scales are trained"
+        False,
+        description="frozen BN: normalises by the statistics of the initial weights, even if its scales are trained",
     )
     decay: float = Field(
         1.0, gt=0, le=1, description="learning rate of a stage as a share of that of the stage after it (section 3.2)"
@@ -172,7 +175,7 @@ class WarmUp(Finite):
     lr: float = Field(0.01, gt=0)
     until_error: float = Field(80.0, gt=0, lt=100, description="training error in per cent that ends the warm-up")
     window: int = Field(
-        100, ge=1, description="iterations that the error is averaged over, and after which it is looked at"
+        100, ge=1, description="iterations over which the error is averaged, and after which it is checked"
     )
 
 
@@ -190,9 +193,9 @@ class Recipe(Finite):
     )
     optimizer: AnyOptimizer = Sgd()
     schedule: Schedule
-    resolution: Resolution | None = Field(None, description="of the training images over time; null: data.size")
+    resolution: Resolution | None = Field(None, description="size of the training images over time; null: data.size")
     warm_up: WarmUp | None = None
-    iterations: int = Field(ge=0, description="0: the weights that it starts from are evaluated, and are the result")
+    iterations: int = Field(ge=0, description="0: evaluates the initial weights, which are the result")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     mixup: float = Field(
         0.0,
@@ -201,17 +204,17 @@ class Recipe(Finite):
         "(Zhang 2018, arXiv 1710.09412); 0: not",
     )
     balanced: bool = Field(False, description="the loss of an image counts more the rarer its class is in training")
-    transfer: Transfer | None = Field(None, description="which parts are trained; null: all, at one rate")
+    transfer: Transfer | None = Field(None, description="which parts are trained; null: all, at one learning rate")
     early_stop: int | None = Field(
         None, ge=1, description="evaluations without a lower validation error that end the training; null: none do"
     )
-    average: Average | None = Field(None, description="of the weights over time; null: the weights themselves")
+    average: Average | None = Field(None, description="average of the weights over time; null: the weights themselves")
     precision: Precision = "auto"
     seed: int = Field(0, ge=0, lt=2**31)
-    log_every: int = Field(100, ge=1, description="iterations that a point of the training curve is averaged over")
+    log_every: int = Field(100, ge=1, description="iterations over which a point of the training curve is averaged")
     evaluate_every: int = Field(1000, ge=1, description="iterations between evaluations")
     test_time: Literal["none", "flip", "flip-shift"] = Field(
-        "none", description="what an evaluation sees of each image beside the image itself: reslab.evaluate.metrics"
+        "none", description="test-time augmentation in evaluations: see reslab.evaluate.metrics"
     )
     select: Literal["last", "best-validation"] = Field(
         "last", description="which weights are the result; 'best-validation' needs data.holdout"

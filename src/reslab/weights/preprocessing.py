@@ -24,8 +24,8 @@ class Preprocessing(Spec):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     oriented: bool | None = Field(
         None,
-        description="whether the orientation that a camera notes beside the pixels (EXIF) is applied first; null: "
-        "nobody said, and it is as is usual for the layout of the images",
+        description="whether images are rotated upright by their EXIF orientation first; null: not stated, use the "
+        "default of the images' layout",
     )
 
     @model_validator(mode="after")
