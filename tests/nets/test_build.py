@@ -221,7 +221,7 @@ def test_a_stem_that_throws_most_of_an_image_away_is_warned_of(
     blocks = resolve("cifar_plain(depth=8, width=4)").stages
     stem = ConvStem(width=4, kernel=7, stride=stride, pool=True)
     build(NetSpec(name="small", stem=stem, stages=blocks, size=(33, 32)))
-    assert f"leaves {left} of 33x32 pixels" in caplog.text
+    assert f"reduces 33x32 pixels to {left}" in caplog.text
 
 
 def test_a_network_can_be_copied_and_pickled() -> None:

@@ -118,7 +118,7 @@ def test_what_is_wrong_with_images_is_said_by_name(reslab: Reslab, start: Path, 
     assert "1 image cannot be decoded and will be left out: red/text.jpg" in said
     assert "1 file is not used" in said
     assert "1 picture in more than one class: " in said
-    assert "1 picture in more than one file, kept on one side: green/003.png = green/twin.png" in said
+    assert "1 picture in more than one file, kept in one part: green/003.png = green/twin.png" in said
 
 
 def test_one_picture_on_both_sides_of_a_split(reslab: Reslab, start: Path, tmp_path: Path) -> None:

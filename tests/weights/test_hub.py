@@ -184,7 +184,7 @@ def test_cut_off_from_the_network_the_cache_alone_is_asked(tmp_path: Path, monke
     for variable in ("http_proxy", "https_proxy"):
         monkeypatch.delenv(variable)
     monkeypatch.setattr(socket, "getaddrinfo", nobody)
-    assert f"its cache, {tmp_path / 'hub'}" in complaint("hf:microsoft/resnet-50")
+    assert f"is not in the cache {tmp_path / 'hub'}" in complaint("hf:microsoft/resnet-50")
     assert constants.HF_HUB_OFFLINE is False, "the setting is put back"
     cached_by_the_hub(tmp_path, "some/net", {"pytorch_model.bin": state(models.resnet18(num_classes=3))})
     assert load("hf:some/net").spec.num_classes == 3
@@ -384,7 +384,7 @@ def test_activations_that_only_transformers_has(tmp_path: Path) -> None:
     net = Transformers((1, 1, 1, 1), (64, 128, 256, 512))
     about = RESNET | {"hidden_act": "gelu"}
     cached_by_the_hub(tmp_path, "me/gelu", {"model.safetensors": state(net), "config.json": text(about)})
-    assert "its config.json names the activation 'gelu'" in complaint("hf:me/gelu")
+    assert "its config.json sets the activation 'gelu'" in complaint("hf:me/gelu")
 
 
 @pytest.mark.parametrize(

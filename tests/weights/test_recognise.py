@@ -150,7 +150,7 @@ def test_assumptions_are_said() -> None:
     assert "exclusive gates" in said("resnet110-shortcut-only-gating")
     assert "the original order of activations" in said("resnet110-relu-before-addition")
     assert "shortcuts that change the shape begin after the first BN and ReLU" in said("preresnet50")
-    assert "ReLU and the layer before its BN, since the stem has none" in said("resnet110-relu-only-preactivation")
+    assert "ReLU and the layer before their BN, since the stem has no BN" in said("resnet110-relu-only-preactivation")
     assert "a stem of stride 1, no pool; stages of stride 1, 2, 2" in said("wrn28-10")
     assert "a stem of stride 2, then a max pool; stages of stride 1, 2, 2, 2" in said("resnet34")
     assert "relu activations, BN with eps 1e-05" in said("resnet34")

@@ -263,9 +263,9 @@ def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
     check_size(spec, spec.size)
     if isinstance(spec.stem, ConvStem) and spec.stem.pool and min(spec.size) <= SMALL:
         _log.warning(
-            "'%s' has the stem of ImageNet, which leaves %dx%d of %dx%d pixels; for small images there are resnet20 "
-            "and the others of the CIFAR family",
-            spec.name, *stem_size(spec.size, spec.stem), *spec.size,
+            "'%s' has a stem for ImageNet, which reduces %dx%d pixels to %dx%d; for small images use resnet20 or "
+            "another network of the CIFAR family",
+            spec.name, *spec.size, *stem_size(spec.size, spec.stem),
         )  # fmt: skip
     with torch.random.fork_rng(devices=[]):  # PyTorch draws weights of its own, which `initialise` draws anew
         network = Network(spec)

@@ -124,7 +124,7 @@ class Look:
         known = {*self.across, *self.contradicting}
         if found := [group for group in self.twins if group not in known]:
             said.append(
-                f"{plural(len(found), 'picture')} in more than one file, kept on one side: {self._pairs(found)}"
+                f"{plural(len(found), 'picture')} in more than one file, kept in one part: {self._pairs(found)}"
             )
         each = self.counts.sum(1)
         if each.min() and each.max() >= RARE * each.min():

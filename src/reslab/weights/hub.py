@@ -159,7 +159,7 @@ def _timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing | None:
 def _bring(repo: str, files: str = "") -> str:
     """How the files of a repository come to a machine without a network."""
     command = " ".join(("hf download", repo, *([files] if files else []), "--local-dir FOLDER"))
-    return f"run '{command}' elsewhere, bring the folder, and give it in place of the name"
+    return f"run '{command}' on another machine, copy the folder here, and name it instead"
 
 
 def _intact(file: Path) -> Path:
