@@ -169,6 +169,19 @@ def test_eval_of_images_of_another_size_says_what_was_done(reslab: Reslab) -> No
     assert found["input"] == "shorter side 12 (bilinear), centre crop 10x10, mean 0.5, std 0.5"
 
 
+@pytest.mark.parametrize(("sizes", "said"), [((40, 40), "40x40"), ((32, 32), "32x32"), ((40, 50), "many sizes")])
+def test_eval_names_the_sizes_that_the_images_of_a_folder_have(
+    reslab: Reslab, sizes: tuple[int, ...], said: str
+) -> None:
+    for name in "abcdefghij":
+        Path("small", name).mkdir(parents=True)
+        for number, size in enumerate(sizes):
+            Image.new("RGB", (size, size), (20 * number, 90, 7)).save(Path("small", name, f"{number}.png"))
+    ours("c.safetensors", preprocessing=Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3, crop=(24, 24)))
+    found = json.loads(reslab("eval", "c.safetensors", "--data", "small", "--split", "all", "--json")[1])
+    assert found["input"].endswith(f"; images of {said}, resized (bilinear) and cropped to 24x24")
+
+
 def test_how_an_eval_is_carried_out(reslab: Reslab) -> None:
     ours("w.safetensors", preprocessing=Preprocessing(mean=(0.5,), std=(0.5,), crop=(8, 8)), in_channels=1)
     words = ("eval", "w.safetensors", "--data", "digits", "--json")

@@ -157,10 +157,22 @@ def test_names_of_nothing(name: str, said: str) -> None:
     ("name", "cache", "bring"),
     [
         ("torchvision:resnet50", "torch/hub/checkpoints/resnet50-11ad3fa6.pth", "/resnet50-11ad3fa6.pth elsewhere and"),
-        ("timm:resnet50.a1_in1k", "hub", "run 'hf download timm/resnet50.a1_in1k --local-dir FOLDER' elsewhere"),
-        ("timm:resnet50", "hub", "run 'hf download timm/resnet50.a1_in1k --local-dir FOLDER' elsewhere"),
-        ("hf:microsoft/resnet-50", "hub", "run 'hf download microsoft/resnet-50 --local-dir FOLDER' elsewhere"),
-        ("hf:some/net/b.safetensors", "hub", "run 'hf download some/net b.safetensors --local-dir FOLDER' elsewhere"),
+        (
+            "timm:resnet50.a1_in1k",
+            "hub",
+            "run 'hf download timm/resnet50.a1_in1k --local-dir FOLDER' on another machine",
+        ),
+        ("timm:resnet50", "hub", "run 'hf download timm/resnet50.a1_in1k --local-dir FOLDER' on another machine"),
+        (
+            "hf:microsoft/resnet-50",
+            "hub",
+            "run 'hf download microsoft/resnet-50 --local-dir FOLDER' on another machine",
+        ),
+        (
+            "hf:some/net/b.safetensors",
+            "hub",
+            "run 'hf download some/net b.safetensors --local-dir FOLDER' on another machine",
+        ),
     ],
 )
 def test_without_a_network_the_error_says_how_to_bring_the_file(

@@ -5,7 +5,7 @@ import math
 from reslab.commands.options.common import Given
 from reslab.data.decode.whole import Fit
 from reslab.data.images import Dataset
-from reslab.data.sources import load
+from reslab.data.sources import load, of_one_size
 from reslab.errors import InputError
 from reslab.report.words import plural
 from reslab.weights.load import Weights
@@ -74,4 +74,5 @@ def at_size(source: str, preprocessing: Preprocessing, *, whole: bool) -> tuple[
         return load(source, size=fit, whole=whole, oriented=preprocessing.oriented), "many sizes"
     if data.info.size == preprocessing.crop:
         return data, None
-    return load(source, size=fit, whole=whole, oriented=preprocessing.oriented), by(data.info.size)
+    own = by(data.info.size) if of_one_size(source) else "many sizes"
+    return load(source, size=fit, whole=whole, oriented=preprocessing.oriented), own

@@ -35,6 +35,7 @@ __all__ = [
     "load",
     "load_found",
     "load_photographs",
+    "of_one_size",
 ]
 _log = logging.getLogger("reslab")
 CIFAR_AUGMENT = Augment(pad=4, flip=True)
@@ -70,6 +71,14 @@ def load(
         return known if fit is None else _refitted(known, fit)
     found = find(existing(source), Asked(oriented=oriented, cache_dir=cache_dir))
     return load_found(found, cache_dir=cache_dir, fit=fit, whole=whole)
+
+
+def of_one_size(source: str) -> bool:
+    """Whether all images of a data set have the same size, as stored; reads their headers only."""
+    if source in KNOWN:
+        return True
+    split = parts(find(existing(source), Asked()), whole=True)
+    return len(survey(lambda: chunks_of(*split.test)).sizes) == 1
 
 
 def load_found(
