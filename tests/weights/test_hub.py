@@ -160,18 +160,18 @@ def test_names_of_nothing(name: str, said: str) -> None:
         (
             "timm:resnet50.a1_in1k",
             "hub",
-            "run 'hf download timm/resnet50.a1_in1k --local-dir FOLDER' on another machine",
+            "run 'hf download timm/resnet50.a1_in1k --local-dir FOLDER' on another",
         ),
-        ("timm:resnet50", "hub", "run 'hf download timm/resnet50.a1_in1k --local-dir FOLDER' on another machine"),
+        ("timm:resnet50", "hub", "run 'hf download timm/resnet50.a1_in1k --local-dir FOLDER' on another"),
         (
             "hf:microsoft/resnet-50",
             "hub",
-            "run 'hf download microsoft/resnet-50 --local-dir FOLDER' on another machine",
+            "run 'hf download microsoft/resnet-50 --local-dir FOLDER' on another",
         ),
         (
             "hf:some/net/b.safetensors",
             "hub",
-            "run 'hf download some/net b.safetensors --local-dir FOLDER' on another machine",
+            "run 'hf download some/net b.safetensors --local-dir FOLDER' on another",
         ),
     ],
 )
