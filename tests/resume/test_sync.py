@@ -72,7 +72,7 @@ def test_groups_of_two_of_four_ranks(forge: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "each of 2 ranks sees 64 images; --sync-bn takes them over the images of several ranks, and --set"),
+        ((), "each of 2 ranks sees 64 images; use --sync-bn to compute them across ranks, or --set"),
         (
             ("--sync-bn", "--accumulate", 2),
             "--sync-bn combines them across ranks, not across the parts of --accumulate",
@@ -115,7 +115,7 @@ def test_a_group_that_no_number_of_ranks_holds() -> None:
     made = recipe("64")
     assert isinstance(made.net, NetSpec)
     reason = why_not_shared(made, build(made.net), 4, ranks=4, synced=True)
-    assert "groups of 64 images, but each of {how} sees 48 images; --set bn_group=48" in reason
+    assert "groups of 64 images, but each of {how} sees 48 images; use --set bn_group=48" in reason
 
 
 def test_derivatives_and_statistics(tmp_path: Path) -> None:
