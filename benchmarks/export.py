@@ -13,7 +13,8 @@ torchvision's in eager PyTorch as it comes and in each way that could be its bes
 channels-last, BN folded); what `reslab export` writes, by each runtime; and the runtimes used by hand on torchvision's
 network. All take fp32 tensors that are ready. Weights are drawn, as speed does not depend on them. BN's statistics are
 those of the photographs, from which int8 takes its ranges, too; what accuracy control leaves in fp32 is said. Each
-photograph is a class of its own, so that answers are as certain as those of a network that was trained.
+photograph is a class of its own, so that answers are as certain as those of a network that was trained. With --folder
+and --rounds 0 all is written and nothing timed, so that the turns can be taken when nothing else runs.
 """
 
 import argparse
@@ -49,7 +50,7 @@ from reslab.deploy.quantize import SETTINGS, Quantisable, quantised, quantiser
 from reslab.deploy.runtimes import Logits, Way, open_runtime, opened, ways
 from reslab.evaluate.figures import wilson
 from reslab.nets import build
-from reslab.runs import made, write_json
+from reslab.runs import made, read_json, write_json
 from reslab.train.device import has_bf16
 from reslab.weights.load import Weights, load
 from reslab.weights.preprocessing import Preprocessing
@@ -362,17 +363,22 @@ def speed(given: argparse.Namespace) -> dict[str, Any]:
     record: dict[str, Any] = {"net": "resnet50", "threads": given.threads, "calibration_images": len(photographs)}
     record["load_average"] = [round(each, 2) for each in os.getloadavg()]
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        net, rows = drawn(photographs)
-        torch.save(net.state_dict(), folder / "state.pt")
-        for name in ("ours", "others"):
-            (folder / name).mkdir()
-        ours, left = written_by_reslab(net, rows, folder / "ours")
-        others = written_by_hand(net, rows, folder / "others")
-        record["layers_of_int8_left_in_fp32"] = left
+        folder = given.folder or Path(scratch)
+        if not (folder / "left.json").exists():
+            net, rows = drawn(photographs)
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.save(net.state_dict(), folder / "state.pt")
+            for name in ("ours", "others"):
+                (folder / name).mkdir()
+            left = written_by_reslab(net, rows, folder / "ours")[1]
+            written_by_hand(net, rows, folder / "others")
+            write_json(folder / "left.json", left)
+        ours, others = ({kind: folder / name / kind for kind in ("fp32", "int8")} for name in ("ours", "others"))
+        record["layers_of_int8_left_in_fp32"] = left = read_json(folder / "left.json")
         print("left in fp32:", left, flush=True)
-        for batch in given.batches:
+        for batch in given.batches if given.rounds else ():
             todo = sides(folder / "state.pt", ours, others, batch)
+            todo = {name: make for name, make in todo.items() if any(word in name for word in given.sides)}
             seconds = take_turns_apart(
                 todo, rounds=given.rounds, turn=given.turn, device=CPU, done=lambda n: print("round", n, flush=True)
             )
@@ -400,6 +406,8 @@ def main() -> None:
         help="photographs that int8 takes its ranges from",
     )
     words.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    words.add_argument("--folder", type=Path, help="that keeps what is written, and in which it is found again")
+    words.add_argument("--sides", nargs="+", default=[""], help="take turns if their names hold one of these words")
     given = words.parse_args()
     given.source_path = Path(given.source)
     found = int8(given) if given.what == "int8" else speed(given)

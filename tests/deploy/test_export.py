@@ -71,6 +71,23 @@ def test_bf16(exported: Get, runtime: RuntimeName) -> None:
     assert np.abs(found - expected).max() <= 0.15 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("maps", [False, True])
+def test_parts_of_a_batch_are_computed_apart(exported: Get, maps: bool) -> None:
+    made = exported("crops", maps)
+    runtime = open_runtime(made.artefact, "openvino", threads=2)
+    if runtime._threads == 1:  # type: ignore[attr-defined]
+        pytest.skip("OpenVINO sees one core here")
+    batch = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
+    alone = [runtime.with_maps(batch[i : i + 1]) if maps else (runtime.logits(batch[i : i + 1]),) for i in range(9)]
+    for count, parts in ((3, 0), (4, 2), (5, 2), (9, 2), (1, 2)):
+        found = runtime.with_maps(batch[:count]) if maps else (runtime.logits(batch[:count]),)
+        for output, each in enumerate(found):
+            expected = np.concatenate([one[output] for one in alone[:count]])
+            assert each.shape == expected.shape
+            np.testing.assert_allclose(each, expected, atol=1e-4)
+        assert len(runtime._apart) == parts  # type: ignore[attr-defined]
+
+
 def test_files_say_what_they_are(exported: Get) -> None:
     artefact = exported("photographs").artefact
     onnx, openvino = pytest.importorskip("onnx"), pytest.importorskip("openvino")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from deploy.networks import trained
 from deploy.test_preprocess import photograph
+from reslab.commands.export_print import words
 from reslab.data.decode.whole import Fit, fitted_image
 from reslab.deploy.artefact import About, Accuracy, Checked, Input, Precision, RuntimeName, Speed
 from reslab.deploy.feed import in_batches, logits_of, probabilities, row
@@ -70,6 +71,22 @@ def speed(batch: int, low: float, median: float, high: float) -> Speed:
 def test_what_is_refused(found: Checked, why: str) -> None:
     assert why_refused(found).startswith(why)
     assert bool(why) == bool(why_refused(found))
+
+
+def test_what_may_help_is_said_where_it_may() -> None:
+    more = "(or, with labels and --images 1000, at most 0.3 points of accuracy lost)"
+    assert why_refused(seen(precision="int8", agreement=98.5)).endswith(more)
+    for each in (labelled("bf16", 91.6), seen(agreement=98.5)):
+        assert more not in why_refused(each)
+
+
+def test_a_reason_is_said_once() -> None:
+    accuracy = {"accuracy": percent(91), "accuracy_before": percent(92)}
+    found = seen(precision="int8", agreement=98.5, **accuracy)
+    said = words(found.model_copy(update={"refused": why_refused(found)}))
+    assert said.count("predicts the same class") == 1
+    assert said.endswith("; accuracy 91.0 % (90.0 to 92.0), before 92.0 % (91.0 to 93.0)")
+    assert words(seen(agreement=100)) == "passed; predicts the same class for 100.0 % of 200 images"
 
 
 class Echo:

@@ -78,14 +78,38 @@ def test_a_graph_that_cannot_be_cut_into_parts() -> None:
     assert made.layers == 8
 
 
-def test_layers_that_cannot_bear_it_stay() -> None:
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[quantize.Settings]:
+    """The settings that NNCF is given, in their order."""
+    found: list[quantize.Settings] = []
+    ranges = quantize._ranges
+    monkeypatch.setattr(quantize, "_ranges", lambda settings: (found.append(settings), ranges(settings))[1])
+    return found
+
+
+def test_layers_that_cannot_bear_it_stay(tried: list[quantize.Settings]) -> None:
     draw = np.random.default_rng(0)
     batches: list[Batch] = [draw.standard_normal((1, 3, 32, 32)).astype(np.float32) for _ in range(24)]
     model = graph_of(network(alike=0.95), "openvino", "tensors")
     made = quantised(model, "openvino", batches)
     assert made.left > 0
+    assert tried == [quantize.SETTINGS, *quantize.OTHERS, quantize.SETTINGS]  # only when nothing else would do
     before, after = (answers(each, "openvino", batches).argmax(1) for each in (model, made.model))
     assert (before == after).mean() > 0.9
+
+
+def test_other_ranges_are_tried_first(tried: list[quantize.Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    coarse = replace(quantize.SETTINGS, ranges="MINMAX", most_disagreeing=0.1)
+    monkeypatch.setattr(quantize, "SETTINGS", coarse)
+    draw = np.random.default_rng(0)
+    batches: list[Batch] = [draw.standard_normal((1, 3, 32, 32)).astype(np.float32) for _ in range(23)]
+    batches.append(batches[0] * 1000)  # one that spoils the largest value for all others
+    model = graph_of(network(), "openvino", "tensors")
+    made = quantised(model, "openvino", batches)
+    assert made.left == 0
+    assert tried in ([coarse, *quantize.OTHERS[:some]] for some in (1, 2))
+    before, after = (answers(each, "openvino", batches).argmax(1) for each in (model, made.model))
+    assert (before == after).mean() >= 0.9
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])

@@ -30,10 +30,13 @@ def show(rows: Sequence[Checked], console: Console) -> None:
 
 def words(row: Checked) -> str:
     """What was found for a runtime, in a line."""
-    said = f"predicts the same class for {row.agreement:.1f} % of {row.images:,} images"
+    same = "predicts the same class for"
+    said = f"{same} {row.agreement:.1f} % of {row.images:,} images"
     if row.accuracy is not None and row.accuracy_before is not None:
         said += f"; accuracy {_accuracy(row.accuracy)}, before {_accuracy(row.accuracy_before)}"
-    return f"refused: {row.refused}; {said}" if row.refused else f"passed; {said}"
+    if row.refused.startswith(same):
+        said = said.partition("; ")[2]  # it is said already
+    return "; ".join(filter(None, (f"refused: {row.refused}" if row.refused else "passed", said)))
 
 
 def _accuracy(found: Accuracy) -> str:

@@ -189,7 +189,11 @@ def why_wrong(seen: Checked) -> str:
     if (apart := seen.largest_difference[worst]) > limits.difference:
         return f"a probability differs by {apart:.3f} at batch {worst}, at most {limits.difference:g} is allowed"
     if seen.agreement < limits.agreement and not _as_accurate(seen):
-        return f"predicts the same class for {seen.agreement:.1f} % of the images, {limits.agreement:g} % are required"
+        why = f"predicts the same class for {seen.agreement:.1f} % of the images, {limits.agreement:g} % are required"
+        few = seen.precision != "fp32" and (seen.images < ENOUGH or seen.accuracy is None)
+        return why + (
+            f" (or, with labels and --images {ENOUGH}, at most {POINTS:g} points of accuracy lost)" if few else ""
+        )
     return ""
 
 

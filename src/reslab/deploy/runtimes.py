@@ -82,25 +82,49 @@ class _OnnxRuntime:
 
 
 class _OpenVino:
+    """Few images are computed by all threads together; of a batch each thread computes a part, and waits for no other.
+
+    The second way is quicker, as far as the images suffice. It is compiled when the first batch comes, and holds the
+    weights once more.
+    """
+
     name: RuntimeName = "openvino"
 
     def __init__(self, path: Path, precision: Precision, threads: int | None) -> None:
-        core = library("openvino").Core()
+        self._core = library("openvino").Core()
         # Said always: by default it computes in bf16 where the processor has it.
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
-        settings |= {"PERFORMANCE_HINT": "LATENCY"}
+        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
         if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
+            self._settings["INFERENCE_NUM_THREADS"] = threads
         self.precision = precision
-        self._compiled = core.compile_model(core.read_model(path), "CPU", settings)
+        self._model = self._core.read_model(path)
+        together = self._settings | {"PERFORMANCE_HINT": "LATENCY"}
+        self._compiled = self._core.compile_model(self._model, "CPU", together)
+        self._threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
+        self._apart: list[Any] = []
+        """what computes a part of a batch, for each thread"""
 
     def logits(self, batch: Batch) -> Logits:
-        found: Logits = self._compiled(batch)[0]
-        return found
+        return self._computed(batch, 1)[0]
 
     def with_maps(self, batch: Batch) -> tuple[Logits, Maps]:
-        found = self._compiled(batch)
-        return found[0], found[1]
+        logits, maps = self._computed(batch, 2)
+        return logits, maps
+
+    def _computed(self, batch: Batch, outputs: int) -> list[npt.NDArray[np.float32]]:
+        if self._threads == 1 or len(batch) < 2 * self._threads:
+            found = self._compiled(batch)
+            return [found[i] for i in range(outputs)]
+        if not self._apart:
+            compiled = self._core.compile_model(
+                self._model, "CPU", self._settings | {"NUM_STREAMS": self._threads}
+            )  # fmt: skip
+            self._apart = [compiled.create_infer_request() for _ in range(self._threads)]
+        for request, part in zip(self._apart, np.array_split(batch, self._threads), strict=True):
+            request.start_async({0: part}, share_inputs=True)
+        for request in self._apart:
+            request.wait()
+        return [np.concatenate([request.get_output_tensor(i).data for request in self._apart]) for i in range(outputs)]
 
 
 class _Torch:
