@@ -95,7 +95,10 @@ def main() -> None:
             server.terminate()
             server.wait(30)
     several = [len(set().union(*(each["first"].get(name, set()) for each in found))) for name in range(len(files))]
-    total = {key: sum((each[key] for each in found), Counter()) for key in ("tries", "failed", "by")}
+    total: dict[str, Counter[Any]] = {key: Counter() for key in ("tries", "failed", "by")}
+    for key, counted in total.items():
+        for each in found:
+            counted.update(each[key])
     record: dict[str, Any] = {
         "what": (__doc__ or "").split("\n", 1)[0],
         "client": "tritonclient.http, one process each",

@@ -25,7 +25,7 @@ from reslab.nets import build
 from reslab.nets.network import Network
 
 Pixels = npt.NDArray[np.uint8]
-Get = Callable[[Input], Exported]
+Get = Callable[..., Exported]
 
 
 @torch.no_grad()

@@ -83,7 +83,12 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[quantize.Settings]:
     """The settings that NNCF is given, in their order."""
     found: list[quantize.Settings] = []
     ranges = quantize._ranges
-    monkeypatch.setattr(quantize, "_ranges", lambda settings: (found.append(settings), ranges(settings))[1])
+
+    def noted(settings: quantize.Settings) -> Any:
+        found.append(settings)
+        return ranges(settings)
+
+    monkeypatch.setattr(quantize, "_ranges", noted)
     return found
 
 
