@@ -197,7 +197,7 @@ def _fresh() -> SpawnContext | ForkServerContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["reslab.bench.peers"])
+    context.set_forkserver_preload(["reslab.bench.imports"])
     return context
 
 
