@@ -140,6 +140,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """What is still frozen as Python ends is never freed, and Triton reports it as leaked."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _settings_of_torch() -> Iterator[None]:
     """Threads and deterministic kernels are settings of the whole process; a command that sets them must not leak."""
