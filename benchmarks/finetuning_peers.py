@@ -5,7 +5,7 @@ bird, cat and dog. Each side gets the same folders of PNG files and is tested on
 
 - reslab: ``prepare`` and ``fit`` with the defaults.
 - fastai, as its documentation has it: ``vision_learner(...).fine_tune(5)`` with ``aug_transforms``; and with as many
-  passes over the images as ours has.
+  passes over the images as ours has, at its own learning rate and at the one that its finder suggests (valley).
 - tutorial: "Transfer Learning for Computer Vision" (pytorch.org) as people copy it: batch 4, SGD at 0.001, 25 passes,
   RandomResizedCrop and mirroring; the whole network, and the last layer alone.
 
@@ -78,7 +78,7 @@ def reslab(folder: Path, seed: int, **choice: Any) -> float:
     return float(result["test_error"])
 
 
-def fastai(folder: Path, seed: int, epochs: int | None = None) -> float:
+def fastai(folder: Path, seed: int, epochs: int | None = None, find_rate: bool = False) -> float:
     from fastai.vision.all import (
         ImageDataLoaders,
         Normalize,
@@ -115,7 +115,8 @@ def fastai(folder: Path, seed: int, epochs: int | None = None) -> float:
     model_meta[seven] = {"cut": cut, "split": default_split}
     learner = vision_learner(data, seven, metrics=error_rate, normalize=False)
     with learner.no_bar(), learner.no_logging():
-        learner.fine_tune(epochs or 5)
+        rate = {"base_lr": learner.lr_find(show_plot=False).valley} if find_rate else {}
+        learner.fine_tune(epochs or 5, **rate)
     test = data.test_dl(get_image_files(folder / "test"), with_labels=True)
     shutil.rmtree(folder / "valid")  # or Reslab, after it, would choose by it
     return 100 * float(learner.validate(dl=test)[1])
@@ -165,6 +166,7 @@ SIDES: dict[str, Callable[[Path, int, int], float]] = {
     "reslab, head alone": lambda folder, seed, each: reslab(folder, seed, trains="head"),
     "fastai, fine_tune(5)": lambda folder, seed, each: fastai(folder, seed),
     "fastai, as many passes": lambda folder, seed, each: fastai(folder, seed, passes(each)),
+    "fastai, as many passes, rate found": lambda folder, seed, each: fastai(folder, seed, passes(each), True),
     "tutorial": lambda folder, seed, each: tutorial(folder, seed),
     "tutorial, head alone": lambda folder, seed, each: tutorial(folder, seed, head=True),
 }
