@@ -207,6 +207,7 @@ def train_reslab(data: Annotations, folder: Path, iterations: int, seed: int) ->
 
     train(recipe(data, iterations, seed), data, folder / "reslab", execution=Execution(torch.device("cpu")), stop=look,
           quiet=True)  # fmt: skip
+    runs.write_json(spent, {"seconds": before + time.process_time() - start})  # with the test at the end
 
 
 def train_torchvision(data: Annotations, folder: Path, iterations: int, seed: int) -> None:
