@@ -24,7 +24,7 @@ EVALUATIONS = 10
 """Looks at the validation images."""
 STEPS = 25
 """Steps for the square root of the number of images, where no length is given: 200 of 64 images, 600 of 600, 3,000 of
-15,000. Half as many were a little worse, twice as many no better, or with 2,000 images a class by 0.7 points."""
+15,000. Half as many were a little worse, twice as many no better, or with 2,000 images a class by 0.6 points."""
 MOST = 10_000
 """Steps at the most."""
 RATE = 0.01
