@@ -29,9 +29,10 @@ from torchvision import transforms
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from reslab import runs
-from reslab.data.crops import Box, Choose, Draws, Pixels, Resized, centre_crop, resized_crop, scale_crop
+from reslab.data.crops import Box, Choose, Draws, Pixels, centre_crop, resized_crop, scale_crop
 from reslab.data.decode import jpeg
 from reslab.data.decode.part import decoded_crop
+from reslab.data.decode.whole import Resized
 from reslab.data.spec import ResizedCrop, ScaleCrop
 
 ROOT = Path(__file__).parents[1]

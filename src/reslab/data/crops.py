@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from reslab.data.decode.whole import Fit, Resized, centre
 from reslab.data.draws import bits
 from reslab.data.spec import ResizedCrop, ScaleCrop
 
@@ -25,20 +26,6 @@ class Box:
     height: float
     width: float
     flip: bool = False
-
-
-@dataclass(frozen=True)
-class Resized:
-    """A part of the image that all of it becomes when it is resized: pixel for pixel as torchvision cuts it out.
-
-    A JPEG of much more detail is decoded in full for it: at a half of its size pixels differ by up to 50 from what
-    resizing alone makes of them.
-    """
-
-    height: int
-    width: int
-    top: int
-    left: int
 
 
 Choose = Callable[[int, int], Box | Resized]
@@ -123,11 +110,5 @@ def resized_crop(spec: ResizedCrop, draw: Draw) -> Callable[[int, int], Box]:
 
 def centre_crop(resize: int, size: tuple[int, int]) -> Callable[[int, int], Resized]:
     """The shorter side resized, then the centre, as torchvision's Resize and CenterCrop: what an evaluation sees."""
-
-    def choose(height: int, width: int) -> Resized:
-        tall, wide = (
-            (resize, int(resize * width / height)) if height <= width else (int(resize * height / width), resize)
-        )
-        return Resized(tall, wide, round((tall - size[0]) / 2), round((wide - size[1]) / 2))
-
-    return choose
+    fit = Fit(size, resize)
+    return lambda height, width: centre(height, width, fit)

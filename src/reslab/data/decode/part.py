@@ -10,10 +10,10 @@ import io
 import numpy as np
 from PIL import Image
 
-from reslab.data.crops import Choose, Pixels, Resized, centre_crop
+from reslab.data.crops import Choose, Pixels
 from reslab.data.decode import jpeg
 from reslab.data.decode.modes import in_mode, is_turned, pixels_of, upright
-from reslab.data.decode.whole import Encoded, Fit, fitted_image, opened, whole
+from reslab.data.decode.whole import Encoded, Fit, Resized, centre, cut, fitted_image, opened, whole
 
 
 def decoded_crop(
@@ -39,7 +39,7 @@ def decoded_crop(
         if isinstance(box, Resized):
             if not _as_resized(data, image, box, made):
                 image.load()
-                made[:] = np.asarray(_cut(in_mode(image, "RGB"), box, size))
+                made[:] = np.asarray(cut(in_mode(image, "RGB"), box, size))
             return made
         # At least as many pixels as come out, so that nothing is lost that would be seen.
         factor = min(box.height / size[0], box.width / size[1]) if image.format == "JPEG" else 1
@@ -72,7 +72,7 @@ def _of_turned(image: Image.Image, choose: Choose, size: tuple[int, int], made: 
     image = in_mode(upright(image), "RGB")
     box = choose(image.height, image.width)
     if isinstance(box, Resized):
-        made[:] = np.asarray(_cut(image, box, size))
+        made[:] = np.asarray(cut(image, box, size))
         return made
     right, bottom = min(box.left + box.width, image.width), min(box.top + box.height, image.height)
     pixels = np.asarray(_resized(image, (box.left, box.top, right, bottom), size))
@@ -98,22 +98,16 @@ def _as_resized(data: bytes, image: Image.Image, wanted: Resized, made: Pixels) 
     return jpeg.cropped(data, image.size, 1, (0, 0, width, height), False, made, grid=grid)
 
 
-def _cut(image: Image.Image, wanted: Resized, size: tuple[int, int]) -> Image.Image:
-    whole = (wanted.width, wanted.height)
-    image = image if image.size == whole else image.resize(whole, Image.Resampling.BILINEAR)
-    return image.crop((wanted.left, wanted.top, wanted.left + size[1], wanted.top + size[0]))
-
-
 def fitted(item: Encoded, channels: int, fit: Fit) -> Pixels:
     """An encoded image as `Fit` says, uint8 (H, W, C): the pixels of `fitted_image`, a JPEG's in less time.
 
     Raises `InputError` that names a damaged image.
     """
-    if isinstance(item.data, bytes) and channels == 3 and fit.resize is not None and fit.interpolation == "bilinear":
+    if isinstance(item.data, bytes) and channels == 3 and fit.interpolation == "bilinear":
         with opened(item) as image:
             if not (item.oriented and is_turned(image)):
                 made = np.empty((*fit.crop, 3), np.uint8)
-                wanted = centre_crop(fit.resize, fit.crop)(image.height, image.width)
+                wanted = centre(image.height, image.width, fit)
                 if _as_resized(item.data, image, wanted, made):
                     return made
     return pixels_of(fitted_image(whole(item, channels), fit))
