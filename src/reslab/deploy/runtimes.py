@@ -84,7 +84,8 @@ class _OnnxRuntime:
 class _OpenVino:
     """Few images are computed by all threads together; of a batch each thread computes a part, and waits for no other.
 
-    The second way is quicker, as far as the images suffice. It is compiled when the first batch comes, and holds the
+    The second way is as quick on idle cores and quicker on those that others use too, as a server's decoders do
+    (results/openvino_parts.json, openvino_parts_busy.json). It is compiled when the first batch comes, and holds the
     weights once more.
     """
 
