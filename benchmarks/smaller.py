@@ -5,14 +5,16 @@
 
 CIFAR10 is the data set as `reslab` takes it (cifar10, or a Parquet folder). The steps are the commands that a user
 would give: `reslab prune --drop` (training images choose the blocks; how many was said beforehand, so that no test
-image chooses anything), the same with `--finetune`, and `reslab export`, in fp32 and with `--int8`. All 10,000 test
-images are then named by what was written, by OpenVINO; and by turns, each in a process of its own, all that was
-written and the whole network in eager PyTorch compute batches of 1 and of 32. ``--no-speed`` leaves the turns out.
-``--folder`` keeps what was written and finds it again, so that the turns can be taken when nothing else runs.
+image chooses anything), what it wrote fine-tuned by `--drop 0 --finetune`, and `reslab export`, in fp32 and with
+`--int8`. All 10,000 test images are then named by what was written, by OpenVINO; and by turns, each in a process of its
+own, all that was written and the whole network in eager PyTorch compute batches of 1 and of 32. ``--no-speed`` leaves
+the turns out. ``--folder`` keeps what was written and finds it again, so that the turns can be taken when nothing else
+runs.
 """
 
 import argparse
 import os
+import resource
 import shlex
 import statistics
 import subprocess
@@ -35,7 +37,7 @@ from reslab.deploy.evaluate import spec_of
 from reslab.deploy.runtimes import Way, answering
 from reslab.nets.cost import cost_any
 from reslab.nets.spec import AnyNet
-from reslab.runs import made, write_json
+from reslab.runs import made, read_json, write_json
 from reslab.train.device import Execution
 from reslab.weights.load import load
 
@@ -54,22 +56,26 @@ class Step:
 
 def pruned(weights: str, given: argparse.Namespace, out: Path, *more: str) -> str:
     """`reslab prune` without any comparison of speed, unless it is there already; returns the command."""
-    words = ["prune", weights, "--data", given.source, "--drop", str(given.drop), "--rounds", "1", *more]
+    words = ["prune", weights, "--data", given.source, "--rounds", "1", *more]
     if not out.exists():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "reslab", *words, "--out", str(out)], check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        write_json(out.with_suffix(".json"), {"processor_seconds": round(spent, 1)})
     return shlex.join(["reslab", *(Path(word).name if "/" in word else word for word in words)])
 
 
 def steps(given: argparse.Namespace, folder: Path) -> list[Step]:
     """All that is compared, written; the whole network first."""
     small, tuned = folder / "pruned.safetensors", folder / "tuned.safetensors"
-    cut = pruned(given.weights, given, small)
-    again = pruned(given.weights, given, tuned, "--finetune", str(given.finetune), "--lr", f"{given.lr:g}")
+    cut = pruned(given.weights, given, small, "--drop", str(given.drop))
+    again = pruned(str(small), given, tuned, "--drop", "0", "--finetune", str(given.finetune), "--lr", f"{given.lr:g}")
     found: list[Step] = []
     for name, weights, before in (
         ("whole", given.weights, ()),
         (f"without {given.drop} blocks", str(small), (cut,)),
-        (f"without {given.drop} blocks, fine-tuned", str(tuned), (again,)),
+        (f"without {given.drop} blocks, fine-tuned", str(tuned), (cut, again)),
     ):
         for precision in ("fp32", "int8"):
             place = folder / f"{len(found)}"
@@ -133,6 +139,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         found = steps(given, folder)
         seconds = {} if given.no_speed else timed(found, given)
+        spent = {name: read_json(folder / f"{name}.json")["processor_seconds"] for name in ("pruned", "tuned")}
         for step in found:
             artefact = read(step.folder)
             spec = spec_of(artefact)
@@ -148,6 +155,7 @@ def main() -> None:
     versions = {name: metadata.version(name) for name in LIBRARIES}
     load_average = [round(each, 2) for each in os.getloadavg()]
     record = {"weights": given.weights, "images": len(shown.labels), "runtime": "openvino", "threads": given.threads}
+    record |= {"processor_seconds_of_pruning": spent["pruned"], "processor_seconds_of_fine_tuning": spent["tuned"]}
     record |= {"steps": rows, "load_average": load_average}
     write_json(given.out, record | {"made": made(**versions)})
 

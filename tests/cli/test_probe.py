@@ -339,13 +339,31 @@ def test_what_pruning_can_do_besides(reslab: Reslab, tmp_path: Path) -> None:
     assert (slow["fc.weight"] - calibrated["fc.weight"]).abs().max() < 0.01
 
 
+def test_a_pruned_network_is_fine_tuned_without_another_search(reslab: Reslab, tmp_path: Path) -> None:
+    at_once, cut, later = (tmp_path / f"{name}.safetensors" for name in ("once", "cut", "later"))
+    words, tuning = (*DIGITS, "--rounds", 1), ("--finetune", 4, "--lr", 0.05)
+    for source, out, more in (
+        (made(tmp_path), at_once, ("--drop", 2, *tuning)),
+        (made(tmp_path), cut, ("--drop", 2)),
+        (cut, later, ("--drop", 0, *tuning, "--report", tmp_path / "tuned.html")),
+    ):
+        code, said, err = reslab("prune", source, *words, "--out", out, *more, "--force")
+        assert code == 0, err
+    assert f"{RESIDUAL} without 2 blocks (nothing removed)" in said
+    assert load(later).spec == load(at_once).spec
+    torch.testing.assert_close(dict(load(later).tensors), dict(load(at_once).tensors), rtol=1e-5, atol=1e-6)
+    code, _, err = reslab("prune", cut, *words, "--out", later, "--drop", 0, "--force")
+    assert code == 2
+    assert "--drop 0 removes nothing; give it with --finetune" in err
+
+
 def test_what_pruning_refuses(reslab: Reslab, tmp_path: Path) -> None:
     weights = made(tmp_path)
     words = ("prune", weights, *DIGITS)
     for more, said in (
         (("--out", tmp_path / "a.safetensors"), "give either --drop (a number of blocks) or --max-error"),
         (("--out", tmp_path / "a.pth", "--drop", 1), "end the name in .safetensors"),
-        (("--out", tmp_path / "a.safetensors", "--drop", 9), "give a number from 1 to 3"),
+        (("--out", tmp_path / "a.safetensors", "--drop", 9), "give a number from 0 to 3"),
         (("--out", tmp_path / "a.safetensors", "--drop", 1, "--rounds", 0), "--rounds takes 1 or more"),
         (("--out", tmp_path / "a.safetensors", "--drop", 1, "--finetune", -1), "--finetune takes 0 iterations or more"),
         (

@@ -209,6 +209,15 @@ def test_training_on_for_a_little() -> None:
     assert F.cross_entropy(net(normalizer(pixels)), labels).isfinite()
 
 
+def test_without_removal_the_result_is_a_copy() -> None:
+    net = network()
+    found = prune(net, images(), drop=0, rounds=0)
+    assert found.net is not net
+    assert found.removed == ()
+    assert found.curve.chosen == 0
+    torch.testing.assert_close(found.net.state_dict(), net.state_dict(), rtol=0, atol=0)
+
+
 def test_bad_input() -> None:
     net, use = network(), images()
     with pytest.raises(InputError, match="has 4 blocks that keep the shape, of which 3 can go together, got 4"):

@@ -55,6 +55,8 @@ def run(options: Options) -> None:
         raise InputError(
             "give either --drop (a number of blocks) or --max-error (percentage points that the error may rise)"
         )
+    if options.drop == 0 and not options.finetune:
+        raise InputError("--drop 0 removes nothing; give it with --finetune, or a number of 1 or more")
     if options.rounds < 1:
         raise InputError(f"--rounds takes 1 or more rounds of timing, got {options.rounds}")
     execution = start(options.device, options.threads)

@@ -6,6 +6,7 @@ every other one decides how far it goes, and the errors that are reported are th
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -127,7 +128,7 @@ def prune(
     Args:
         net: the network, which is left as it is.
         images: which images do what.
-        drop: how many blocks; or
+        drop: how many blocks, 0 for a network that is to be fine-tuned as it is; or
         max_error: how many percentage points the error of the deciding images may rise.
         rounds: of timing, in which all networks take turns; 0 measures no time.
         tell: told of each removal, in words.
@@ -141,15 +142,15 @@ def prune(
     most = sum(_most(whole, stage) for stage in range(len(whole.spec.stages)))
     if (drop is None) == (max_error is None):
         raise InputError("pruning takes a number of blocks to drop or a bound for the error; give one of the two")
-    if drop is not None and not 1 <= drop <= most:
+    if drop is not None and not 0 <= drop <= most:
         raise InputError(
             f"'{whole.spec.name}' has {able} blocks that keep the shape, of which {most} can go together, got {drop}; "
-            f"give a number from 1 to {most}"
+            f"give a number from 0 to {most}"
         )
     if max_error is not None and (most == 0 or not 0 <= max_error <= 100):
         what = "has no block that can go" if most == 0 else f"takes a bound of 0 to 100 points, got {max_error:g}"
         raise InputError(f"pruning: '{whole.spec.name}' {what}")
-    nets, names, losses, decided = _taken_out(whole, images, drop or most, max_error, tell)
+    nets, names, losses, decided = _taken_out(whole, images, most if drop is None else drop, max_error, tell)
     deciding = as_floats(decided)
     chosen = len(nets) - 1
     if max_error is not None:
@@ -169,7 +170,7 @@ def prune(
         reporting_images=len(images.reporting),
         deciding_images=len(images.deciding),
     )
-    return Pruned(nets[chosen], curve, tuple(names[:chosen]))
+    return Pruned(nets[chosen] if chosen else deepcopy(whole), curve, tuple(names[:chosen]))
 
 
 def _most(net: Network, stage: int) -> int:

@@ -47,7 +47,7 @@ class Options(Command):
     out: Path
     """The file to write: .safetensors."""
     drop: int | None = None
-    """Remove this many blocks; or give --max-error."""
+    """Remove this many blocks (0 with --finetune: fine-tune a network that was pruned before); or give --max-error."""
     max_error: float | None = None
     """Remove as many blocks as possible while the error rises by at most this many percentage points."""
     finetune: int = 0
