@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from reslab.detect.networks import Detector, LastStage, build_detector, load_backbone, load_torchvision, set_epsilon
+from reslab.detect.networks import (
+    Detector,
+    LastStage,
+    MaxPooledRegions,
+    build_detector,
+    load_backbone,
+    load_torchvision,
+    set_epsilon,
+)
 from reslab.detect.spec import DetectorSpec
 from reslab.errors import InputError
 from reslab.nets import build
@@ -277,6 +285,15 @@ def test_strides_are_those_of_the_maps(net: str, kind: str) -> None:
     maps = maps if isinstance(maps, dict) else {"0": maps}
     expected = [maps[name].shape[-1] / 128 for name in sorted(maps) if name != "pool"]
     assert detector.model.roi_heads.box_roi_pool.scales == expected
+
+
+def test_regions_are_pooled_in_bf16_at_the_places_of_fp32() -> None:
+    maps = torch.rand(1, 4, 20, 20, generator=torch.Generator().manual_seed(0)).bfloat16()
+    boxes = [torch.tensor([[7.9, 8.1, 135.9, 296.1], [0.0, 0.0, 310.0, 310.0]])]  # bf16 would make 136 of 135.9
+    pool = MaxPooledRegions(7, 16)
+    pooled = pool({"0": maps}, boxes, [(320, 320)])
+    assert pooled.dtype == torch.bfloat16
+    assert torch.equal(pooled.float(), pool({"0": maps.float()}, boxes, [(320, 320)]))
 
 
 @pytest.mark.parametrize("pooling", ["align", "max"])

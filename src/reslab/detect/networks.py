@@ -109,7 +109,9 @@ class MaxPooledRegions(nn.Module):
 
     def forward(self, maps: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]) -> Tensor:
         """Maps, boxes of each picture (R_i, 4) in its pixels -> (R, C, size, size)."""
-        return RoIPool(self.size, 1 / self.stride)(maps["0"], boxes)  # type: ignore[no-any-return]
+        y = maps["0"]
+        # torchvision's takes maps and boxes of one type; in bf16 the boxes would be a pixel off.
+        return RoIPool(self.size, 1 / self.stride)(y.float(), boxes).to(y.dtype)  # type: ignore[no-any-return]
 
 
 class Resizing(GeneralizedRCNNTransform):  # type: ignore[misc]
