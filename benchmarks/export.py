@@ -14,7 +14,8 @@ channels-last, BN folded); what `reslab export` writes, by each runtime; and the
 network. All take fp32 tensors that are ready. Weights are drawn, as speed does not depend on them. BN's statistics are
 those of the photographs, from which int8 takes its ranges, too; what accuracy control leaves in fp32 is said. Each
 photograph is a class of its own, so that answers are as certain as those of a network that was trained. With --folder
-and --rounds 0 all is written and nothing timed, so that the turns can be taken when nothing else runs.
+and --rounds 0 all is written and nothing timed, so that the turns can be taken when nothing else runs; batch sizes of
+an older record that are not measured now stay in it.
 """
 
 import argparse
@@ -361,7 +362,8 @@ def speed(given: argparse.Namespace) -> dict[str, Any]:
     if not photographs:
         raise SystemExit(f"{given.source}: expected a folder with JPEG files")
     record: dict[str, Any] = {"net": "resnet50", "threads": given.threads, "calibration_images": len(photographs)}
-    record["load_average"] = [round(each, 2) for each in os.getloadavg()]
+    if given.out.exists():
+        record |= {name: each for name, each in read_json(given.out).items() if name.startswith("batch_")}
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.folder or Path(scratch)
         if not (folder / "left.json").exists():
@@ -379,10 +381,13 @@ def speed(given: argparse.Namespace) -> dict[str, Any]:
         for batch in given.batches if given.rounds else ():
             todo = sides(folder / "state.pt", ours, others, batch)
             todo = {name: make for name, make in todo.items() if any(word in name for word in given.sides)}
+            load = [round(each, 2) for each in os.getloadavg()]
             seconds = take_turns_apart(
                 todo, rounds=given.rounds, turn=given.turn, device=CPU, done=lambda n: print("round", n, flush=True)
             )
-            record[f"batch_{batch}"] = compared(seconds, batch)
+            record[f"batch_{batch}"] = (
+                compared(seconds, batch) | {"rounds": given.rounds, "load_average": load} | made()
+            )
             for name, rate in record[f"batch_{batch}"]["images_per_second"].items():
                 print(f"  {rate:8.1f} images/s  {name}", flush=True)
     return record

@@ -70,7 +70,8 @@ def steps(given: argparse.Namespace, folder: Path) -> list[Step]:
     """All that is compared, written; the whole network first."""
     small, tuned = folder / "pruned.safetensors", folder / "tuned.safetensors"
     cut = pruned(given.weights, given, small, "--drop", str(given.drop))
-    again = pruned(str(small), given, tuned, "--drop", "0", "--finetune", str(given.finetune), "--lr", f"{given.lr:g}")
+    tuning = ["--finetune", str(given.finetune), "--lr", f"{given.lr:g}", "--precision", given.precision]
+    again = pruned(str(small), given, tuned, "--drop", "0", *tuning)
     found: list[Step] = []
     for name, weights, before in (
         ("whole", given.weights, ()),
@@ -122,6 +123,7 @@ def main() -> None:
     words.add_argument("--drop", type=int, default=2, help="blocks")
     words.add_argument("--finetune", type=int, default=2000, help="mini-batches of 128")
     words.add_argument("--lr", type=float, default=0.01)
+    words.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of fine-tuning")
     words.add_argument("--no-speed", action="store_true")
     words.add_argument("--folder", type=Path, help="that keeps what is written")
     words.add_argument("--rounds", type=int, default=9)

@@ -56,6 +56,9 @@ def test_exported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = openvino_of(exported)
     draw = np.random.default_rng(0)
     batches: list[Batch] = [draw.standard_normal((1, 3, 32, 32)).astype(np.float32) for _ in range(4)]
+    with torch.no_grad():
+        expected = torch.cat([net(torch.from_numpy(batch)) for batch in batches]).numpy()
+    assert np.abs(answers(model, "openvino", batches) - expected).max() <= 1e-4 * np.abs(expected).max()
     made = quantised(model, "openvino", batches)
     assert made.layers == sum(isinstance(each, nn.Conv2d | nn.Linear) for each in net.modules())
     assert made.left == 0

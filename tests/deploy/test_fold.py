@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from deploy.networks import images, of_catalogue, trained
-from reslab.deploy.fold import fold
+from reslab.deploy.fold import Shift, fold
 from reslab.nets import build
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -105,7 +105,10 @@ def test_a_pool_between_with_scales_above_zero() -> None:
     scale = net.get_submodule("bn2").weight
     assert isinstance(scale, nn.Parameter)
     scale.data.abs_()
-    assert fold(net).folded == ("bn2",)
+    found = fold(net)
+    assert found.folded == ("bn2",)
+    assert isinstance(found.net.get_submodule("bn2"), Shift)
+    assert found.net.get_submodule("conv2").bias is None
     assert apart(net.double(), images().double()) <= 1e-12
 
 

@@ -4,6 +4,10 @@ In evaluation BN is y = s x + t for each channel, with s = gamma / sqrt(var + ep
 convolution or a linear layer with weights W and bias b that is the same layer with weights s W and bias s b + t. Where
 BN comes before its layer (He 2016, Fig. 4 (e)) or behind an addition (Fig. 4 (b)) there is nothing to fold it into
 but what others read, too, and it stays.
+
+Where a max pool lies between, the scales (none below zero) go into the layer and the shift stays behind the pool: there
+it costs less, and OpenVINO 2026.4 needs it. Of a convolution, a max pool and a GELU it computes the GELU before the
+pool, as if GELU never fell.
 """
 
 from collections import Counter
@@ -34,9 +38,21 @@ class Folded:
     net: nn.Module
     """in evaluation mode"""
     folded: tuple[str, ...]
-    """names of the BNs that are gone; an `torch.nn.Identity` stands in for each"""
+    """names of the BNs that are gone; a `torch.nn.Identity` stands in for each, or behind a pool a `Shift`"""
     left: dict[str, str] = field(default_factory=dict)
     """names of those that stay, and why"""
+
+
+class Shift(nn.Module):
+    """x + t for each channel: (N, C, H, W) -> the same."""
+
+    def __init__(self, shift: torch.Tensor) -> None:
+        super().__init__()
+        self.shift = nn.Buffer(shift[:, None, None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Adds it."""
+        return x + self.shift
 
 
 class _Tracer(fx.Tracer):
@@ -70,20 +86,20 @@ def fold(net: nn.Module) -> Folded:
             continue
         name = str(node.target)
         try:
-            layer = _layer_before(copy, node, calls)
+            layer, pooled = _layer_before(copy, node, calls)
         except _Stays as why:
             left[name] = str(why)
             continue
         _fold_into(layer, copy.get_submodule(name))
         parent, _, last = name.rpartition(".")
-        setattr(copy.get_submodule(parent), last, nn.Identity())
+        setattr(copy.get_submodule(parent), last, Shift(_taken_from(layer)) if pooled else nn.Identity())
         folded.append(name)
     never = {name: "it is not called" for name in norms if name not in calls}
     return Folded(copy, tuple(folded), left | never)
 
 
-def _layer_before(net: nn.Module, node: fx.Node, calls: Counter[str]) -> nn.Module:
-    """The layer that a BN is to be folded into."""
+def _layer_before(net: nn.Module, node: fx.Node, calls: Counter[str]) -> tuple[nn.Module, bool]:
+    """The layer that a BN is to be folded into, and whether a max pool lies between."""
     norm = net.get_submodule(str(node.target))
     if type(norm) not in _NORMS or getattr(norm, "running_var", None) is None:
         raise _Stays("it does more than BN with running statistics")
@@ -100,7 +116,15 @@ def _layer_before(net: nn.Module, node: fx.Node, calls: Counter[str]) -> nn.Modu
         raise _Stays("no convolution or linear layer comes before it")
     if len(source.users) > 1 or calls[str(source.target)] > 1:
         raise _Stays("what comes before it is used elsewhere, too")
-    return net.get_submodule(str(source.target))
+    return net.get_submodule(str(source.target)), pooled
+
+
+def _taken_from(layer: nn.Module) -> torch.Tensor:
+    """A convolution's bias (C), which it then has no more."""
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.bias is not None
+    shift, layer.bias = layer.bias.detach(), None
+    return shift
 
 
 def _before(node: fx.Node) -> fx.Node:

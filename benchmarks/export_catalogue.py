@@ -1,0 +1,116 @@
+"""Every network that has a name, at its full depth and width, written for each runtime and compared with itself.
+
+    python benchmarks/export_catalogue.py --out results/export_catalogue.json
+
+Weights are drawn; BN's statistics are those of drawn images. Each is written as ONNX (passed through its checker), as
+OpenVINO's IR and as a `torch.export` archive, takes uint8 images of another size than its own, and computes one and
+three of them by each runtime. Differences of logits are relative to the largest. What is in the record is not done
+again. Takes an hour of one core.
+"""
+
+import argparse
+import gc
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from export import LIBRARIES
+from reslab.deploy.artefact import About, Format, RuntimeName
+from reslab.deploy.export import FILES, onnx_of, openvino_of, program_of, write_onnx, write_openvino, write_torch
+from reslab.deploy.gate import Original
+from reslab.deploy.runtimes import READS, Way, opened
+from reslab.errors import InputError
+from reslab.nets.catalog import CATALOG, REFERENCES, resolve_any
+from reslab.nets.network import build_any
+from reslab.runs import made, read_json, write_json
+from reslab.weights.preprocessing import Preprocessing
+
+BATCHES = (1, 3)
+
+
+def network(name: str, size: tuple[int, int]) -> nn.Module:
+    """With drawn weights, and BN's statistics of eight drawn images."""
+    torch.manual_seed(0)
+    net = build_any(name)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = None  # the mean over all batches, of which there is one
+    with torch.no_grad():
+        net.train()(torch.randn(8, 3, *size))
+    return net.eval()
+
+
+def compared(name: str) -> dict[str, Any]:
+    """What was written of it, and how far each runtime is from PyTorch."""
+    began = time.perf_counter()
+    spec = resolve_any(name)
+    size = getattr(spec, "size", None) or (224, 224)
+    how = Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3, crop=size, resize=size[0] * 8 // 7)
+    about = About(
+        net=name, num_classes=spec.num_classes, channels=3, input="photographs", preprocessing=how, models=FILES
+    )
+    net = network(name, size)
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (max(BATCHES), size[0] * 5 // 4, size[1] * 3 // 2, 3), dtype=np.uint8)
+    expected = Original(net, about).logits([Image.fromarray(each) for each in pixels])
+    found: dict[str, Any] = {"parameters": sum(each.numel() for each in net.parameters()), "difference": {}}
+    try:
+        program = program_of(net, spec, how, "photographs")
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            model = onnx_of(program, {})
+            write_torch(program, folder, {})
+            write_onnx(model, folder)
+            write_openvino(openvino_of(model), folder, {})
+            del model, program
+            for runtime, reads in READS.items():
+                found["difference"][runtime] = apart(folder, runtime, reads, pixels, expected)
+    except InputError as why:
+        found["refused"] = str(why)
+    return found | {"seconds": round(time.perf_counter() - began, 1)}
+
+
+def apart(folder: Path, runtime: RuntimeName, reads: Format, pixels: Any, expected: Any) -> dict[str, float]:
+    """The largest difference of a logit at each batch size, relative to the largest logit."""
+    computes = opened(folder / FILES[reads], Way(runtime, "fp32"), threads=torch.get_num_threads())
+    found = {}
+    for batch in BATCHES:
+        logits = computes.logits(pixels[:batch])
+        found[str(batch)] = float(f"{np.abs(logits - expected[:batch]).max() / np.abs(expected).max():.2g}")
+    return found
+
+
+def main() -> None:
+    """Goes through the names, prints and records."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("names", nargs="*", help="by default all")
+    words.add_argument("--threads", type=int, default=1)
+    words.add_argument("--out", type=Path, required=True)
+    given = words.parse_args()
+    torch.set_num_threads(given.threads)
+    names = given.names or [*CATALOG, *REFERENCES]
+    found: dict[str, Any] = read_json(given.out)["networks"] if given.out.exists() else {}
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    for name in names:
+        if name in found:
+            continue
+        found[name] = compared(name)
+        print(name, found[name], flush=True)
+        gc.collect()
+        each = [max(by.values()) for one in found.values() for by in one["difference"].values()]
+        record = {
+            "names": len(names), "written": sum("refused" not in one for one in found.values()),
+            "refused": [one for one in found if "refused" in found[one]], "largest_difference": max(each, default=None),
+        }  # fmt: skip
+        write_json(given.out, record | {"networks": found, "made": made(**versions)})
+
+
+if __name__ == "__main__":
+    main()
