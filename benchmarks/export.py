@@ -99,9 +99,11 @@ def in_pytorch(weights: Weights, shown: Tested) -> npt.NDArray[np.int64]:
     return first
 
 
-def exported(weights: str, source: str, folder: Path, *more: str) -> str:
+def exported(
+    weights: str, source: str, folder: Path, *more: str, to: Sequence[str] = ("onnx", "openvino")
+) -> str:  # fmt: skip
     """`reslab export` without any comparison of speed, unless it is there already; returns the command."""
-    words = ["export", weights, "--to", "onnx", "openvino", "--data", source, "--no-speed", *more]
+    words = ["export", weights, "--to", *to, "--data", source, "--no-speed", *more]
     if not folder.exists():
         subprocess.run([sys.executable, "-m", "reslab", *words, "--out", str(folder)], check=True)
     return " ".join(["reslab", *(Path(word).name if "/" in word else word for word in words)])

@@ -29,6 +29,8 @@ from reslab.runs import made, write_json
 from serve_hostile import memory_of
 
 BOUNDARY = b"----reslab"
+WHOLE = "from reslab.deploy import runtimes; runtimes.APART = 10**9; "
+"""With it OpenVINO computes every batch by all threads together."""
 BARE = """
 import json, sys, time
 import numpy as np
@@ -176,10 +178,11 @@ async def with_memory(process: int, work: Any) -> tuple[Seen, list[float]]:
     return task.result(), memory
 
 
-def started(words: Sequence[str]) -> tuple[subprocess.Popen[str], int, float]:
-    """A server, its port, and the seconds until it was ready."""
+def started(words: Sequence[str], first: str = "") -> tuple[subprocess.Popen[str], int, float]:
+    """A server, its port, and the seconds until it was ready; with a statement of Python before it starts."""
     began = time.perf_counter()
-    command = [sys.executable, "-m", "reslab", *words, "--json"]
+    main = ["-c", f"{first}from reslab.cli import main; main()"] if first else ["-m", "reslab"]
+    command = [sys.executable, *main, *words, "--json"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert server.stdout is not None
     port = int(json.loads(server.stdout.readline())["address"].rpartition(":")[2])
@@ -220,7 +223,14 @@ def start_up(words: Sequence[str], times: int) -> dict[str, Any]:
 def by_turns(words: Sequence[str], files: Sequence[Path], options: argparse.Namespace) -> dict[str, Any]:
     """The runtime alone and the server, one after the other, several times."""
     requests = [upload(path.read_bytes()) for path in files]
-    command = [sys.executable, "-c", BARE, json.dumps(list(words)), json.dumps([str(path) for path in files[:32]])]
+    first = WHOLE if options.whole else ""
+    command = [
+        sys.executable,
+        "-c",
+        first + BARE,
+        json.dumps(list(words)),
+        json.dumps([str(path) for path in files[:32]]),
+    ]
     rounds = []
     spent: tuple[list[float], list[float], list[float]] = ([], [], [])
     seen = Seen()
@@ -228,7 +238,7 @@ def by_turns(words: Sequence[str], files: Sequence[Path], options: argparse.Name
         assert bare.stdin is not None
         assert bare.stdout is not None
         assert bare.stdout.readline() == "ready\n"
-        server, port, _ = started([*words, "--deadline", "120"])  # here everything is to be answered
+        server, port, _ = started([*words, "--deadline", "120"], first)  # here everything is to be answered
         try:
             asyncio.run(closed_loop(port, requests, options.clients, 3.0))
             for _ in range(options.rounds):
@@ -306,8 +316,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each round, for either")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--times", type=float, default=5.0, help="requests in overload, over what was answered")
-    parser.add_argument("--overload", type=float, default=60.0, help="seconds")
+    parser.add_argument("--overload", type=float, default=60.0, help="seconds; 0 leaves it out")
     parser.add_argument("--deadline", type=float, default=2.0)
+    parser.add_argument("--whole", action="store_true", help="throughput of OpenVINO without parts of batches apart")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     files = [path for path in sorted(options.photographs.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg")][:64]
@@ -321,7 +332,8 @@ def main() -> None:
     print(record["start"], flush=True)
     record["throughput"] = by_turns(words, files, options)
     capacity = statistics.median(each["server"] for each in record["throughput"]["images_per_second"])
-    record["overload"] = overload(words, files, capacity, options)
+    if options.overload:
+        record["overload"] = overload(words, files, capacity, options)
     print(json.dumps(record, indent=2))
     if options.out is not None:
         write_json(options.out, record | {"made": made()})

@@ -8,8 +8,8 @@ would give: `reslab prune --drop` (training images choose the blocks; how many w
 image chooses anything), what it wrote fine-tuned by `--drop 0 --finetune`, and `reslab export`, in fp32 and with
 `--int8`. All 10,000 test images are then named by what was written, by OpenVINO; and by turns, each in a process of its
 own, all that was written and the whole network in eager PyTorch compute batches of 1 and of 32. ``--no-speed`` leaves
-the turns out. ``--folder`` keeps what was written and finds it again, so that the turns can be taken when nothing else
-runs.
+the turns out. ``--folder`` keeps what was written and finds it again, and ``--speed-alone`` adds the turns to a record,
+so that they can be taken when nothing else runs.
 """
 
 import argparse
@@ -81,7 +81,8 @@ def steps(given: argparse.Namespace, folder: Path) -> list[Step]:
         for precision in ("fp32", "int8"):
             place = folder / f"{len(found)}"
             more = ("--int8",) if precision == "int8" else ()
-            command = exported(weights, given.source, place, "--force", "--input", "crops", *more)
+            words = ("--force", "--input", "crops", *more)
+            command = exported(weights, given.source, place, *words, to=("openvino",))
             found.append(Step(f"{name}, {precision}", place, (*before, command)))
     return found
 
@@ -125,6 +126,7 @@ def main() -> None:
     words.add_argument("--lr", type=float, default=0.01)
     words.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of fine-tuning")
     words.add_argument("--no-speed", action="store_true")
+    words.add_argument("--speed-alone", action="store_true", help="adds it to the record, of what is in --folder")
     words.add_argument("--folder", type=Path, help="that keeps what is written")
     words.add_argument("--rounds", type=int, default=9)
     words.add_argument("--turn", type=float, default=0.5, help="seconds")
@@ -132,6 +134,18 @@ def main() -> None:
     words.add_argument("--out", type=Path, required=True)
     given = words.parse_args()
     torch.set_num_threads(given.threads)
+    if given.speed_alone:
+        record = read_json(given.out)
+        found = [Step(row["step"], given.folder / str(i), ()) for i, row in enumerate(record["steps"][1:])]
+        load_average = [round(each, 2) for each in os.getloadavg()]
+        seconds = timed(found, given)
+        for row in record["steps"][1:]:
+            row["by_batch"] = speeds(seconds, row["step"], found[0].name)
+            print(row["step"], row["by_batch"], flush=True)
+        eager = {batch: round(int(batch) / statistics.median(each[PYTORCH]), 1) for batch, each in seconds.items()}
+        record["speed"] = {"threads": given.threads, "eager_pytorch_images_per_second": eager} | made()
+        write_json(given.out, record | {"speed": record["speed"] | {"load_average": load_average}})
+        return
     weights = load(given.weights)
     shown = tested(given.source, weights)
     before = in_pytorch(weights, shown)

@@ -162,7 +162,7 @@ def _speed(
         "original": lambda: original.logits(images, precision),
         "artefact": lambda: runtime.logits(fed),
     }
-    seconds = take_turns(works, rounds=rounds, turn=0.1, device=CPU, warm_up=2)
+    seconds = take_turns(works, rounds=rounds, turn=0.1, device=CPU, warm_up=1)
     times = ratio(seconds["original"], seconds["artefact"])
     artefact, before = (batch / float(np.median(seconds[name])) for name in ("artefact", "original"))
     return Speed(

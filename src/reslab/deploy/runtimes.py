@@ -28,6 +28,8 @@ READS: dict[RuntimeName, Format] = {"openvino": "openvino", "onnxruntime": "onnx
 MOMENT = 1.0
 """Seconds that the candidates together are tried for."""
 ALONE = "not timed: there is no other"
+APART = 2
+"""Images for each thread from which on OpenVINO computes parts of a batch apart."""
 
 
 class Runtime(Protocol):
@@ -84,9 +86,9 @@ class _OnnxRuntime:
 class _OpenVino:
     """Few images are computed by all threads together; of a batch each thread computes a part, and waits for no other.
 
-    The second way is as quick on idle cores and quicker on those that others use too, as a server's decoders do
-    (results/openvino_parts.json, openvino_parts_busy.json). It is compiled when the first batch comes, and holds the
-    weights once more.
+    The second way is as quick by itself, and quicker beside others on the same cores: a server, which decodes there,
+    answers 1.07 times as many images (results/openvino_parts.json, openvino_parts_busy.json, serve.json,
+    serve_whole.json). It is compiled when the first batch comes, and holds the weights once more.
     """
 
     name: RuntimeName = "openvino"
@@ -113,7 +115,7 @@ class _OpenVino:
         return logits, maps
 
     def _computed(self, batch: Batch, outputs: int) -> list[npt.NDArray[np.float32]]:
-        if self._threads == 1 or len(batch) < 2 * self._threads:
+        if self._threads == 1 or len(batch) < APART * self._threads:
             found = self._compiled(batch)
             return [found[i] for i in range(outputs)]
         if not self._apart:
