@@ -13,8 +13,9 @@ fixed, as the reference trains from ImageNet's weights; the weights here are ran
 - torchvision at its best: bf16 by autocast and channels-last.
 - reslab: a step of ``reslab detect train`` with its defaults here, images taken from the folder and decoded once.
 
-Inference, an image at a time, fp32, one set of weights for all: torchvision eager; the same in channels-last;
-``reslab export``'s file by ONNX Runtime. All keep 300 proposals, and find the same boxes (the record says how many).
+Inference, an image at a time, one set of weights for all: torchvision eager in fp32; the same in channels-last; the same
+in bf16, too; and what ``reslab export`` writes, by ONNX Runtime in fp32 and by OpenVINO in fp32 and bf16. All keep 300
+proposals; the record says how many boxes of ours are those of fp32, with weights that are random.
 """
 
 import argparse
@@ -37,14 +38,13 @@ from reslab import runs
 from reslab.bench.paired import ratio, take_turns
 from reslab.commands.train import start
 from reslab.detect.annotations import Annotations, Picture, read
-from reslab.detect.artefact import OnnxDetector
-from reslab.detect.detections import Detections
-from reslab.detect.export import write_onnx
+from reslab.detect.export import write_onnx, write_openvino
 from reslab.detect.feed import Feed, decoded
 from reslab.detect.find import find
 from reslab.detect.gate import check
 from reslab.detect.networks import build_detector
 from reslab.detect.recipe import DetectRecipe
+from reslab.detect.runtimes import OnnxDetector, OpenVinoDetector
 from reslab.detect.spec import DetectorSpec
 from reslab.detect.trainer import Trainer
 from reslab.nets.catalog import resolve_any
@@ -115,7 +115,7 @@ def steps(data: Annotations, rounds: int) -> dict[str, Any]:
 
 
 def images(data: Annotations, rounds: int) -> dict[str, Any]:
-    """The three ways to find boxes by turns."""
+    """The ways to find boxes by turns."""
     shown = [decoded(picture) for picture in data.pictures("test")[:8]]
     theirs = peer(len(data.classes)).eval()
     detector = build_detector(spec(data.classes)).eval()
@@ -123,29 +123,56 @@ def images(data: Annotations, rounds: int) -> dict[str, Any]:
     last = peer(len(data.classes)).eval().to(memory_format=torch.channels_last)
     place = 0
 
-    def eager(model: FasterRCNN) -> Callable[[], object]:
+    def after() -> int:
+        nonlocal place
+        place = (place + 1) % len(shown)
+        return place
+
+    def eager(model: FasterRCNN, *, bf16: bool = False) -> Callable[[], object]:
         @torch.inference_mode()
         def one() -> object:
-            nonlocal place
-            place = (place + 1) % len(shown)
-            return model([shown[place].float() / 255])
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                return model([shown[after()].float() / 255])
+
+        return one
+
+    def exported(export: OnnxDetector | OpenVinoDetector) -> Callable[[], object]:
+        def one() -> object:
+            start = after()
+            return export.find(shown[start : start + 1])
 
         return one
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "d.onnx"
+        path, threads = Path(folder) / "d.onnx", torch.get_num_threads()
         write_onnx(detector, path)
-        export = OnnxDetector(path, threads=torch.get_num_threads())
+        write_openvino(path, path.with_suffix(".xml"))
+        exports: dict[str, OnnxDetector | OpenVinoDetector] = {
+            "reslab": OnnxDetector(path, threads=threads),
+            "reslab, OpenVINO": OpenVinoDetector(path.with_suffix(".xml"), threads=threads),
+            "reslab, OpenVINO bf16": OpenVinoDetector(path.with_suffix(".xml"), precision="bf16", threads=threads),
+        }
+        seen = {
+            name: check(lambda some: find(detector, some), each.find, shown, speed=False)
+            for name, each in exports.items()
+        }
+        works = {name: exported(each) for name, each in exports.items()} | {
+            "torchvision": eager(theirs), "torchvision, channels-last": eager(last),
+            "torchvision, bf16 and channels-last": eager(last, bf16=True),
+        }  # fmt: skip
+        seconds = take_turns(works, rounds=rounds, turn=0.6, device=CPU, warm_up=2)
+    return {
+        "rounds": rounds,
+        "seconds": {name: round(statistics.median(each), 4) for name, each in seconds.items()},
+        "times_as_fast": {name: {other: _ratio(seconds[other], seconds[name]) for other in works if other not in seen}
+                          for name in exports},
+        "same_boxes_per_cent": {name: round(each.agreement, 2) for name, each in seen.items()},
+        "boxes": seen["reslab"].boxes,
+    }  # fmt: skip
 
-        def ours() -> list[Detections]:
-            nonlocal place
-            place = (place + 1) % len(shown)
-            return export.find(shown[place : place + 1])
 
-        seen = check(lambda some: find(detector, some), export.find, shown, speed=False)
-        works = {"reslab": ours, "torchvision": eager(theirs), "torchvision, channels-last": eager(last)}
-        made = _compared(works, rounds, turn=1.0)
-    return made | {"same_boxes_per_cent": seen.agreement, "boxes": seen.boxes}
+def _ratio(slow: list[float], quick: list[float]) -> dict[str, float]:
+    return {key: round(value, 3) for key, value in asdict(ratio(slow, quick)).items()}
 
 
 def _compared(works: dict[str, Callable[[], object]], rounds: int, turn: float) -> dict[str, Any]:
@@ -154,7 +181,7 @@ def _compared(works: dict[str, Callable[[], object]], rounds: int, turn: float) 
         "rounds": rounds,
         "seconds": {name: round(statistics.median(each), 4) for name, each in seconds.items()},
         "times_as_fast": {
-            name: {key: round(value, 3) for key, value in asdict(ratio(each, seconds["reslab"])).items()}
+            name: _ratio(each, seconds["reslab"])
             for name, each in seconds.items() if name != "reslab"
         },
     }  # fmt: skip

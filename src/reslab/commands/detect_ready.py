@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from reslab.commands.train import start
-from reslab.detect.artefact import OnnxDetector, is_detector_artefact, read_detector_artefact
+from reslab.deploy.runtimes import READS
+from reslab.detect.artefact import is_detector_artefact, read_detector_artefact
 from reslab.detect.detections import Detections
 from reslab.detect.find import ONCE, find, together
 from reslab.detect.looks import Looks
+from reslab.detect.runtimes import chosen, opened
 from reslab.detect.saved import load_detector
 from reslab.detect.spec import DetectorSpec
 from reslab.errors import InputError
@@ -77,14 +79,15 @@ def _of_artefact(
 ) -> Ready:
     for option, given in (
         (f"--short {short}", short is not None), ("--refine", looks.refine), ("--scales", bool(looks.scales)),
-        (f"--precision {precision}", precision == "bf16"), (f"--device {device}", device not in (None, "cpu")),
+        (f"--device {device}", device not in (None, "cpu")),
     ):  # fmt: skip
         if given:
             raise InputError(
-                f"{source} is an artefact, which has a fixed size and runs in fp32 on the CPU: {option} needs the "
-                "weights that it was exported from"
+                f"{source} is an artefact, which has a fixed size and runs on the CPU: {option} needs the weights that "
+                "it was exported from"
             )
     start("cpu", threads)
     folder, about = read_detector_artefact(source)
-    model = OnnxDetector(folder / about.models["onnx"], threads=threads)
-    return Ready(about.detector, model.find, "fp32", "cpu")
+    way = chosen(folder, about, precision)
+    model = opened(folder / about.models[READS[way.name]], way, threads=threads)
+    return Ready(about.detector, model.find, "bf16" if way.precision == "bf16" else "fp32", "cpu")

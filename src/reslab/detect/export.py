@@ -1,4 +1,4 @@
-"""From a detector to an ONNX file that takes a photograph and gives boxes.
+"""From a detector to a file that takes a photograph and gives boxes: ONNX, or OpenVINO's IR.
 
 By the exporter that traces: which proposals are left, and which boxes, depends on numbers, and `torch.export` takes no
 such program. torchvision gives its non-maximum suppression and its pooling of regions to that exporter.
@@ -6,10 +6,13 @@ such program. torchvision gives its non-maximum suppression and its pooling of r
 
 import warnings
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import torch
 from torch import Tensor, nn
 
+from reslab.deploy.export import openvino_of
 from reslab.deploy.libraries import library
 from reslab.detect.artefact import INPUT, OUTPUTS
 from reslab.detect.networks import Detector
@@ -44,3 +47,50 @@ def write_onnx(detector: Detector, path: Path) -> None:
             dynamic_axes={INPUT: {0: "height", 1: "width"}, **{name: {0: "found"} for name in OUTPUTS}},
         )  # fmt: skip
     onnx.checker.check_model(path)
+
+
+def write_openvino(onnx_file: Path, path: Path) -> None:
+    """Writes OpenVINO's IR of what `write_onnx` wrote: ``path``, an .xml, and its weights in fp32 beside it.
+
+    Whoever computes it in bf16 still computes boxes, and all that decides which are left, in fp32: bf16 numbers from
+    128 to 256 are a whole pixel apart.
+    """
+    openvino = library("openvino")
+    model = openvino_of(library("onnx").load(onnx_file))
+    _pool_from_fp32(model)
+    openvino.save_model(model, path, compress_to_fp16=False)
+    exact = {operation.get_friendly_name() for operation in model.get_ops() if not _of_features(operation)}
+    tree = ElementTree.parse(path)
+    for layer in tree.iterfind("./layers/layer"):
+        if layer.get("name") in exact:
+            said = layer.find("rt_info")
+            if said is None:
+                said = ElementTree.Element("rt_info")
+                layer.insert(0 if layer.find("data") is None else 1, said)
+            ElementTree.SubElement(said, "attribute", name="precise", version="0")
+    tree.write(path)
+
+
+BOUND = 3e38
+"""Of numbers that are left as they are: all but the last of fp32."""
+
+
+def _pool_from_fp32(model: Any) -> None:
+    """Puts a step that changes nothing before each pooling of regions, to be computed in fp32 as that is.
+
+    From maps that OpenVINO has to convert by itself it aligns regions eight times as slowly.
+    """
+    clamp = library("openvino.opset13").clamp
+    for operation in model.get_ops():
+        if operation.get_type_name() == "ROIAlign":
+            operation.input(0).replace_source_output(clamp(operation.input_value(0), -BOUND, BOUND).output(0))
+
+
+def _of_features(operation: Any) -> bool:
+    """Whether what it computes may be rounded: layers, and the maps (N, C, H, W) between them."""
+    kind = operation.get_type_name()
+    if kind in ("Parameter", "Constant", "Result", "Convolution", "GroupConvolution", "MatMul"):
+        return True
+    shape = operation.get_output_partial_shape(0)
+    between = kind in ("Add", "Multiply", "Relu", "MaxPool", "Interpolate", "Pad")
+    return between and shape.rank.is_static and len(shape) == 4

@@ -10,7 +10,10 @@ from torchvision.ops import box_iou
 from reslab.bench.paired import ratio, take_turns
 from reslab.deploy.artefact import Speed
 from reslab.deploy.gate import ROUNDS, SLOWER
-from reslab.detect.artefact import CheckedBoxes
+from reslab.deploy.runtimes import Way
+from reslab.detect.annotations.types import Picture
+from reslab.detect.artefact import CheckedBoxes, Gain
+from reslab.detect.average_precision import OVERLAPS, gain, matched_classes
 from reslab.detect.detections import Detections
 
 SURE = 0.1
@@ -19,12 +22,28 @@ SAME_PLACE, SAME_SCORE = 0.9, 0.05
 """Overlap from which on, and difference of scores up to which, two boxes of a class are the same."""
 AGREEMENT = 99.0
 """Per cent of the boxes that both have to find."""
+POINTS = 0.5
+"""In bf16 it will do instead that mAP@[.5:.95] falls by no more points than this at the lower end of its interval."""
+FP32 = Way("onnxruntime", "fp32")
 
 Find = Callable[[Sequence[Tensor]], list[Detections]]
 
 
-def check(original: Find, export: Find, pictures: Sequence[Tensor], *, speed: bool = True) -> CheckedBoxes:
-    """Shows both the same pictures (3, H, W), uint8, one or more, and says whether the export may go out."""
+def check(
+    original: Find, export: Find, pictures: Sequence[Tensor], *, way: Way = FP32, truth: Sequence[Picture] = (),
+    rival: Find | None = None, speed: bool = True,
+) -> CheckedBoxes:  # fmt: skip
+    """Shows both the same pictures, and says whether the export may go out.
+
+    Args:
+        original: finds boxes in fp32.
+        export: finds boxes in the exported file.
+        pictures: each (3, H, W), uint8; one or more.
+        way: how the export is computed.
+        truth: the pictures with their boxes, by which average precisions are compared; or none.
+        rival: the original in the precision that its speed is compared in; by default ``original``.
+        speed: whether speed is compared, too.
+    """
     before, after = original(pictures), export(pictures)
     found = [
         _differences(*pair) for one, other in zip(before, after, strict=True) for pair in ((one, other), (other, one))
@@ -32,20 +51,38 @@ def check(original: Find, export: Find, pictures: Sequence[Tensor], *, speed: bo
     differences = np.concatenate(found)
     same = differences <= SAME_SCORE
     seen = CheckedBoxes(
-        images=len(pictures), boxes=len(differences),
+        runtime=way.name, precision=way.precision, images=len(pictures), boxes=len(differences),
         agreement=100 * float(same.mean()) if len(same) else 100.0,
         largest_difference=float(differences[same].max()) if same.any() else 0.0,
-        speed=_speed(original, export, pictures) if speed else None,
+        gain=_gain(truth, before, after) if way.precision != "fp32" else None,
+        speed=_speed(rival or original, export, pictures) if speed else None,
     )  # fmt: skip
     return seen.model_copy(update={"refused": why_refused(seen)})
+
+
+def _gain(truth: Sequence[Picture], before: Sequence[Detections], after: Sequence[Detections]) -> Gain | None:
+    """Of mAP@[.5:.95]; None without boxes to be found."""
+    classes = 1 + max((int(label) for picture in truth for label in picture.labels()), default=-1)
+    if not classes:
+        return None
+    sets = [
+        [matched_classes(truth, found, classes, overlap, "coco") for overlap in OVERLAPS] for found in (before, after)
+    ]
+    points, low, high = (100 * value for value in gain(sets[0], sets[1], "coco"))
+    return None if np.isnan(points) else Gain(points=points, low=low, high=high)
 
 
 def why_refused(seen: CheckedBoxes) -> str:
     """Why an export may not go out; empty where it may."""
     if not seen.boxes:
         return f"no boxes were found in {seen.images} images, so there is nothing to compare; name images with objects"
-    if seen.agreement < AGREEMENT:
-        return f"{seen.agreement:.1f} % of the boxes are the same, {AGREEMENT:g} % are required"
+    if seen.agreement < AGREEMENT and (seen.gain is None or seen.gain.low < -POINTS):
+        why = f"{seen.agreement:.1f} % of the boxes are the same, {AGREEMENT:g} % are required"
+        if seen.precision == "fp32":
+            return why
+        if seen.gain is None:
+            return f"{why} (or, on images with annotated boxes, a mAP@[.5:.95] that falls by at most {POINTS:g} points)"
+        return f"{why}, and mAP@[.5:.95] may have fallen by {-seen.gain.low:.2f} points, at most {POINTS:g} are allowed"
     if seen.speed is not None and seen.speed.high < SLOWER:
         return f"slower: {seen.speed.ratio:.2f} times as fast as the original"
     return ""

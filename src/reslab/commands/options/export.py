@@ -34,7 +34,7 @@ class Options(Command):
 
     In 8 bits: `reslab export runs/mine --to openvino --int8 --data photos --out small`
 
-    A detector trained by `reslab detect train`, as ONNX: `reslab export runs/cells --data pictures --out cells`
+    A detector: `reslab export runs/cells --to onnx openvino --data pictures --out cells`
 
     The folder holds the model files and a `metadata.json` with class names, preprocessing, checksums and the results
     of the checks. `predict` and `eval` (for a detector, `detect predict` and `detect eval`) accept it in place of
