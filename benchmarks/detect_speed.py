@@ -13,9 +13,10 @@ fixed, as the reference trains from ImageNet's weights; the weights here are ran
 - torchvision at its best: bf16 by autocast and channels-last.
 - reslab: a step of ``reslab detect train`` with its defaults here, images taken from the folder and decoded once.
 
-Inference, an image at a time, one set of weights for all: torchvision eager in fp32; the same in channels-last; the same
-in bf16, too; and what ``reslab export`` writes, by ONNX Runtime in fp32 and by OpenVINO in fp32 and bf16. All keep 300
-proposals; the record says how many boxes of ours are those of fp32, with weights that are random.
+Inference, an image at a time, one set of weights for all: torchvision eager in fp32; the same in channels-last; the
+same in bf16, too; and what ``reslab export`` writes, by ONNX Runtime in fp32 and by OpenVINO in fp32 and bf16. All keep
+300 proposals. The record says how many of our boxes are those of eager fp32: of bf16 few, as the weights are random and
+their scores nearly equal; what bf16 is worth in a trained detector is in results/detect/export.json.
 """
 
 import argparse
