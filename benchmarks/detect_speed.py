@@ -37,7 +37,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from reslab import runs
 from reslab.bench.paired import ratio, take_turns
-from reslab.commands.train import start
+from reslab.commands.execution import start
 from reslab.detect.annotations import Annotations, Picture, read
 from reslab.detect.export import write_onnx, write_openvino
 from reslab.detect.feed import Feed, decoded

@@ -11,9 +11,9 @@ from rich.console import Console
 from reslab.bench import peers, works
 from reslab.bench.paired import Work
 from reslab.commands.artefacts import check_options, check_weights, open_artefact
+from reslab.commands.execution import start
 from reslab.commands.options.bench import Options
 from reslab.commands.options.common import GIVEN
-from reslab.commands.train import start
 from reslab.deploy.artefact import About, is_artefact, read
 from reslab.deploy.evaluate import spec_of
 from reslab.deploy.runtimes import Way, answering, example

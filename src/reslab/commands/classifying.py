@@ -4,9 +4,9 @@ from typing import Literal, Protocol
 
 import torch
 
+from reslab.commands.execution import start
 from reslab.commands.options.common import Given
 from reslab.commands.preprocessing import preprocessing_of
-from reslab.commands.train import start
 from reslab.evaluate.classify import Classifying
 from reslab.nets.network import Network
 from reslab.train.device import keep_freed_memory, resolve_precision, use_exact_fp32

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from reslab import runs
+from reslab.commands.execution import asked_to_stop, start
 from reslab.commands.options.detect import Train
-from reslab.commands.train import asked_to_stop, start
 from reslab.detect.annotations import Annotations, read
 from reslab.detect.loop import tested_on
 from reslab.detect.loop import train as trained

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from reslab.commands.train import start
+from reslab.commands.execution import start
 from reslab.deploy.runtimes import READS
 from reslab.detect.artefact import is_detector_artefact, read_detector_artefact
 from reslab.detect.detections import Detections

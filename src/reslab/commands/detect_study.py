@@ -13,8 +13,8 @@ from rich.table import Table
 
 from reslab import runs
 from reslab.commands.detect import lasting, recipe_of, show_look
+from reslab.commands.execution import asked_to_stop, start
 from reslab.commands.options.detect import Study, Train
-from reslab.commands.train import asked_to_stop, start
 from reslab.detect.annotations import Annotations, read
 from reslab.detect.loop import tested_on
 from reslab.detect.loop import train as trained

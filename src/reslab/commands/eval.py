@@ -11,10 +11,10 @@ from reslab.commands.artefacts import check_weights
 from reslab.commands.eval_artefact import artefact_member
 from reslab.commands.eval_data import Where, images_of, listed_alone, to_recalibrate_on
 from reslab.commands.eval_members import Member, ensemble
+from reslab.commands.execution import start
 from reslab.commands.options.evaluate import Options
 from reslab.commands.preprocessing import preprocessing_of
 from reslab.commands.targets import check_target
-from reslab.commands.train import start
 from reslab.deploy.artefact import is_artefact
 from reslab.errors import InputError, writing
 from reslab.evaluate.predict import Answer, Question, answer, ask

@@ -12,11 +12,11 @@ from torch.export import ExportedProgram
 
 from reslab import __version__
 from reslab.commands import export_detector
+from reslab.commands.execution import start
 from reslab.commands.export_data import to_calibrate, to_compare
 from reslab.commands.export_print import as_json, show
 from reslab.commands.options.export import Options
 from reslab.commands.preprocessing import preprocessing_of
-from reslab.commands.train import start
 from reslab.data.labels import ilsvrc, read_names
 from reslab.deploy.artefact import About, Checked, is_artefact, seal, written
 from reslab.deploy.export import (

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from reslab import __version__
 from reslab.commands.detect_predict import listed
+from reslab.commands.execution import start
 from reslab.commands.options.export import Options
-from reslab.commands.train import start
 from reslab.data.decode.whole import Encoded, whole
 from reslab.deploy.artefact import Format, seal, written
 from reslab.deploy.export import FILES

@@ -6,10 +6,10 @@ import json
 import numpy as np
 from rich.console import Console
 
+from reslab.commands.execution import start
 from reslab.commands.options.features import Options
 from reslab.commands.subject import checked, seen
 from reslab.commands.targets import check_target
-from reslab.commands.train import start
 from reslab.errors import writing
 from reslab.probes.attribution import features
 from reslab.runs.files import write_bytes

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from reslab import runs
+from reslab.commands.execution import asked_to_stop, start
 from reslab.commands.finetune_print import show_folds, show_look, show_plan, show_result
 from reslab.commands.options.finetune import WEIGHTS, Options
-from reslab.commands.train import asked_to_stop, start
 from reslab.data.find import find
 from reslab.data.layouts.found import Asked
 from reslab.errors import InputError, writing

@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from reslab.commands.execution import start
 from reslab.commands.options.probe import Options
 from reslab.commands.probe_page import command_of, summary, write_figures, write_page
 from reslab.commands.subject import Seen, checked, seen
 from reslab.commands.targets import PICTURES, check_folder, check_target
-from reslab.commands.train import start
 from reslab.errors import InputError
 from reslab.probes.figures import FIGURES, GROUPS
 from reslab.probes.xray import Done, Plan, Subject, Task, measure, plan

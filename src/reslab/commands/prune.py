@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from reslab import __version__, runs
+from reslab.commands.execution import start
 from reslab.commands.options.prune import Options
 from reslab.commands.subject import Seen, checked, seen
 from reslab.commands.targets import PAGES, check_target
-from reslab.commands.train import start
 from reslab.commands.weights import FILES, PICKLES, write
 from reslab.data.images import ImageSet
 from reslab.errors import InputError, writing

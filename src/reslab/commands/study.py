@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from reslab import runs, studies
+from reslab.commands.execution import start
 from reslab.commands.options.study import Demo, Options
 from reslab.commands.targets import check_folder, check_target
-from reslab.commands.train import start
 from reslab.data.names import KNOWN
 from reslab.data.sources import Dataset, load
 from reslab.errors import InputError, writing

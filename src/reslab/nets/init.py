@@ -5,9 +5,12 @@ residual twin start from the same weights, and a layer does not change because a
 """
 
 import zlib
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from reslab.errors import InputError
 from reslab.nets.blocks import Block
@@ -28,14 +31,33 @@ def _stream(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(_scrambled(seed) ^ zlib.crc32(name.encode()))
 
 
+class Undrawn(TorchFunctionMode):
+    """New layers keep what their memory holds, without PyTorch's random numbers, which `initialise` would replace."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = kwargs or {}
+        if func in (nn.init.kaiming_uniform_, nn.init.uniform_):
+            return given["tensor"] if "tensor" in given else args[0]
+        return func(*args, **given)
+
+
 @torch.no_grad()
-def initialise(net: nn.Module, spec: NetSpec, seed: int) -> None:
-    """Draws all weights: He normal for convolutions and the last layer, BN at scale 1 and shift 0, biases at 0."""
+def initialise(net: nn.Module, spec: NetSpec, seed: int, *, held: Collection[str] = ()) -> None:
+    """Draws all weights: He normal for convolutions and the last layer, BN at scale 1 and shift 0, biases at 0.
+
+    The convolutions and linear layers named in ``held`` (``"fc.weight"``) are not drawn: stored weights replace them.
+    """
     if not 0 <= seed < 2**32:
         raise InputError(f"the seed of the initial weights is a whole number from 0 to 2**32 - 1, got {seed}")
     gain = 2.0  # of the ReLU: half of the signal passes
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
+            if module.bias is not None:
+                module.bias.zero_()
+            if f"{name}.weight" in held:
+                continue
             weight = module.weight
             receptive = weight[0][0].numel() if weight.dim() > 2 else 1
             groups = module.groups if isinstance(module, nn.Conv2d) else 1
@@ -44,8 +66,6 @@ def initialise(net: nn.Module, spec: NetSpec, seed: int) -> None:
                 0.0, (gain / fan) ** 0.5, generator=_stream(seed, f"{name}.weight")
             )
             weight.copy_(drawn)
-            if module.bias is not None:
-                module.bias.zero_()
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.reset_parameters()
     for module in net.modules():

@@ -1,7 +1,7 @@
 """Builds a `torch.nn.Module` from a specification."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Self
 
 import torch
@@ -12,7 +12,7 @@ from reslab.errors import InputError
 from reslab.nets.blocks import Block
 from reslab.nets.catalog import resolve, resolve_any
 from reslab.nets.checkpointing import Stage, segment_length
-from reslab.nets.init import initialise
+from reslab.nets.init import Undrawn, initialise
 from reslab.nets.layers import (
     ACTIVATIONS,
     BatchNorm2d,
@@ -248,12 +248,15 @@ def check_size(spec: NetSpec, size: tuple[int, int]) -> None:
         )
 
 
-def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
+def build(
+    net: str | NetSpec, *, seed: int = 0, weights: Mapping[str, Tensor] | None = None, **overrides: Any
+) -> Network:
     """Builds a network and draws its weights.
 
     Args:
         net: a name of the catalogue (``"resnet20"``), ``"cifar_resnet(depth=38)"``, or a specification.
         seed: of the initial weights; the same seed gives plain and residual twins the same weights.
+        weights: by parameter names; these are loaded, and only those that are missing are drawn.
         overrides: fields of the network: ``num_classes=100``, ``in_channels=1``, ``shortcut="B"``, ...
 
     Raises:
@@ -267,17 +270,24 @@ def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
             "another network of the CIFAR family",
             spec.name, *spec.size, *stem_size(spec.size, spec.stem),
         )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):  # PyTorch draws weights of its own, which `initialise` draws anew
+    with Undrawn():
         network = Network(spec)
-        initialise(network, spec, seed)
+    initialise(network, spec, seed, held=weights or ())
+    if weights:
+        network.load_state_dict(weights, strict=False)
     return network
 
 
-def build_any(net: str | AnyNet, *, seed: int = 0, **overrides: Any) -> nn.Module:
+def build_any(
+    net: str | AnyNet, *, seed: int = 0, weights: Mapping[str, Tensor] | None = None, **overrides: Any
+) -> nn.Module:
     """Like `build`, but also builds networks of other libraries (``vgg16``, ``timm:NAME``) as their modules."""
     spec = resolve_any(net, **overrides)
     if isinstance(spec, NetSpec):
-        return build(spec, seed=seed)
+        return build(spec, seed=seed, weights=weights)
     from reslab.nets.reference import build_reference
 
-    return build_reference(spec, seed=seed)
+    module = build_reference(spec, seed=seed)
+    if weights:
+        module.load_state_dict(weights, strict=False)
+    return module

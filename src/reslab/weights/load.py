@@ -80,8 +80,7 @@ class Weights:
 
         Without a head its outputs are its features, (N, width): the last layer is the identity.
         """
-        net = build_any(self.spec, seed=seed)
-        net.load_state_dict(self.tensors, strict=False)  # `load` has compared names and shapes
+        net = build_any(self.spec, seed=seed, weights=self.tensors)  # `load` has compared names and shapes
         if self.head == "none":
             net.fc = nn.Identity()
         return net
