@@ -1,6 +1,8 @@
 #!/bin/sh
 # Makes .venv and installs Reslab with its tools into it, at the versions in constraints.txt.
-# Uses uv where it is, else python3 -m venv and pip. PYTHON=... chooses the interpreter.
+# Uses uv where it is, else python3 -m venv and a uv that pip puts into it: that takes half of pip's time. Where uv
+# cannot be had, or cannot reach what pip reaches (pip's own settings name its registry), pip goes on.
+# PYTHON=... chooses the interpreter.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -37,7 +39,7 @@ case "$(uname -s)" in
     Linux) size="3 GB to download, 6 GB on disk, CUDA libraries included" ;;
     *) size="about 1 GB to download, 2 GB on disk" ;;
 esac
-echo "Installing PyTorch and friends into .venv with $installer: $size."
+echo "Installing PyTorch and friends into .venv: $size."
 echo "Once only; one or two minutes on a fast line, as long as the download takes on a slow one."
 
 mkdir -p .venv
@@ -91,15 +93,28 @@ new_environment() {
     }
 }
 
+packages="-c constraints.txt --group dev -e ."
+
+install_with() {
+    # shellcheck disable=SC2086 # words of their own
+    "$1" pip install --python .venv --build-constraints constraints.txt $packages
+}
+
+install() {
+    if .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt uv && install_with .venv/bin/uv; then
+        return
+    fi
+    echo "By pip, as uv failed:"
+    .venv/bin/python -m pip install --disable-pip-version-check --upgrade -c constraints.txt pip  # knows --group from 25.1
+    # shellcheck disable=SC2086
+    .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off --build-constraint constraints.txt $packages
+}
+
 if [ "$installer" = uv ]; then
     phase "environment with $(version "${python:-python3}")" new_environment
-    phase "Reslab and its tools" \
-        uv pip install --python .venv -c constraints.txt --build-constraints constraints.txt --group dev -e .
+    phase "Reslab and its tools" install_with uv
 else
     phase "environment with $(version "$python")" new_environment
-    phase "pip, which knows --group from 25.1 on" \
-        .venv/bin/python -m pip install --disable-pip-version-check --upgrade -c constraints.txt pip
-    phase "Reslab and its tools" .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off \
-        -c constraints.txt --build-constraint constraints.txt --group dev -e .
+    phase "Reslab and its tools" install
 fi
 echo "Ready after $(($(date +%s) - begun)) s: .venv/bin/reslab --help"

@@ -1,6 +1,5 @@
 """The command ``reslab``, also as ``python -m reslab``."""
 
-import gc
 import sys
 
 
@@ -11,10 +10,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("reslab: interrupted\n")
         raise SystemExit(130) from None
-    try:
-        cli.main()
-    finally:
-        gc.freeze()  # as it exits, Python would look for cycles in all of PyTorch, which takes 0.2 seconds
+    cli.main()
 
 
 if __name__ == "__main__":
