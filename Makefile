@@ -24,8 +24,9 @@ demo: $(STAMP)  ## plain and residual twins side by side on scanned digits, abou
 test: $(STAMP)  ## the test suite, but for what takes seconds a test
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
+# Some of these wait, for processes, clusters and pages: one more at a time than there are cores.
 slow: $(STAMP)  ## the rest of it: clusters, killed processes, browsers, other libraries' largest networks
-	$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(ARGS)
+	$(BIN)/python -m pytest -n $$(($$($(BIN)/python -c 'import os; print(os.cpu_count())') + 1)) --dist worksteal -m slow $(ARGS)
 
 cpus: $(STAMP)  ## those that depend on the processor, as on each lesser one: AVX2, AVX-512 without and with bf16
 	$(BIN)/python scripts/test_cpus.py $(ARGS)

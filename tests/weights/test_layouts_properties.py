@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -68,7 +67,7 @@ LAYOUTS += [lambda state, make=make: make(other(state), state) for _, make in PA
 def small(draw: st.DrawFn) -> NetSpec:
     """Networks of few channels, in every order of activations, with every kind of shortcut that weights show."""
     width, classes = draw(st.integers(2, 5)), draw(st.integers(2, 9))
-    common: dict[str, Any] = {"num_classes": classes, "in_channels": draw(st.sampled_from([1, 3]))}
+    common = {"num_classes": classes, "in_channels": draw(st.sampled_from([1, 3]))}
     order = draw(st.sampled_from(["original", "full-preactivation"]))
     shortcut = draw(st.sampled_from(["A", "B", "C"]))
     depth = draw(st.sampled_from([8, 14]))

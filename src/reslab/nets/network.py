@@ -248,21 +248,21 @@ def check_size(spec: NetSpec, size: tuple[int, int]) -> None:
         )
 
 
-def build(
-    net: str | NetSpec, *, seed: int = 0, weights: Mapping[str, Tensor] | None = None, **overrides: Any
-) -> Network:
+def build(net: str | NetSpec, *, seed: int = 0, **overrides: Any) -> Network:
     """Builds a network and draws its weights.
 
     Args:
         net: a name of the catalogue (``"resnet20"``), ``"cifar_resnet(depth=38)"``, or a specification.
         seed: of the initial weights; the same seed gives plain and residual twins the same weights.
-        weights: by parameter names; these are loaded, and only those that are missing are drawn.
         overrides: fields of the network: ``num_classes=100``, ``in_channels=1``, ``shortcut="B"``, ...
 
     Raises:
         InputError: the name is unknown, or the combination cannot be built.
     """
-    spec = resolve(net, **overrides)
+    return _made(resolve(net, **overrides), seed, {})
+
+
+def _made(spec: NetSpec, seed: int, weights: Mapping[str, Tensor]) -> Network:
     check_size(spec, spec.size)
     if isinstance(spec.stem, ConvStem) and spec.stem.pool and min(spec.size) <= SMALL:
         _log.warning(
@@ -272,22 +272,22 @@ def build(
         )  # fmt: skip
     with Undrawn():
         network = Network(spec)
-    initialise(network, spec, seed, held=weights or ())
-    if weights:
-        network.load_state_dict(weights, strict=False)
+    initialise(network, spec, seed, held=weights)
+    network.load_state_dict(weights, strict=False)
     return network
 
 
-def build_any(
-    net: str | AnyNet, *, seed: int = 0, weights: Mapping[str, Tensor] | None = None, **overrides: Any
-) -> nn.Module:
+def build_any(net: str | AnyNet, *, seed: int = 0, **overrides: Any) -> nn.Module:
     """Like `build`, but also builds networks of other libraries (``vgg16``, ``timm:NAME``) as their modules."""
-    spec = resolve_any(net, **overrides)
+    return with_weights(resolve_any(net, **overrides), {}, seed=seed)
+
+
+def with_weights(spec: AnyNet, weights: Mapping[str, Tensor], *, seed: int = 0) -> nn.Module:
+    """Builds a network with these weights, by parameter names; only those that are missing are drawn from ``seed``."""
     if isinstance(spec, NetSpec):
-        return build(spec, seed=seed, weights=weights)
+        return _made(spec, seed, weights)
     from reslab.nets.reference import build_reference
 
     module = build_reference(spec, seed=seed)
-    if weights:
-        module.load_state_dict(weights, strict=False)
+    module.load_state_dict(weights, strict=False)
     return module

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reslab.errors import InputError
 from reslab.nets.catalog import resolve, resolve_any
 from reslab.nets.equivalence import differences, look_alikes, names_and_shapes, same_function
-from reslab.nets.network import Network, build_any
+from reslab.nets.network import Network, with_weights
 from reslab.nets.reference import build_reference
 from reslab.nets.spec import AnyNet, NetSpec, ReferenceSpec
 from reslab.weights import hub
@@ -80,7 +80,7 @@ class Weights:
 
         Without a head its outputs are its features, (N, width): the last layer is the identity.
         """
-        net = build_any(self.spec, seed=seed, weights=self.tensors)  # `load` has compared names and shapes
+        net = with_weights(self.spec, self.tensors, seed=seed)  # `load` has compared names and shapes
         if self.head == "none":
             net.fc = nn.Identity()
         return net

@@ -79,6 +79,7 @@ def test_nothing_is_computed_for_who_has_hung_up() -> None:
         holds = threading.Thread(target=lambda: httpx2.post(address, files={"image": ("a.png", picture())}))
         holds.start()
         while len(model.batches) == warm:
+            assert holds.is_alive(), "it was answered without the network"
             time.sleep(0.005)
         with pytest.raises(httpx2.ReadTimeout):
             httpx2.post(address, files={"image": ("a.png", picture())}, timeout=0.3)
@@ -99,6 +100,7 @@ def test_a_body_is_not_waited_for_when_there_is_no_room() -> None:
         holds = threading.Thread(target=lambda: httpx2.post(address, files={"image": ("a.png", picture())}))
         holds.start()
         while len(model.batches) == warm:
+            assert holds.is_alive(), "it was answered without the network"
             time.sleep(0.005)
         assert exchanged(port, HEAD + b"Content-Length: 100\r\n\r\n").startswith(b"HTTP/1.1 429 ")
         model.goes_on.set()
@@ -116,6 +118,7 @@ def test_what_was_asked_is_answered_before_the_end() -> None:
         )
         asking.start()
         while len(model.batches) == warm:
+            assert asking.is_alive(), "it was answered without the network"
             time.sleep(0.005)
         threading.Timer(0.3, model.goes_on.set).start()
     asking.join()
