@@ -34,6 +34,9 @@ from reslab.bench import peers, works
 from reslab.bench.paired import Work, ratio, take_turns_apart
 from reslab.deploy.artefact import read
 from reslab.deploy.evaluate import spec_of
+from reslab.deploy.export import FILES
+from reslab.deploy.libraries import library
+from reslab.deploy.quantize import counted
 from reslab.deploy.runtimes import Way, answering
 from reslab.nets.cost import cost_any
 from reslab.nets.spec import AnyNet
@@ -105,6 +108,14 @@ def timed(found: list[Step], given: argparse.Namespace) -> dict[str, dict[str, l
     return seconds
 
 
+def layers_of(folder: Path) -> dict[str, int]:
+    """How many layers of what was written multiply weights, and how many of them accuracy control left in fp32."""
+    if read(folder).about.precision != "int8":
+        return {}
+    layers, left = counted(library("openvino").Core().read_model(folder / FILES["openvino"]), "openvino")
+    return {"layers": layers, "left_in_fp32": left}
+
+
 def speeds(seconds: Mapping[str, dict[str, list[float]]], name: str, first: str) -> dict[str, Any]:
     """Images a second, and how many times as fast as the whole network, exported and in PyTorch."""
     found = {}
@@ -164,7 +175,7 @@ def main() -> None:
             files = sum(each.bytes for name, each in artefact.about.files.items() if name.startswith("model.")
                         and not name.endswith(".onnx"))  # fmt: skip
             row = {"step": step.name, "net": spec.name, "params": costs.params, "macs": costs.macs, "bytes": files}
-            row |= figures(first, before, shown) | {"commands": step.commands}
+            row |= figures(first, before, shown) | layers_of(step.folder) | {"commands": step.commands}
             rows.append(row | ({} if given.no_speed else {"by_batch": speeds(seconds, step.name, found[0].name)}))
     for row in rows:
         print({key: value for key, value in row.items() if key != "commands"}, flush=True)

@@ -126,9 +126,15 @@ def quantised(model: Any, kind: Quantisable, batches: Sequence[Batch]) -> Quanti
             made = make(SETTINGS, fast=fast, control=True)
     except Exception as why:  # of another library, of any kind
         raise InputError(f"NNCF cannot quantise this network: {first_line(why)}") from why
-    after = type(graph)(made)
-    layers = [name for name, kind_of in after.kinds().items() if kind_of in _LAYERS and name not in before]
-    return Quantised(made, len(layers), sum(not after.is_int8(name) for name in layers))
+    return Quantised(made, *counted(made, kind))
+
+
+def counted(model: Any, kind: Quantisable) -> tuple[int, int]:
+    """Of a graph in int8: how many layers of the network multiply weights, and how many of them compute in fp32."""
+    graph = _OnnxGraph(model) if kind == "onnx" else _OpenVinoGraph(model)
+    before = graph.before_the_network()
+    layers = [name for name, kind_of in graph.kinds().items() if kind_of in _LAYERS and name not in before]
+    return len(layers), sum(not graph.is_int8(name) for name in layers)
 
 
 def _ranges(settings: Settings) -> Any:
