@@ -2,6 +2,7 @@
 
     python benchmarks/detect_speed.py step BCCD --out results/detect/speed.json
     python benchmarks/detect_speed.py image BCCD --out results/detect/speed.json     # adds to the file
+    python benchmarks/detect_speed.py profile BCCD --out results/detect/speed.json   # where OpenVINO's time goes
 
 The short side is 320 and the images are those of a folder with boxes. All sides have the same network, anchors,
 regions and proposals, and take the same images by turns; ratios are medians over the rounds.
@@ -38,6 +39,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from reslab import runs
 from reslab.bench.paired import ratio, take_turns
 from reslab.commands.execution import start
+from reslab.deploy.libraries import library
 from reslab.detect.annotations import Annotations, Picture, read
 from reslab.detect.export import write_onnx, write_openvino
 from reslab.detect.feed import Feed, decoded
@@ -172,6 +174,37 @@ def images(data: Annotations, rounds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def profiled(data: Annotations, passes: int) -> dict[str, Any]:
+    """Milliseconds of an image by kind of operation, in OpenVINO's file; those of half a millisecond or more."""
+    openvino = library("openvino")
+    image = decoded(data.pictures("test")[0]).permute(1, 2, 0).contiguous().numpy()
+    detector = build_detector(spec(data.classes)).eval()
+    found: dict[str, Any] = {"passes": passes, "image": image.shape}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "d.onnx"
+        write_onnx(detector, path)
+        write_openvino(path, path.with_suffix(".xml"))
+        for precision in ("f32", "bf16"):
+            settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                        "PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}  # fmt: skip
+            core = openvino.Core()
+            request = core.compile_model(path.with_suffix(".xml"), "CPU", settings).create_infer_request()
+            rows: dict[str, list[float]] = {}
+            for number in range(passes + 2):
+                request.infer([image])
+                kinds: dict[str, float] = {}
+                for each in request.profiling_info:
+                    spent = 1000 * each.real_time.total_seconds()
+                    kinds[each.node_type] = kinds.get(each.node_type, 0) + spent
+                for kind, spent in kinds.items() if number > 1 else ():
+                    rows.setdefault(kind, []).append(spent)
+            medians = {kind: round(statistics.median(each), 2) for kind, each in rows.items()}
+            largest = sorted(medians.items(), key=lambda row: -row[1])
+            found[precision] = {kind: spent for kind, spent in largest if spent >= 0.5}
+            found[precision]["all"] = round(sum(medians.values()), 2)
+    return found
+
+
 def _ratio(slow: list[float], quick: list[float]) -> dict[str, float]:
     return {key: round(value, 3) for key, value in asdict(ratio(slow, quick)).items()}
 
@@ -191,7 +224,7 @@ def _compared(works: dict[str, Callable[[], object]], rounds: int, turn: float) 
 def main() -> None:
     """Reads the words of the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("step", "image"))
+    parser.add_argument("what", choices=("step", "image", "profile"))
     parser.add_argument("data", type=Path)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
@@ -199,7 +232,7 @@ def main() -> None:
     options = parser.parse_args()
     start("cpu", options.threads)
     data = read(options.data)
-    made = steps(data, options.rounds) if options.what == "step" else images(data, options.rounds)
+    made = {"step": steps, "image": images, "profile": profiled}[options.what](data, options.rounds)
     before = runs.read_json(options.out) if options.out.exists() else {}
     about = runs.made(torch=torch.__version__, torchvision=torchvision.__version__, processor=processor(),
                       threads=options.threads)  # fmt: skip

@@ -9,8 +9,11 @@ from PIL import Image
 from rich.console import Console
 
 from reslab.cli import app
-from reslab.detect.saved import is_detector
+from reslab.detect.networks import build_detector
+from reslab.detect.saved import is_detector, save_detector
+from reslab.detect.spec import DetectorSpec
 from reslab.errors import InputError
+from reslab.nets.catalog import resolve_any
 
 from . import pictures
 
@@ -50,6 +53,29 @@ def test_the_boxes_of_predict(weights: Path, tmp_path: Path, reslab: Reslab, siz
         assert each["score"] == pytest.approx(other["score"], abs=1e-6)
         x, y, width, height = other["bbox"]
         assert each["box"] == pytest.approx([x, y, x + width, y + height], abs=1e-3)
+
+
+def test_a_localiser_gives_one_box_a_class_and_what_the_image_shows(tmp_path: Path, reslab: Reslab) -> None:
+    spec = DetectorSpec(
+        net=resolve_any("cifar_resnet(depth=8)"), classes=("cat", "dog", "bird"), kind="localise", norm="batch",
+        short=40, long=60, anchors=(8.0, 16.0), regions=8,
+    )  # fmt: skip
+    weights, path = tmp_path / "d.safetensors", pictures.picture(tmp_path / "a.png", size=(40, 60))
+    save_detector(weights, build_detector(spec, seed=3))
+    code, text, said = reslab("detect", "predict", weights, path, "--json", "--score", 0, "--threads", 1)
+    assert code == 0, said
+    with TestClient(prepared(weights).app) as client:
+        about = client.get("/v1/model").json()
+        [one] = client.post("/v1/detect?score=0", files={"image": path.read_bytes()}).json()["detections"]
+        [sure] = client.post("/v1/detect?score=0.99", files={"image": path.read_bytes()}).json()["detections"]
+    assert (about["classes"], about["detects"]) == (["cat", "dog", "bird"], True)
+    assert sorted(each["output"] for each in one["boxes"]) == [0, 1, 2]
+    assert sum(each["score"] for each in one["boxes"]) == pytest.approx(1, abs=1e-5)  # probabilities of the classes
+    for each, other in zip(one["boxes"], json.loads(text)["annotations"], strict=True):
+        x, y, width, height = other["bbox"]
+        assert each["box"] == pytest.approx([x, y, x + width, y + height], abs=1e-3)
+        assert (each["output"] + 1, each["score"]) == (other["category_id"], pytest.approx(other["score"], abs=1e-6))
+    assert sure["boxes"] == []
 
 
 def test_boxes_are_of_the_upright_picture(weights: Path, tmp_path: Path) -> None:
