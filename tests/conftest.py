@@ -108,14 +108,18 @@ NOT_CPU = "kernels/test_triton_*.py"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leaves aside, unread, the modules of which ``-m cpu`` or ``-m "not slow"`` would take nothing."""
+    """Leaves aside, unread, the modules of which ``-m cpu``, ``-m slow`` or ``-m "not slow"`` would take nothing."""
     if collection_path.suffix != ".py":
         return None
     name, wanted = collection_path.relative_to(Path(__file__).parent).as_posix(), config.option.markexpr
     if not collection_path.name.startswith("test_"):
         return None
-    aside = (wanted == "cpu" and not _depends_on_the_processor(name)) or (wanted == "not slow" and name in SLOW)
-    return True if aside else None
+    aside = {
+        "cpu": not _depends_on_the_processor(name),
+        "slow": name not in SLOW and name not in SLOW_TESTS and "mark.slow" not in collection_path.read_text(),
+        "not slow": name in SLOW,
+    }
+    return True if aside.get(wanted) else None
 
 
 def _depends_on_the_processor(name: str) -> bool:
