@@ -146,7 +146,10 @@ def test_test_pictures_without_boxes(tmp_path: Path, reslab: Reslab) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_each_option_reaches_the_recipe(folder: Path, reslab: Reslab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_option_reaches_the_recipe(
+    folder: Path, tmp_path: Path, reslab: Reslab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # without --out the study lies in the folder where the command was given
     seen: list[Any] = []
 
     def trained(recipe: Any, *_: Any, **more: Any) -> dict[str, Any]:
