@@ -92,7 +92,7 @@ def test_nothing_that_can_be_read(reslab: Reslab, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 32 * 32 // 2 - 1)
     code, out, _ = reslab("predict", "w.safetensors", "a.png", "--json")
     assert code == 1
-    assert "exceeds limit" in str(lines(out)[0]["error"])
+    assert "expected at most 1,022 pixels, found 1,024; make it smaller" in str(lines(out)[0]["error"])
     Path("empty").mkdir()
     assert "found none" in refused(reslab, "predict", "w.safetensors", "empty")
     assert "no such file" in refused(reslab, "predict", "w.safetensors", "absent.png")

@@ -71,7 +71,8 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
         ("a",), 3, names=("a", "b")
     )
     said = refusal(("a", "emu", "gnu"), 3, names=("a", "b", "c"))
-    assert "the weights know no class 'emu' (2 of the data's 3 classes), but a, b, c, ...; rename the folders" in said
+    assert "the weights know no class 'emu' (2 of the data's 3 classes), but a, b, c; rename the folders" in said
+    assert "but a, b, c, d, ...; rename" in refusal(("emu",), 5, names=tuple("abcde"))
     assert "two outputs are named 'a'" in refusal(("a",), 2, names=("a", "a"))
     assert outputs(("b",), 3, names=("a", "b", "a")).numbers == (1,), "only classes that the data has can be confused"
     file = tmp_path / "names.txt"

@@ -67,7 +67,10 @@ def test_what_it_leaves_out_is_said(root: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([("gone.png", "owl"), ("img 0.png", "owl")], "names 1 images of 2 that are not there: gone.png"),
+        (
+            [("gone.png", "owl"), ("img 0.png", "owl")],
+            "1 of its 2 images cannot be found: gone.png; paths are taken from",
+        ),
         ([("img 0.png", "owl"), ("./img 0.png", "fox")], "line 3 gives ./img 0.png another label"),
         ([("img 0.png", "")], "line 2: expected a path and a label, found 'img 0.png' and ''"),
         ([], "expected rows of paths and labels, found none"),

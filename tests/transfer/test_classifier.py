@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import reslab
 from reslab.errors import InputError
+from reslab.transfer.classifier import choice
 
 from .pictures import COLOURS, folder, picture
 
@@ -87,6 +88,7 @@ def test_what_it_cannot_do(clf: reslab.Classifier, photos: Path, start: Path, tm
         clf.score([photos / "red" / "001.png"], ["grey"])
     with pytest.raises(InputError, match="expected a label for each of the 1 images, got 2"):
         clf.score([photos / "red" / "001.png"], ["red", "red"])
+    assert choice(train="head", stage_decay=0.5, batch_size=8) == choice(trains="head", decay=0.5, batch=8)
     with pytest.raises(InputError, match="the choices are trains, head, stages"):
         reslab.Classifier.finetune(photos, weights=str(start), speed=3)
 

@@ -74,6 +74,21 @@ def test_it_is_looked_at_anew_only_when_a_file_changes(tmp_path: Path, monkeypat
     assert sorted({int(side) for side in seen(root, cache).sizes[:, 0]}) == [16, 24]
 
 
+def test_the_damaged_are_named_as_many_as_asked_for(tmp_path: Path) -> None:
+    root = folder(tmp_path / "few", 2)
+    for i in range(5):
+        (root / "red" / f"text{i}.jpg").write_text("no picture")
+    (root / "red" / "zlink.jpg").symlink_to("gone.jpg")
+    found = seen(root, tmp_path / "cache")
+    few = found.warnings()[0]
+    assert "6 images cannot be decoded" in few
+    assert few.endswith("; and 3 more")
+    all_of_them = found.warnings(100)[0]
+    assert "text4.jpg" in all_of_them
+    assert "zlink.jpg (cannot be read (No such file or directory); mend or" in all_of_them
+    assert "more" not in all_of_them
+
+
 def test_one_class_is_refused(tmp_path: Path) -> None:
     (tmp_path / "one" / "red").mkdir(parents=True)
     picture("red", 1).save(tmp_path / "one" / "red" / "1.png")
@@ -86,12 +101,16 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     import zlib
 
     root = folder(tmp_path / "bomb", 2)
-    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
-    chunk = b"IHDR" + header
-    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0))
+    png = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(90_001))) + chunk(b"IEND", b"")
     (root / "red" / "bomb.png").write_bytes(png)
     damaged = seen(root, tmp_path / "cache").as_dict()["damaged"]
     assert list(damaged) == [str(root / "red" / "bomb.png")]
+    assert "found 900,000,000; make it smaller" in next(iter(damaged.values()))
 
 
 def test_a_folder_without_one_whole_image(tmp_path: Path) -> None:

@@ -55,9 +55,10 @@ def outputs(
         return _by_name(classes, ilsvrc(), "by ImageNet's WordNet ids")
     if names is not None:
         strange = [name for name in classes if name not in set(names)]
+        known = ", ".join([*names[:4], *(["..."] if len(names) > 4 else [])])
         raise InputError(
             f"the weights know no class '{strange[0]}' ({len(strange)} of the data's {len(classes)} classes), but "
-            f"{', '.join(list(names)[:4])}, ...; rename the folders, or give a file of names by --outputs"
+            f"{known}; rename the folders, or give a file of names by --outputs"
         )
     if len(classes) != count:
         raise InputError(

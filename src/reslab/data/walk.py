@@ -30,16 +30,17 @@ def _below(folder: Path, unused: Unused, unreadable: list[str], above: frozenset
     except OSError as why:
         unreadable.append(f"{folder}: {why.strerror or why}")
         return
-    folders = [entry for entry in entries if _is_folder(entry)]
-    others = [entry.path for entry in entries if not _is_folder(entry)]
+    folders = [entry for entry in entries if is_folder(entry)]
+    others = [entry.path for entry in entries if not is_folder(entry)]
     unused.add(path for path in others if not is_image(os.path.basename(path)))
     yield from (Path(path) for path in others if is_image(os.path.basename(path)))
     for entry in folders:
         yield from _below(Path(entry.path), unused, unreadable, above | {here})
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link that leads to itself is neither."""
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:
         return False

@@ -112,6 +112,7 @@ class Classifier:
             size: pixels of a side that the network sees; by default what the weights were trained with.
             quiet: no progress.
             choices: fields of `reslab.transfer.recipe.Choice`: ``trains="head"``, ``epochs=10``, ``lr=0.01``, ...
+                The names of the command's options mean the same: ``train="head"``, ``batch_size=64``, ...
 
         Raises:
             InputError: images, weights or choices that do not go together.
@@ -243,10 +244,14 @@ class Classifier:
         return f"<table><caption>reslab.Classifier</caption>{rows}</table>"
 
 
+AS_OPTIONS = {"train": "trains", "stage_decay": "decay", "batch_size": "batch"}
+"""What the command's options are called that are not named after the fields of `Choice`, which they mean here too."""
+
+
 def choice(**choices: Any) -> Choice:
     """What a person chose. Raises `InputError` for a field that does not exist."""
     try:
-        return Choice(**choices)
+        return Choice(**{AS_OPTIONS.get(name, name): value for name, value in choices.items()})
     except TypeError as why:
         known = ", ".join(Choice.__dataclass_fields__)
         raise InputError(f"{str(why).split(') ')[-1]}; the choices are {known}") from None

@@ -109,23 +109,23 @@ class Look:
         """The groups of one picture that stand under more than one class."""
         return [group for group in self.twins if len({int(self.labels[i]) for i in group}) > 1]
 
-    def warnings(self) -> list[str]:
-        """What a person should know before these images are learnt from."""
+    def warnings(self, examples: int = EXAMPLES) -> list[str]:
+        """What a person should know before these images are learnt from, with so many images of each kind named."""
         said = [self.unused] if self.unused else []
         if self.damaged:
-            names = [f"{self.called(i)} ({why})" for i, why in list(self.damaged.items())[:EXAMPLES]]
+            names = [f"{self.called(i)} ({why})" for i, why in list(self.damaged.items())[:examples]]
             what = plural(len(self.damaged), "image")
             said.append(f"{what} cannot be decoded and will be left out: {_some(names, len(self.damaged))}")
         if found := self.contradicting:
-            said.append(f"{plural(len(found), 'picture')} in more than one class: {self._pairs(found)}")
+            said.append(f"{plural(len(found), 'picture')} in more than one class: {self._pairs(found, examples)}")
         if found := self.across:
             what = plural(len(found), "picture")
-            said.append(f"{what} in more than one split, kept only in the last of them: {self._pairs(found)}")
+            pairs = self._pairs(found, examples)
+            said.append(f"{what} in more than one split, kept only in the last of them: {pairs}")
         known = {*self.across, *self.contradicting}
         if found := [group for group in self.twins if group not in known]:
-            said.append(
-                f"{plural(len(found), 'picture')} in more than one file, kept in one part: {self._pairs(found)}"
-            )
+            pairs = self._pairs(found, examples)
+            said.append(f"{plural(len(found), 'picture')} in more than one file, kept in one part: {pairs}")
         each = self.counts.sum(1)
         if each.min() and each.max() >= RARE * each.min():
             rare, much = self.classes[int(each.argmin())], self.classes[int(each.argmax())]
@@ -136,8 +136,8 @@ class Look:
             said.append(f"{plural(small, 'image')} with a shorter side below {SMALL} pixels")
         return said
 
-    def _pairs(self, groups: Sequence[tuple[int, ...]]) -> str:
-        named = [" = ".join(self.called(i) for i in group[:2]) for group in groups[:EXAMPLES]]
+    def _pairs(self, groups: Sequence[tuple[int, ...]], examples: int) -> str:
+        named = [" = ".join(self.called(i) for i in group[:2]) for group in groups[:examples]]
         return _some(named, len(groups))
 
     def called(self, index: int) -> str:
@@ -273,4 +273,4 @@ def below(name: str, root: Path) -> str:
 
 
 def _some(named: Sequence[str], count: int) -> str:
-    return "; ".join(named) + ("; ..." if count > len(named) else "")
+    return "; ".join(named) + (f"; and {count - len(named):,} more" if count > len(named) else "")

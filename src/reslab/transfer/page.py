@@ -43,6 +43,8 @@ SHOWN = 12
 AUGMENTED, TIMES = 3, 6
 """Training images, and how often each, that show what augmentation makes."""
 THUMBNAIL = 160
+NAMED = 100
+"""Damaged or repeated images that are named, of each kind."""
 MANY = 300
 """Test images from which on the reliability diagram has ten bins; of fewer five."""
 FEW = 100
@@ -120,7 +122,7 @@ def _warnings(prepared: Prepared, worth: Worth, result: dict[str, Any]) -> list[
             f"There are only {len(worth.test)} test images: on another test set the result could be anywhere in the "
             "interval above."
         )
-    return [*said, *(text[0].upper() + text[1:] + "." for text in looked.warnings())]
+    return [*said, *(text[0].upper() + text[1:] + "." for text in looked.warnings(NAMED))]
 
 
 def _kinds(prepared: Prepared, worth: Worth) -> tuple[finetuned.Kind, ...]:

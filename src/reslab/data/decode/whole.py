@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import time
 from collections import deque
@@ -243,6 +244,14 @@ def opened(item: Encoded) -> Image.Image:
 
 
 def _damaged(item: Encoded, why: Exception) -> InputError:
+    if (
+        isinstance(why, OSError) and why.errno is not None and why.strerror
+    ):  # the system's: a broken link, no permission
+        return InputError(f"{item.name}: cannot be read ({why.strerror}); mend or remove it")
+    if isinstance(why, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow's text gives the number that it found first
+        found = "".join(f", found {int(n):,}" for n in re.findall(r"\d+", str(why))[:1])
+        return InputError(f"{item.name}: expected at most {most:,} pixels{found}; make it smaller or remove it")
     # Pillow's "cannot identify" prints the address of a buffer, which helps nobody
     reason = "no image format recognised" if "cannot identify" in str(why) else str(why) or type(why).__name__
     return InputError(f"{item.name}: expected a whole image, found a damaged one ({reason}); replace or remove it")

@@ -19,6 +19,7 @@ from reslab.data.layouts.found import FLAT_TESTS, TESTS, Asked, Found
 from reslab.data.layouts.label_list import LISTS, files_with_labels
 from reslab.data.memo import Arrays, kept
 from reslab.data.stored import Files
+from reslab.data.walk import is_folder
 from reslab.errors import InputError
 
 SMALL = 32
@@ -26,7 +27,7 @@ SMALL = 32
 LAYOUT = "train/<class>/<image> and val/<class>/<image>, or <class>/<image>"
 MANY = 20_000
 """Images from which on their names are kept: fewer are found as quickly as read."""
-_FORMAT = 2
+_FORMAT = 3
 
 
 def has_splits(root: Path) -> bool:
@@ -117,11 +118,11 @@ def _files(*splits: Files) -> dict[str, Path]:
 def _folders_in(root: Path) -> list[str]:
     try:
         with os.scandir(root) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not is_nobodys(entry.name))
+            return sorted(entry.name for entry in entries if is_folder(entry) and not is_nobodys(entry.name))
     except FileNotFoundError:
         return []
     except OSError as why:
-        raise InputError(f"{why.filename or root}: expected a readable folder, but {why.strerror or why}") from why
+        raise _unreadable(why, root) from why
 
 
 def files_in_classes(
@@ -161,7 +162,7 @@ def files_in_classes(
             fresh=lambda found: _is_fresh(root, found), worth=lambda found: len(found["names"]) >= MANY,
         )  # fmt: skip
     except OSError as why:
-        raise InputError(f"{why.filename or root}: expected a readable folder, but {why.strerror or why}") from why
+        raise _unreadable(why, root) from why
     in_folder, names = found["in_folder"].astype(np.int32), found["names"]
     counts = np.bincount(in_folder, minlength=len(folders))
     unused = Unused().add(os.fsdecode(bytes(name)) for name in found["unused"])
@@ -185,13 +186,13 @@ def _listed(root: Path, folders: Sequence[str]) -> Arrays:
     nested: dict[str, int] = {}
     for folder in folders:
         own: list[bytes] = []
-        for path, used in _walk(root / folder, "", nested, folder, set()):
+        for path, used in _walk(root / folder, "", nested, folder, {_inode(root)}):
             (own if used else unused).append(os.fsencode(path if used else f"{folder}/{path}"))
         names += sorted(own)
         counts.append(len(own))
     with os.scandir(root) as entries:
         loose = [
-            e.name for e in entries if not e.is_dir() and e.name.lower().endswith(IMAGES) and not is_nobodys(e.name)
+            e.name for e in entries if not is_folder(e) and e.name.lower().endswith(IMAGES) and not is_nobodys(e.name)
         ]
     unused += [os.fsencode(name) for name in loose]
     return {
@@ -207,20 +208,31 @@ def _walk(
     folder: Path, below: str, nested: dict[str, int], name: str, above: set[tuple[int, int]]
 ) -> Iterator[tuple[str, bool]]:
     """All files below a folder, each with whether it is an image; a link that leads back up is not followed."""
-    about = os.stat(folder)
-    here = (about.st_dev, about.st_ino)
+    here = _inode(folder)
     if here in above:
         return
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_nobodys(entry.name):
                 continue
-            if entry.is_dir():
+            if is_folder(entry):
                 inside = f"{name}/{below}{entry.name}"
                 nested[inside] = os.stat(entry.path).st_mtime_ns
                 yield from _walk(Path(entry.path), f"{below}{entry.name}/", nested, name, above | {here})
             else:
                 yield f"{below}{entry.name}", is_image(entry.name)
+
+
+def _unreadable(why: OSError, root: Path) -> InputError:
+    return InputError(
+        f"{why.filename or root}: expected a readable folder, but {why.strerror or why}; change its permissions or "
+        "remove it"
+    )
+
+
+def _inode(folder: Path) -> tuple[int, int]:
+    about = os.stat(folder)
+    return about.st_dev, about.st_ino
 
 
 def _is_fresh(root: Path, found: Arrays) -> bool:

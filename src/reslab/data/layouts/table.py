@@ -135,7 +135,9 @@ def _rows(table: Path, path: str, label: str, split: str | None) -> list[tuple[s
             part = TRAIN[0] if word in TRAIN else word
         place = os.path.normpath(os.path.relpath(where, table.parent) if os.path.isabs(where) else where)
         if found.get(place, (what, part)) != (what, part):
-            raise InputError(f"{table} line {line} gives {where} another label or split than a line before")
+            raise InputError(
+                f"{table} line {line} gives {where} another label or split than a line before; keep one of them"
+            )
         found[place] = (what, part)
     if not found:
         raise InputError(f"{table}: expected rows of paths and labels, found none")
@@ -146,8 +148,9 @@ def _all_there(table: Path, rows: list[tuple[str, str, str]]) -> None:
     gone = [place for place, _, _ in rows if not (table.parent / place).is_file()]
     if gone:
         raise InputError(
-            f"{table} names {len(gone)} images of {len(rows)} that are not there: {', '.join(gone[:_EXAMPLES])}"
-            f"{', ...' if len(gone) > _EXAMPLES else ''}; paths are taken from {table.parent}"
+            f"{table}: {len(gone)} of its {len(rows)} images cannot be found: {', '.join(gone[:_EXAMPLES])}"
+            f"{', ...' if len(gone) > _EXAMPLES else ''}; paths are taken from {table.parent}; correct them, or remove "
+            "these lines"
         )
 
 
