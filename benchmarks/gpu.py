@@ -3,6 +3,7 @@
     python benchmarks/gpu.py --call 1                          correctness and steps: needs no data
     python benchmarks/gpu.py --call 2 --data path/to/cifar10   Table 6, several trainings at a time, and 94 %
     python benchmarks/gpu.py --budget 9 --data path/to/cifar10 [--out results/gpu] [--runs runs/gpu] [--only NAME ...]
+    python benchmarks/gpu.py --only detection-backbones --boxes path/to/bccd   detectors: VGG-16 and ResNet-101
     python benchmarks/gpu.py --rehearse --call 1               all of it on the CPU, at sizes that show that it runs
 
 The two calls fit a machine that is lent for fifteen minutes (`LEASE`); without ``--call`` the whole agenda is worked
@@ -63,6 +64,7 @@ from reslab.train.recipe import Recipe, override
 from reslab.train.turns import Turns
 
 sys.path.insert(0, str(Path(__file__).parent))  # for those who load this file by its path
+import gpu_detection
 import gpu_kernels
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +99,8 @@ class Context:
     """of Table 6, if not all"""
     job: str = ""
     """that is being carried out"""
+    boxes: str | None = None
+    """images with boxes, for detectors"""
 
     def keep(self, found: dict[str, Any]) -> None:
         """Writes what a job has so far: it may be ended before it is done."""
@@ -583,6 +587,16 @@ def seconds_to_94(context: Context) -> dict[str, Any]:
     return about | found | {"recipe": recipe.model_dump(mode="json")}
 
 
+def backbones(context: Context) -> dict[str, Any]:
+    """Detectors on VGG-16 and ResNet-101; eager, as `reslab detect train` is."""
+    if context.boxes is None:
+        raise Skipped("needs images with boxes: --boxes PATH")
+    return gpu_detection.backbones(
+        context.boxes, context.folder / "detection", Execution(CUDA), stop=lambda: context.left() < STOPPING,
+        keep=context.keep, tiny=REHEARSES,
+    )  # fmt: skip
+
+
 def study(name: str, depths: Depths, iterations: int, seeds: int = 3) -> Callable[[Context], dict[str, Any]]:
     """A study as the command does it: its records, and where scipy is there its verdict, which the ledger finds."""
 
@@ -637,6 +651,8 @@ def agenda() -> list[Job]:
         Job("table6", "Table 6 and its plain networks, 64,000 iterations, five at a time", 1.0, 16,
             table6(first, 64_000, 5), resumable=True, leaves=1.2),
         Job("seconds-to-94", "94 % by fast_cifar94, five seeds", 1.0, 4, seconds_to_94),
+        Job("detection-backbones", "detectors on VGG-16 and ResNet-101, 600 steps each; --boxes", 1.0, 30, backbones,
+            resumable=True),
         Job("profile-resnet50", "kernels of a step of ResNet-50 at 224", 0.5, 60,
             profiled(partial(_step_of_photographs, "resnet50"))),
         Job("speed-resnet20", "ResNet-20 against eager", 0.7, 4, fast("resnet20")),
@@ -723,6 +739,7 @@ def main() -> None:
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, at sizes that show that it runs")
     parser.add_argument("--budget", type=float, help="minutes; by default those of the call, or 9")
     parser.add_argument("--data", help="CIFAR-10: cifar10, or the path of its Parquet folder")
+    parser.add_argument("--boxes", help="images with boxes for detectors: BCCD as Pascal VOC")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "gpu")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "gpu")
     parser.add_argument("--only", nargs="+", help="these jobs alone")
@@ -754,7 +771,7 @@ def main() -> None:
     runs.write_json(options.runs / "paper" / MARK, {"study": "runs of the agenda"})  # so that studies take them over
     chosen = [job for job in jobs if not options.only or job.name in options.only]
     end = START + 60 * options.budget if options.until is None else options.until
-    context = Context(options.data, options.out, options.runs, end, tuple(options.nets or ()))
+    context = Context(options.data, options.out, options.runs, end, tuple(options.nets or ()), boxes=options.boxes)
     if options.here:
         for job in chosen:
             print(f"{job.name:<28} {attempt(job, context)}", flush=True)
@@ -797,6 +814,7 @@ def _command(job: Job, context: Context) -> list[str]:
     words += ["--rehearse"] if REHEARSES else []
     words += ["--until", repr(context.deadline), "--out", str(context.out), "--runs", str(context.folder)]
     words += ["--nets", *context.nets] if context.nets else []
+    words += ["--boxes", context.boxes] if context.boxes else []
     return words + (["--data", context.data] if context.data else [])
 
 
