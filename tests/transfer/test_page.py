@@ -50,6 +50,8 @@ def test_it_holds_what_was_found(made: str) -> None:
     assert all(name in made for name in COLOURS)
     assert made.count("data:image/webp;base64,") >= 3 * (page.TIMES + 1)
     assert "reslab predict" in made
+    assert "--to onnx openvino --data" in made
+    assert "reslab serve mine" in made
 
 
 def test_names_are_text(made: str) -> None:

@@ -303,7 +303,7 @@ def _of_disk(prepared: Prepared, index: int) -> tuple[Pixels, Sequence[Pixels]]:
 
 
 def _commands(prepared: Prepared, out: Path) -> tuple[tuple[str, str], ...]:
-    where = shlex.quote(str(out))
+    where, folder = shlex.quote(str(out)), shlex.quote(str(prepared.looked.root))
     return (
         ("Classify a new image", f"reslab predict {where} picture.jpg"),
         (
@@ -311,6 +311,10 @@ def _commands(prepared: Prepared, out: Path) -> tuple[tuple[str, str], ...]:
             f"reslab predict {where} folder --csv --explain why",
         ),
         ("Evaluate it on other images with labels", f"reslab eval {where} --data folder --split all"),
+        (
+            "Ship it: without PyTorch, and over HTTP",
+            f"reslab export {where} --to onnx openvino --data {folder} --out mine\nreslab serve mine",
+        ),
         (
             "From Python",
             f'import reslab\n\nclf = reslab.Classifier.load({str(out)!r})\nclf.predict("picture.jpg")',
