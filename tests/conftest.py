@@ -52,6 +52,7 @@ SLOW = {
 }  # fmt: skip
 """Modules whose tests take seconds each: clusters, killed processes, browsers, other libraries' largest networks."""
 SLOW_TESTS = {
+    "detect/test_gpu_job.py": ("test_detectors_are_rehearsed",),
     "bench/test_paired.py": ("test_processes_of_their_own_take_turns",),
     "cli/test_bad_input.py": ("test_a_disk_that_fills_up", "test_a_file_that_may_not_grow"),
     "cli/test_eval_protocols.py": ("test_a_run_is_evaluated_once", "test_an_ensemble_of_weights_runs_and_predictions"),
