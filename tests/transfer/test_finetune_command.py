@@ -32,6 +32,14 @@ def test_from_a_folder_to_a_classifier(reslab: Reslab, photos: Path, start: Path
     assert f"next: reslab predict {out} IMAGE" in text
     assert load(out).classes == tuple(COLOURS)
 
+    # What an evaluation holds out of the same folder was mostly trained on; other images were not.
+    seen = "the network was fine-tuned on most of these images"
+    code, _, said = reslab("eval", out, "--data", photos, "--threads", 1)
+    assert (code, seen in said, str(out / "report.html") in said) == (0, True, True)
+    other = folder(tmp_path / "other", 3)
+    code, _, said = reslab("eval", out, "--data", other, "--threads", 1)
+    assert (code, seen in said) == (0, False)
+
 
 def test_a_place_that_cannot_be_written(reslab: Reslab, photos: Path, start: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")

@@ -9,7 +9,7 @@ from rich.markup import escape
 from reslab.commands import eval_print as shown
 from reslab.commands.artefacts import check_weights
 from reslab.commands.eval_artefact import artefact_member
-from reslab.commands.eval_data import Where, images_of, listed_alone, to_recalibrate_on
+from reslab.commands.eval_data import Where, images_of, listed_alone, to_recalibrate_on, trained_on
 from reslab.commands.eval_members import Member, ensemble
 from reslab.commands.execution import start
 from reslab.commands.options.evaluate import Options
@@ -135,7 +135,8 @@ def _member(source: str, options: Options, execution: Execution, console: Consol
         training = to_recalibrate_on(where, weights, preprocessing, count, options.batch)
     question = ask(
         weights, images, protocol, preprocessing, precision=resolve_precision(options.precision, execution.device),
-        names=where.outputs, training=training, notes=notes,
+        names=where.outputs, training=training,
+        notes=(*notes, *trained_on(source, where, images.listed)),
     )  # fmt: skip
     _say(question, console)
     run = RunDir(Path(source)) if Path(source).is_dir() and RunDir(Path(source)).exists else None

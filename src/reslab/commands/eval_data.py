@@ -14,10 +14,13 @@ from reslab.data.draws import permutation
 from reslab.data.images import Dataset, ImageSet
 from reslab.data.layouts.label_list import lists_images
 from reslab.data.names import KNOWN
+from reslab.data.parts import HELD_OUT
 from reslab.data.sources import load as load_data
 from reslab.data.stream import Listing, in_memory, listing
 from reslab.errors import InputError
 from reslab.evaluate.predict import Images, Training, namings
+from reslab.runs import read_json
+from reslab.runs.rundir import FINETUNE
 from reslab.weights.load import Weights
 from reslab.weights.preprocessing import Preprocessing
 
@@ -69,6 +72,24 @@ def listed_alone(where: Where, names: Sequence[str]) -> Listing:
         numbers = [str(number) for number in range(len(names))]
         listed = listing(where.data, where.split, labels=where.labels, namings=[names, numbers])
     return _folder(where.data) if listed is None else listed
+
+
+def trained_on(weights: str, where: Where, listed: Listing) -> tuple[str, ...]:
+    """A note where the images are those that a run was fine-tuned on.
+
+    The fifth that an evaluation holds out is another than fine-tuning's, which keeps copies of one picture together.
+    """
+    file = Path(weights).expanduser() / FINETUNE
+    if where.data in KNOWN or not file.is_file():
+        return ()
+    if Path(read_json(file)["folder"]) != Path(where.data).expanduser().resolve():
+        return ()
+    if where.split == "test" and HELD_OUT not in listed.source:
+        return ()  # the data set's own test images, which were not trained on
+    return (
+        "the network was fine-tuned on most of these images, so this says nothing about new ones; for those that it "
+        f"did not see: {file.with_name('report.html')}",
+    )
 
 
 def _folder(data: str) -> Listing:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from reslab.commands.eval_data import Split, Where, images_of
+from reslab.commands.eval_data import Split, Where, images_of, trained_on
 from reslab.commands.options.export import Options
 from reslab.data.decode.whole import Encoded, whole
 from reslab.data.formats import Unused
@@ -27,7 +27,7 @@ MOST_BYTES = 1_000_000_000
 def to_compare(options: Options, weights: Weights, about: About, console: Console) -> Sample:
     """The images to compare on, decoded, with their classes where those are known."""
     assert options.data is not None
-    found = _labelled(options.data, options.split, options.images, options, weights, about)
+    found = _labelled(options.data, options.split, options.images, options, weights, about, console)
     if isinstance(found, Sample):
         return found
     console.print(f"no labels: {found}", markup=False, highlight=False, soft_wrap=True)
@@ -52,7 +52,13 @@ def to_calibrate(options: Options, weights: Weights, about: About, console: Cons
 
 
 def _labelled(
-    source: str, split: Split, count: int, options: Options, weights: Weights, about: About
+    source: str,
+    split: Split,
+    count: int,
+    options: Options,
+    weights: Weights,
+    about: About,
+    console: Console | None = None,
 ) -> Sample | InputError:
     """So many images of a split with the outputs of their classes; why not, where they lie in no folder of a class."""
     where = Where.given(source, split, options.labels, options.outputs, None)
@@ -67,6 +73,9 @@ def _labelled(
         raise InputError(
             f"the network takes images of {plural(about.channels, 'channel')}, the data has {listed.channels}"
         )
+    if console is not None:
+        for note in trained_on(options.weights, where, listed):
+            console.print(f"accuracy: {note}", markup=False, highlight=False, soft_wrap=True)
     mask = np.zeros(len(listed.labels), bool)
     mask[_spaced(len(mask), count)] = True
     some = listed.only(mask.tolist())
