@@ -159,6 +159,16 @@ def _without_collection(alone: bool) -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
+def _looked_through_at_the_end() -> Iterator[None]:
+    """Libraries that print what they take for leaks as the process ends get the look at all objects that frees them."""
+    try:
+        yield
+    finally:
+        if sys.modules.keys() & {"onnx", "triton"}:  # by nanobind
+            gc.unfreeze()
+
+
 def _rank() -> str:
     """Which of several processes this is, where a launcher started them."""
     rank = os.environ.get("RANK")
@@ -241,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options: Any = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         if isinstance(options, Command):  # and no page of help
-            with _ended_in_order(), _said_once():
+            with _ended_in_order(), _said_once(), _looked_through_at_the_end():
                 _carry_out(options, alone=arguments is None)
     except (InputError, CycloptsError) as error:
         _fail(f"error: {' '.join(str(error).split())}", words, 2)

@@ -1,5 +1,6 @@
 """Shells and locales: completion can be installed, and an ASCII terminal shows what it can."""
 
+import json
 import os
 import re
 import subprocess
@@ -139,3 +140,12 @@ def test_a_hint_does_not_list_ninety_names(reslab: Reslab) -> None:
     assert code == 2
     assert re.search(r"known: (cifar_\w+, ){7}.*, \.\.\. \(\d\d in all\)", err), err
     assert len(err) < 400
+
+
+def test_no_library_speaks_of_leaks_at_the_end() -> None:
+    """As Triton does of objects that the collector of cycles has not looked through when the process ends."""
+    pytest.importorskip("triton")
+    script = "import sys, triton; sys.argv[1:] = ['published', '--json']; from reslab.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)
+    assert done.stderr == ""
