@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from reslab.evaluate.predictions import load as load_predictions
 from reslab.runs import RunDir, read_json
+from reslab.transfer.worth import read
 from reslab.weights.load import load
 
 from .pictures import COLOURS, folder, picture, weights
@@ -32,13 +34,19 @@ def test_from_a_folder_to_a_classifier(reslab: Reslab, photos: Path, start: Path
     assert f"next: reslab predict {out} IMAGE" in text
     assert load(out).classes == tuple(COLOURS)
 
-    # What an evaluation holds out of the same folder was mostly trained on; other images were not.
+    # Of the same folder an evaluation takes those that were held out, of the training images it says that they are.
+    tested = {str(Path(name).relative_to(photos)) for name in read(out).test.names}
+    saved = tmp_path / "saved.npz"
+    code, text, said = reslab("eval", out, "--data", photos, "--threads", 1, "--save", saved)
+    assert code == 0, said
+    assert "these are the images that were held out" in said
+    assert set(load_predictions(saved).names) == tested
     seen = "the network was fine-tuned on most of these images"
-    code, _, said = reslab("eval", out, "--data", photos, "--threads", 1)
+    code, _, said = reslab("eval", out, "--data", photos, "--threads", 1, "--split", "all")
     assert (code, seen in said, str(out / "report.html") in said) == (0, True, True)
     other = folder(tmp_path / "other", 3)
     code, _, said = reslab("eval", out, "--data", other, "--threads", 1)
-    assert (code, seen in said) == (0, False)
+    assert (code, "fine-tuned" in said) == (0, False)
 
 
 def test_a_place_that_cannot_be_written(reslab: Reslab, photos: Path, start: Path, tmp_path: Path) -> None:

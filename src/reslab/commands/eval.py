@@ -9,7 +9,7 @@ from rich.markup import escape
 from reslab.commands import eval_print as shown
 from reslab.commands.artefacts import check_weights
 from reslab.commands.eval_artefact import artefact_member
-from reslab.commands.eval_data import Where, images_of, listed_alone, to_recalibrate_on, trained_on
+from reslab.commands.eval_data import Where, listed_alone, to_recalibrate_on, unseen_of
 from reslab.commands.eval_members import Member, ensemble
 from reslab.commands.execution import start
 from reslab.commands.options.evaluate import Options
@@ -124,7 +124,7 @@ def _member(source: str, options: Options, execution: Execution, console: Consol
     protocol = suited(
         options.kind, preprocessing, test_time=options.test_time, scales=options.scales, window=window
     )  # fmt: skip
-    images = images_of(where, weights, preprocessing, one_crop=isinstance(protocol, OneCrop))
+    images, seen = unseen_of(source, where, weights, preprocessing, one_crop=isinstance(protocol, OneCrop))
     if images.channels != weights.spec.in_channels:
         raise InputError(
             f"the network takes images of {weights.spec.in_channels} channels, the data has {images.channels}"
@@ -136,7 +136,7 @@ def _member(source: str, options: Options, execution: Execution, console: Consol
     question = ask(
         weights, images, protocol, preprocessing, precision=resolve_precision(options.precision, execution.device),
         names=where.outputs, training=training,
-        notes=(*notes, *trained_on(source, where, images.listed)),
+        notes=(*notes, *seen),
     )  # fmt: skip
     _say(question, console)
     run = RunDir(Path(source)) if Path(source).is_dir() and RunDir(Path(source)).exists else None

@@ -21,6 +21,7 @@ from reslab.errors import InputError
 from reslab.evaluate.predict import Images, Training, namings
 from reslab.runs import read_json
 from reslab.runs.rundir import FINETUNE
+from reslab.transfer.worth import read as read_worth
 from reslab.weights.load import Weights
 from reslab.weights.preprocessing import Preprocessing
 
@@ -74,24 +75,6 @@ def listed_alone(where: Where, names: Sequence[str]) -> Listing:
     return _folder(where.data) if listed is None else listed
 
 
-def trained_on(weights: str, where: Where, listed: Listing) -> tuple[str, ...]:
-    """A note where the images are those that a run was fine-tuned on.
-
-    The fifth that an evaluation holds out is another than fine-tuning's, which keeps copies of one picture together.
-    """
-    file = Path(weights).expanduser() / FINETUNE
-    if where.data in KNOWN or not file.is_file():
-        return ()
-    if Path(read_json(file)["folder"]) != Path(where.data).expanduser().resolve():
-        return ()
-    if where.split == "test" and HELD_OUT not in listed.source:
-        return ()  # the data set's own test images, which were not trained on
-    return (
-        "the network was fine-tuned on most of these images, so this says nothing about new ones; for those that it "
-        f"did not see: {file.with_name('report.html')}",
-    )
-
-
 def _folder(data: str) -> Listing:
     """Raises the `InputError` of what is no folder."""
     load_data(data)
@@ -133,6 +116,58 @@ def images_of(where: Where, weights: Weights, preprocessing: Preprocessing, *, o
         f"; images of any size, {_resized(fit)}" if one_crop and fit.resize is None else "",
         where.most_damaged(len(listed.labels)),
     )
+
+
+def unseen_of(
+    source: str, where: Where, weights: Weights, preprocessing: Preprocessing, *, one_crop: bool
+) -> tuple[Images, tuple[str, ...]]:
+    """The images for a protocol as by `images_of`, and a note where the network was fine-tuned on this data set.
+
+    Where a data set has no test images, fine-tuning holds out a fifth, with copies of one picture on one side, and
+    `images_of` another, which was mostly trained on. The images are then those that fine-tuning tested on.
+    """
+    if not _fine_tuned_on(source, where):
+        return images_of(where, weights, preprocessing, one_crop=one_crop), ()
+    tested = f"; for images that it did not see: {Path(source).expanduser() / 'report.html'}"
+    note = f"the network was fine-tuned on most of these images, so this says nothing about new ones{tested}"
+    if where.split != "test":
+        return images_of(where, weights, preprocessing, one_crop=one_crop), (note,)
+    with _split_explained():
+        own = listing(where.data, "test", labels=where.labels, namings=namings(weights, where.outputs))
+    if own is None or HELD_OUT not in own.source:  # the data set's own test images, which were not trained on
+        return images_of(where, weights, preprocessing, one_crop=one_crop), ()
+    every = images_of(replace(where, split="all"), weights, preprocessing, one_crop=one_crop)
+    chosen = _tested(Path(source).expanduser(), every.listed)
+    if chosen is None:
+        return images_of(where, weights, preprocessing, one_crop=one_crop), (note,)
+    some = replace(every.listed.only(chosen), source=f"{where.data}, the {sum(chosen):,} test images of {source}")
+    loaded = None if every.loaded is None else every.loaded[torch.tensor(chosen)]
+    images = replace(every, listed=some, split="test", loaded=loaded, most_damaged=where.most_damaged(sum(chosen)))
+    return images, ("the network was fine-tuned on this data set; these are the images that were held out",)
+
+
+def _fine_tuned_on(source: str, where: Where) -> bool:
+    """Whether weights are of a run that was fine-tuned on the data set."""
+    file = Path(source).expanduser() / FINETUNE
+    if where.data in KNOWN or not file.is_file():
+        return False
+    return Path(read_json(file)["folder"]) == Path(where.data).expanduser().resolve()
+
+
+def _tested(run: Path, listed: Listing) -> list[bool] | None:
+    """Which images a fine-tuning tested on; None where its record does not fit them."""
+    try:
+        names = read_worth(run).test.names
+    except InputError:  # it is not finished
+        return None
+    if listed.called is None:
+        return None
+    called = [Path(listed.called(i)).parts for i in range(len(listed.labels))]
+    there, tested = set(called), [Path(name).parts for name in names]
+    # Names begin with the folder as it was given to fine-tuning.
+    before = next((n for n in range(len(tested[0])) if tested[0][n:] in there), None) if tested else None
+    wanted = {name[before:] for name in tested}
+    return [name in wanted for name in called] if before is not None and len(wanted & there) == len(names) else None
 
 
 def _part(data: Dataset, split: Split) -> ImageSet:

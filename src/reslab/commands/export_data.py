@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from reslab.commands.eval_data import Split, Where, images_of, trained_on
+from reslab.commands.eval_data import Split, Where, unseen_of
 from reslab.commands.options.export import Options
 from reslab.data.decode.whole import Encoded, whole
 from reslab.data.formats import Unused
@@ -63,7 +63,8 @@ def _labelled(
     """So many images of a split with the outputs of their classes; why not, where they lie in no folder of a class."""
     where = Where.given(source, split, options.labels, options.outputs, None)
     try:
-        listed = images_of(where, weights, about.preprocessing, one_crop=False).listed
+        images, seen = unseen_of(options.weights, where, weights, about.preprocessing, one_crop=False)
+        listed = images.listed
         found = outputs(listed.classes, about.num_classes, names=weights.classes, file=options.outputs)
     except InputError as why:
         if source in KNOWN or not _flat(Path(source).expanduser()):
@@ -74,7 +75,7 @@ def _labelled(
             f"the network takes images of {plural(about.channels, 'channel')}, the data has {listed.channels}"
         )
     if console is not None:
-        for note in trained_on(options.weights, where, listed):
+        for note in seen:
             console.print(f"accuracy: {note}", markup=False, highlight=False, soft_wrap=True)
     mask = np.zeros(len(listed.labels), bool)
     mask[_spaced(len(mask), count)] = True
