@@ -50,7 +50,8 @@ def test_folders_damaged_images_and_odd_names(reslab: Reslab) -> None:
     Path("p/broken.jpg").write_text("no image")
     Path("p/notes.txt").write_text("mine")
     picture("p/new\nline ü.png")
-    code, out, err = reslab("predict", "w.safetensors", "p", "--csv", "--threshold", 1.0)
+    code, out, err = reslab("predict", "w.safetensors", "p", "--csv", "--threshold", 1.0, "--top", 12)
+    assert out.splitlines()[0].endswith(",class_10,probability_10,error")  # as many as there are classes
     rows = list(csv.DictReader(io.StringIO(out)))
     assert code == 0
     assert len(rows) == 8

@@ -86,6 +86,9 @@ def test_what_it_cannot_do(clf: reslab.Classifier, photos: Path, start: Path, tm
         clf.predict(tmp_path / "text.jpg")
     with pytest.raises(InputError, match="expected labels among the 3 classes"):
         clf.score([photos / "red" / "001.png"], ["grey"])
+    for number in (-1, 3):
+        with pytest.raises(InputError, match=f"expected numbers of outputs, 0 to 2, got {number}"):
+            clf.score([photos / "red" / "001.png"], [number])
     with pytest.raises(InputError, match="expected a label for each of the 1 images, got 2"):
         clf.score([photos / "red" / "001.png"], ["red", "red"])
     assert choice(train="head", stage_decay=0.5, batch_size=8) == choice(trains="head", decay=0.5, batch=8)

@@ -144,7 +144,7 @@ def _print(
     options: Options, answers: Iterator[Answers], names: tuple[str, ...], listed: int | None, explain: "_Explain | None"
 ) -> tuple[int, int]:
     """Prints every answer; returns how many images there were, and how many could not be read."""
-    write = printer(options, alone=listed == 1)
+    write = printer(options, classes=len(names), alone=listed == 1)
     # On a terminal the lines themselves show how far it is, and a bar would run through them.
     bar = late_bar("images", listed or 0) if listed and not sys.stdout.isatty() else None
     count = left_out = 0

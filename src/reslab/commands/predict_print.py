@@ -34,8 +34,8 @@ def cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
 
 
-def printer(options: Options, *, alone: bool) -> Callable[[Line], None]:
-    """What prints a line in the form that was asked for."""
+def printer(options: Options, *, classes: int, alone: bool) -> Callable[[Line], None]:
+    """What prints a line in the form that was asked for, of a network of so many classes."""
     sure: Callable[[Line], bool] = lambda line: line.ranked[0][2] >= (options.threshold or 0)  # noqa: E731
     out = None if sys.stdout.isatty() else sys.stdout  # a bar puts itself in the place of sys.stdout
     if options.json:
@@ -43,7 +43,7 @@ def printer(options: Options, *, alone: bool) -> Callable[[Line], None]:
     if options.csv:
         writer = csv.writer(out or sys.stdout, lineterminator="\n")
         header = ["file", "class", "probability", *(["sure"] if options.threshold is not None else [])]
-        for place in range(2, options.top + 1):
+        for place in range(2, min(options.top, classes) + 1):
             header += [f"class_{place}", f"probability_{place}"]
         writer.writerow([*header, "error"])
         return lambda line: writer.writerow(_row(line, options, sure, len(header)))

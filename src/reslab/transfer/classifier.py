@@ -158,10 +158,13 @@ class Classifier:
     def score(self, images: Many, labels: Sequence[str] | Sequence[int] | npt.NDArray[Any]) -> float:
         """The share of images that are classified correctly, 0 to 1.
 
-        ``labels`` are names of classes, or numbers of outputs. Raises `InputError` for a name that is none of them.
+        ``labels`` are names of classes, or numbers of outputs. Raises `InputError` for one that is neither.
         """
         wanted = np.asarray(labels)
         if wanted.dtype.kind in "iu":
+            count = len(self.classes_)
+            if outside := [number for number in wanted.tolist() if not 0 <= number < count]:
+                raise InputError(f"expected numbers of outputs, 0 to {count - 1}, got {outside[0]}")
             wanted = self.classes_[wanted]
         unknown = sorted(set(wanted.astype(str).tolist()) - set(self.classes_.tolist()))
         if unknown:
