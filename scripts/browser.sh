@@ -31,7 +31,8 @@ if ! browser >/dev/null; then
     browser >/dev/null || without "apt-get installed no chromium"
 fi
 if ! .venv/bin/python -c "import axe_playwright_python" 2>/dev/null; then
-    if uv --version >/dev/null 2>&1; then set -- uv pip install --python .venv; else
+    if uv --version >/dev/null 2>&1; then set -- uv pip install --python .venv
+    elif .venv/bin/uv --version >/dev/null 2>&1; then set -- .venv/bin/uv pip install --python .venv; else
         set -- .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off
     fi
     "$@" -c constraints.txt --group browser >>"$log" 2>&1 || without "Playwright cannot be installed"
