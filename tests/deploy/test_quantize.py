@@ -13,6 +13,7 @@ from deploy.test_preprocess import photograph
 from reslab.deploy import quantize
 from reslab.deploy.artefact import Input
 from reslab.deploy.export import onnx_of, openvino_of, program_of
+from reslab.deploy.libraries import openvino_core
 from reslab.deploy.quantize import Quantisable, quantised
 from reslab.deploy.runtimes import Batch
 from reslab.nets import build
@@ -47,11 +48,11 @@ def graph_of(net: Network, kind: Quantisable, input: Input) -> Any:
 
 
 def answers(model: Any, kind: Quantisable, batches: list[Batch]) -> np.ndarray:
-    ort, ov = pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
+    ort, _ = pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
     if kind == "onnx":
         session = ort.InferenceSession(model.SerializeToString())
         return np.concatenate([session.run(None, {"images": batch})[0] for batch in batches])
-    compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return np.concatenate([compiled(batch)[0] for batch in batches])
 
 

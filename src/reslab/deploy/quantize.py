@@ -9,14 +9,14 @@ first. Among layers in int8 one in fp32 costs more than itself: ONNX Runtime no 
 import io
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from reslab.deploy.export import IN
-from reslab.deploy.libraries import library
+from reslab.deploy.libraries import library, one_openvino_core, openvino_core
 from reslab.deploy.runtimes import Batch
 from reslab.errors import InputError, first_line
 
@@ -98,7 +98,7 @@ def quantised(model: Any, kind: Quantisable, batches: Sequence[Batch]) -> Quanti
             "fast_bias_correction": fast, "ignored_scope": ignored,
         }  # fmt: skip
         data = nncf.Dataset(list(batches), graph.fed)
-        with _quiet():
+        with _quiet(), one_openvino_core() if kind == "openvino" else nullcontext():
             if not control:
                 return nncf.quantize(model, data, advanced_parameters=_ranges(settings), **shared)
             return nncf.quantize_with_accuracy_control(
@@ -165,7 +165,7 @@ class _OpenVinoGraph:
     def computed(self, model: Any) -> Any:
         if hasattr(model, "create_infer_request"):  # compiled already
             return lambda batch: model(batch)[0]
-        compiled = library("openvino").compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return lambda batch: compiled(batch)[0]
 
     def kinds(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reslab.deploy.artefact import About, Artefact, Checked, Format, Precision, RuntimeName, read
-from reslab.deploy.libraries import library
+from reslab.deploy.libraries import library, openvino_core
 from reslab.errors import InputError, first_line
 
 Batch = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
@@ -94,7 +94,7 @@ class _OpenVino:
     name: RuntimeName = "openvino"
 
     def __init__(self, path: Path, precision: Precision, threads: int | None) -> None:
-        self._core = library("openvino").Core()
+        self._core = openvino_core()
         # Said always: by default it computes in bf16 where the processor has it.
         self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
         if threads is not None:

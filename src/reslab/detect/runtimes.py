@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reslab.deploy.artefact import Format, Precision
-from reslab.deploy.libraries import library
+from reslab.deploy.libraries import library, openvino_core
 from reslab.deploy.runtimes import READS, Way
 from reslab.detect.artefact import INPUT, OUTPUTS, DetectorAbout
 from reslab.detect.detections import Detections
@@ -65,7 +65,7 @@ class OpenVinoDetector(Finder):
 
     def __init__(self, path: Path, *, precision: Precision = "fp32", threads: int | None = None) -> None:
         """Raises `InputError` where the library is missing, or does not take the file."""
-        core = library("openvino").Core()
+        core = openvino_core()
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", "PERFORMANCE_HINT": "LATENCY",
         }  # fmt: skip
