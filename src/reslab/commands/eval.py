@@ -135,8 +135,7 @@ def _member(source: str, options: Options, execution: Execution, console: Consol
         training = to_recalibrate_on(where, weights, preprocessing, count, options.batch)
     question = ask(
         weights, images, protocol, preprocessing, precision=resolve_precision(options.precision, execution.device),
-        names=where.outputs, training=training,
-        notes=(*notes, *seen),
+        names=where.outputs, training=training, notes=(*notes, *seen),
     )  # fmt: skip
     _say(question, console)
     run = RunDir(Path(source)) if Path(source).is_dir() and RunDir(Path(source)).exists else None

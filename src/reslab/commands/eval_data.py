@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -126,24 +127,26 @@ def unseen_of(
     Where a data set has no test images, fine-tuning holds out a fifth, with copies of one picture on one side, and
     `images_of` another, which was mostly trained on. The images are then those that fine-tuning tested on.
     """
+    read = partial(images_of, weights=weights, preprocessing=preprocessing, one_crop=one_crop)
     if not _fine_tuned_on(source, where):
-        return images_of(where, weights, preprocessing, one_crop=one_crop), ()
-    tested = f"; for images that it did not see: {Path(source).expanduser() / 'report.html'}"
-    note = f"the network was fine-tuned on most of these images, so this says nothing about new ones{tested}"
-    if where.split != "test":
-        return images_of(where, weights, preprocessing, one_crop=one_crop), (note,)
-    with _split_explained():
-        own = listing(where.data, "test", labels=where.labels, namings=namings(weights, where.outputs))
-    if own is None or HELD_OUT not in own.source:  # the data set's own test images, which were not trained on
-        return images_of(where, weights, preprocessing, one_crop=one_crop), ()
-    every = images_of(replace(where, split="all"), weights, preprocessing, one_crop=one_crop)
-    chosen = _tested(Path(source).expanduser(), every.listed)
-    if chosen is None:
-        return images_of(where, weights, preprocessing, one_crop=one_crop), (note,)
-    some = replace(every.listed.only(chosen), source=f"{where.data}, the {sum(chosen):,} test images of {source}")
-    loaded = None if every.loaded is None else every.loaded[torch.tensor(chosen)]
-    images = replace(every, listed=some, split="test", loaded=loaded, most_damaged=where.most_damaged(sum(chosen)))
-    return images, ("the network was fine-tuned on this data set; these are the images that were held out",)
+        return read(where), ()
+    if where.split == "test":
+        with _split_explained():
+            own = listing(where.data, "test", labels=where.labels, namings=namings(weights, where.outputs))
+        if own is None or HELD_OUT not in own.source:  # the data set's own test images, which were not trained on
+            return read(where), ()
+        every = read(replace(where, split="all"))
+        if chosen := _tested(Path(source).expanduser(), every.listed):
+            some = replace(
+                every.listed.only(chosen), source=f"{where.data}, the {sum(chosen):,} test images of {source}"
+            )
+            loaded = None if every.loaded is None else every.loaded[torch.tensor(chosen)]
+            most = where.most_damaged(sum(chosen))
+            images = replace(every, listed=some, split="test", loaded=loaded, most_damaged=most)
+            return images, ("the network was fine-tuned on this data set; these are the images that were held out",)
+    report = Path(source).expanduser() / "report.html"
+    note = "the network was fine-tuned on most of these images, so this says nothing about new ones"
+    return read(where), (f"{note}; for images that it did not see: {report}",)
 
 
 def _fine_tuned_on(source: str, where: Where) -> bool:
